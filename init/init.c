@@ -1,0 +1,238 @@
+/* dolium-init: receives a plan, walks its steps, reports numbers.  It decides no policy: what to do, on what and what counts
+ * as done is in the records; words are made in Python, which has the plan.
+ *
+ * Two actors walk one list.  `outside` is this process, beside the container in the host's pid namespace; `inside` is its
+ * child from the `clone` step on, up to exec.  The report is written into the mapping both share, so nothing is sent. */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <time.h>
+#include "init.h"
+#include "kernel.h"
+
+struct header *plan;
+int slots[SLOTS];
+int peer = -1;
+int child_pidfd = -1;
+static int owner, plan_fd;
+
+static step_function *const operations[] = {
+#define STEP(name, ...) step_##name,
+#include "steps.def"
+#undef STEP
+};
+
+const char *text(uint32_t offset)
+{
+    return offset && offset < plan->size ? (const char *)plan + offset : "";
+}
+
+int slot(int number)
+{
+    return number >= 0 && number < SLOTS ? slots[number] : AT_FDCWD;
+}
+
+void fill(int number, int fd)
+{
+    if (number >= 0 && number < SLOTS)
+        slots[number] = fd;
+}
+
+int fail(struct record *r, int call)
+{
+    r->call = (uint8_t)call;
+    return errno;
+}
+
+static struct record *records(void)
+{
+    return (struct record *)(plan + 1);
+}
+
+static uint64_t now(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+}
+
+static int accepted(const struct record *r, int error)
+{
+    return error == r->accept[0] || error == r->accept[1] || error == r->accept[2];
+}
+
+/* Run one record, and its `other` where its errno says so. */
+static int perform(struct record *r)
+{
+    uint64_t start = now();
+    int error;
+#ifdef DOLIUM_FAULTS
+    if (r->fault) {
+        error = r->fault;
+        goto done;
+    }
+#endif
+    error = operations[r->op](r);
+#ifdef DOLIUM_FAULTS
+done:
+#endif
+    if (error && accepted(r, error)) {
+        r->branch = 1;
+        error = 0;
+    } else if (error && error == r->other_errno && r->other > 0 && (uint32_t)r->other < plan->records) {
+        r->branch = 2;
+        error = perform(records() + r->other);
+    }
+    r->error = error;
+    r->nanoseconds = (uint32_t)(now() - start);
+    return error;
+}
+
+static int walk(int actor, uint32_t from)
+{
+    for (uint32_t i = from; i < plan->records; i++) {
+        struct record *r = records() + i;
+        if (!(r->actor & actor))
+            continue;
+        if (perform(r)) {
+            int none = -1;
+            __atomic_compare_exchange_n(&plan->failed, &none, (int)i, 0, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);
+            return -1;
+        }
+    }
+    return 0;
+}
+
+/* Map the plan and refuse one that does not hold together (CVE-2021-43784 was an overflow in such data). */
+static int receive(void)
+{
+    struct stat st;
+    if (fstat(plan_fd, &st) || st.st_size < (off_t)sizeof *plan || st.st_size > 1 << 30)
+        return -1;
+    plan = mmap(NULL, (size_t)st.st_size, PROT_READ | PROT_WRITE, MAP_SHARED, plan_fd, 0);
+    if (plan == MAP_FAILED || plan->magic != WIRE_MAGIC || plan->size != st.st_size || plan->records > 4096
+        || sizeof *plan + plan->records * sizeof(struct record) >= plan->size || ((char *)plan)[plan->size - 1])
+        return -1;
+    for (uint32_t i = 0; i < plan->records; i++) {
+        const struct record *r = records() + i;
+        if (r->op >= sizeof operations / sizeof *operations || r->data > plan->size || r->length > plan->size - r->data)
+            return -1;
+    }
+    for (int i = 0; i < SLOTS; i++)
+        slots[i] = plan->slots[i];
+    return 0;
+}
+
+/* Everything above the descriptors that the plan knows is the caller's leak; what it knows must not outlive an exec. */
+static void seal_descriptors(void)
+{
+    int highest = owner > plan_fd ? owner : plan_fd;
+    for (int i = 0; i < SLOTS; i++)
+        if (slots[i] > highest)
+            highest = slots[i];
+    for (int fd = 3; fd <= highest; fd++)
+        fcntl(fd, F_SETFD, FD_CLOEXEC);
+    syscall(NR_close_range, highest + 1, ~0u, 0);
+}
+
+/* inside: make the pair's other end ours, walk; exec closes the pair, which tells outside. */
+static _Noreturn void live_inside(uint32_t from)
+{
+    walk(INSIDE, from);
+    _exit(1);
+}
+
+int step_clone(struct record *r)
+{
+    int pair[2];
+    if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair))
+        return fail(r, 0);
+    struct clone_args_ args = {
+        .flags = (uint64_t)r->n1 | CLONE_PIDFD_, .pidfd = (uint64_t)(uintptr_t)&child_pidfd, .exit_signal = SIGCHLD,
+    };
+    if (r->fd >= 0) {
+        args.flags |= CLONE_INTO_CGROUP_;
+        args.cgroup = (uint64_t)slot(r->fd);
+    }
+    long pid = syscall(NR_clone3, &args, sizeof args);
+    if (pid < 0)
+        return fail(r, 0);
+    peer = pair[pid != 0];
+    close(pair[pid == 0]);
+    if (pid == 0)
+        live_inside((uint32_t)(r - records()) + 1);
+    plan->child = (int32_t)pid;
+    return 0;
+}
+
+/* Wait until inside has become the program (its end of the pair closes at exec) or has failed. */
+static int settle(void)
+{
+    char byte;
+    while (recv(peer, &byte, 1, 0) < 0 && errno == EINTR)
+        ;
+    return plan->failed >= 0 || plan->phase != PHASE_EXEC;
+}
+
+/* dolium-init OWNER PLAN: the descriptors of the owner's socket and of the plan */
+int main(int argc, char **argv)
+{
+    sigset_t all;
+    sigfillset(&all);
+    sigprocmask(SIG_BLOCK, &all, NULL); /* a Ctrl-C at the terminal is the owner's to forward */
+    if (argc != 3)
+        return 2;
+    owner = atoi(argv[1]);
+    plan_fd = atoi(argv[2]);
+    if (receive())
+        return 2;
+    seal_descriptors();
+    int failed = walk(OUTSIDE, 0);
+    /* Only a failure, or a plan without `keep`, comes back here. */
+    if (child_pidfd >= 0 && failed) {
+        siginfo_t info;
+        syscall(NR_pidfd_send_signal, child_pidfd, SIGKILL, NULL, 0);
+        while (waitid(P_PIDFD_, (id_t)child_pidfd, &info, WEXITED) < 0 && errno == EINTR)
+            ;
+        plan->status = info.si_code == CLD_EXITED ? info.si_status << 8 : info.si_status;
+    }
+    send(owner, "F", 1, MSG_NOSIGNAL);
+    return failed ? 1 : 0;
+}
+
+/* outside's last step: when the program runs, become dolium-keep. */
+int step_keep(struct record *r)
+{
+    static char numbers[4][12];
+    static const char *argv[40];
+    int count = 0;
+    const int kept[4] = {owner, child_pidfd, r->fd2 >= 0 ? slot(r->fd2) : -1, r->out >= 0 ? slot(r->out) : -1};
+    if (settle())
+        return fail(r, 0), ECHILD;
+    argv[count++] = "dolium-keep";
+    for (int i = 0; i < 4; i++) {
+        char *end = numbers[i] + sizeof numbers[i] - 1;
+        int n = kept[i];
+        *end = 0;
+        do
+            *--end = (char)('0' + (n < 0 ? 0 : n % 10));
+        while (n >= 0 && (n /= 10));
+        argv[count++] = kept[i] < 0 ? "-1" : end;
+        if (kept[i] >= 0)
+            fcntl(kept[i], F_SETFD, 0);
+    }
+    if (r->n1 >= 0)
+        fcntl(slot((int)r->n1), F_SETFD, 0); /* the lease: its lock says that somebody lives */
+    for (const char *at = text(r->data), *end = at + r->length; at < end && count < 39; at += strlen(at) + 1)
+        argv[count++] = at;
+    static char *const nothing[] = {NULL};
+    syscall(SYS_execveat, slot(r->fd), "", argv, nothing, AT_EMPTY_PATH);
+    return fail(r, 0);
+}

@@ -1,0 +1,437 @@
+/* Steps on files and mounts.  A path below a rootfs is resolved by openat2(RESOLVE_IN_ROOT) from that rootfs's descriptor,
+ * never by name: what a symlink in an image says cannot lead outside (CVE-2021-30465, CVE-2024-45310, ...). */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <sys/vfs.h>
+#include "init.h"
+#include "kernel.h"
+
+enum { AS_IT_IS = 0, DIRECTORY = 1, PLAIN_FILE = 2, LIKE_SOURCE = 3 }; /* n1 of move_mount: what to make where nothing is */
+
+int open_in(int root, const char *path, uint64_t flags)
+{
+    struct open_how_ how = {
+        .flags = flags | O_CLOEXEC,
+        .resolve = root == AT_FDCWD ? 0 : RESOLVE_IN_ROOT_ | RESOLVE_NO_MAGICLINKS_,
+    };
+    long fd;
+    for (int tries = 0; tries < 64; tries++) { /* EAGAIN: a rename raced with the walk, openat2(2) */
+        fd = syscall(NR_openat2, root, path, &how, sizeof how);
+        if (fd >= 0 || errno != EAGAIN)
+            break;
+    }
+    return (int)fd;
+}
+
+int open_parent(int root, const char *path, const char **leaf)
+{
+    static char parent[4096];
+    const char *slash = strrchr(path, '/');
+    size_t length = slash ? (size_t)(slash - path) : 0;
+    *leaf = slash ? slash + 1 : path;
+    if (length >= sizeof parent || !**leaf) {
+        errno = length >= sizeof parent ? ENAMETOOLONG : EISDIR;
+        return -1;
+    }
+    memcpy(parent, path, length);
+    parent[length] = 0;
+    return open_in(root, length ? parent : root == AT_FDCWD && slash ? "/" : ".", O_PATH | O_DIRECTORY);
+}
+
+/* mkdir -p below a root; what exists stays as it is. */
+static int make_directories(int root, const char *path, mode_t mode)
+{
+    static char prefix[4096];
+    size_t length = strlen(path);
+    if (length >= sizeof prefix)
+        return errno = ENAMETOOLONG, -1;
+    for (size_t i = 1; i <= length; i++) {
+        if (path[i] != '/' && path[i])
+            continue;
+        memcpy(prefix, path, i);
+        prefix[i] = 0;
+        int fd = open_in(root, prefix, O_PATH | O_DIRECTORY);
+        if (fd < 0 && errno == ENOENT) {
+            const char *leaf;
+            int parent = open_parent(root, prefix, &leaf);
+            if (parent < 0 || (mkdirat(parent, leaf, mode) && errno != EEXIST))
+                return -1;
+            close(parent);
+            fd = open_in(root, prefix, O_PATH | O_DIRECTORY);
+        }
+        if (fd < 0)
+            return -1;
+        close(fd);
+    }
+    return 0;
+}
+
+static int make_parents(int root, const char *path)
+{
+    char parent[4096];
+    const char *slash = strrchr(path, '/');
+    size_t length = slash ? (size_t)(slash - path) : 0;
+    if (!length || length >= sizeof parent)
+        return 0; /* open_parent says what is wrong */
+    memcpy(parent, path, length);
+    parent[length] = 0;
+    return make_directories(root, parent, 0755);
+}
+
+int step_open(struct record *r)
+{
+    int fd = open_in(slot(r->fd), text(r->path), (uint64_t)r->n1);
+    if (fd < 0)
+        return fail(r, 0);
+    fill(r->out, fd);
+    return 0;
+}
+
+int step_open_tree(struct record *r)
+{
+    const char *path = text(r->path);
+    long fd = syscall(NR_open_tree, slot(r->fd), path,
+                      OPEN_TREE_CLONE_ | O_CLOEXEC | AT_RECURSIVE_ | (*path ? 0 : AT_EMPTY_PATH));
+    if (fd < 0)
+        return fail(r, 0);
+    fill(r->out, (int)fd);
+    return 0;
+}
+
+static int set_attributes(int fd, const char *path, struct mount_attr_ attributes, int recursive)
+{
+    return (int)syscall(NR_mount_setattr, fd, path, (*path ? 0 : AT_EMPTY_PATH) | (recursive ? AT_RECURSIVE_ : 0),
+                        &attributes, sizeof attributes);
+}
+
+/* n1 set, n2 propagation, n3 recursive; fd2 the user namespace to map ids through */
+int step_set_attr(struct record *r)
+{
+    struct mount_attr_ attributes = {.attr_set = (uint64_t)r->n1, .propagation = (uint64_t)r->n2};
+    if (r->fd2 >= 0) {
+        attributes.attr_set |= MOUNT_ATTR_IDMAP_;
+        attributes.userns_fd = (uint64_t)slot(r->fd2);
+    }
+    return set_attributes(slot(r->fd), text(r->path), attributes, r->n3 != 0) ? fail(r, 0) : 0;
+}
+
+/* Copy an option, a `{3}` in it replaced by the number of the descriptor in slot 3. */
+static int expand(char *to, size_t room, const char *from)
+{
+    size_t used = 0;
+    while (*from) {
+        if (used + 12 >= room)
+            return -1;
+        if (*from != '{') {
+            to[used++] = *from++;
+            continue;
+        }
+        int number = 0, divisor = 1000000;
+        for (from++; *from && *from != '}'; from++)
+            number = number * 10 + (*from - '0');
+        if (*from)
+            from++;
+        int fd = slot(number);
+        while (divisor > 1 && fd / divisor == 0)
+            divisor /= 10;
+        for (; divisor; divisor /= 10)
+            to[used++] = (char)('0' + fd / divisor % 10);
+    }
+    to[used] = 0;
+    return 0;
+}
+
+/* The file system's own words about what it refused: one line of the context's log, fsopen(2). */
+static void take_message(int context)
+{
+    int keep = errno;
+    ssize_t got = read(context, plan->message, MESSAGE - 1);
+    plan->message_length = got > 0 ? (uint32_t)got : 0;
+    errno = keep;
+}
+
+/* path: type; data: options; n1: attributes */
+int step_new_mount(struct record *r)
+{
+    int context = (int)syscall(NR_fsopen, text(r->path), 1 /* FSOPEN_CLOEXEC */);
+    if (context < 0)
+        return fail(r, 0);
+    for (const char *at = text(r->data), *end = at + r->length; at < end; at += strlen(at) + 1) {
+        static char option[1024];
+        if (expand(option, sizeof option, at))
+            return errno = E2BIG, fail(r, 1);
+        char *value = strchr(option, '=');
+        if (value)
+            *value++ = 0;
+        if (syscall(NR_fsconfig, context, value ? FSCONFIG_SET_STRING_ : FSCONFIG_SET_FLAG_, option, value, 0)) {
+            take_message(context);
+            return fail(r, 1);
+        }
+    }
+    /* The source is only a name that mount(8) and df(1) show. */
+    syscall(NR_fsconfig, context, FSCONFIG_SET_STRING_, "source", text(r->path), 0);
+    if (syscall(NR_fsconfig, context, FSCONFIG_CMD_CREATE_, NULL, NULL, 0)) {
+        take_message(context);
+        return fail(r, 1);
+    }
+    int fd = (int)syscall(NR_fsmount, context, 1 /* FSMOUNT_CLOEXEC */, (unsigned)r->n1);
+    if (fd < 0)
+        return fail(r, 2);
+    close(context);
+    fill(r->out, fd);
+    return 0;
+}
+
+static int move(int mount, int target)
+{
+    return (int)syscall(NR_move_mount, mount, "", target, "", MOVE_MOUNT_F_EMPTY_PATH_ | MOVE_MOUNT_T_EMPTY_PATH_);
+}
+
+static int make_target(struct record *r, int root, const char *path)
+{
+    struct stat source;
+    int kind = (int)r->n1;
+    if (make_parents(root, path))
+        return -1;
+    if (kind == LIKE_SOURCE) {
+        if (fstat(slot(r->fd), &source))
+            return -1;
+        kind = S_ISDIR(source.st_mode) ? DIRECTORY : PLAIN_FILE;
+    }
+    if (kind == DIRECTORY)
+        return make_directories(root, path, 0755);
+    const char *leaf;
+    int parent = open_parent(root, path, &leaf);
+    int fd = parent < 0 ? -1 : openat(parent, leaf, O_CREAT | O_EXCL | O_NOFOLLOW | O_WRONLY | O_CLOEXEC, 0644);
+    if (fd < 0)
+        return -1;
+    close(fd);
+    close(parent);
+    return 0;
+}
+
+/* fd: the mount; fd2: the root that path is in; n1: what to make; n2: flags of the opening (O_NOFOLLOW for /proc, /dev) */
+int step_move_mount(struct record *r)
+{
+    int root = slot(r->fd2);
+    const char *path = text(r->path);
+    uint64_t flags = O_PATH | (uint64_t)r->n2;
+    int target = open_in(root, path, flags);
+    if (target < 0 && errno == ENOENT && r->n1 != AS_IT_IS) {
+        if (make_target(r, root, path))
+            return fail(r, 1);
+        target = open_in(root, path, flags);
+    }
+    if (target < 0)
+        return fail(r, 0);
+    if (move(slot(r->fd), target))
+        return fail(r, 2);
+    close(target);
+    return 0;
+}
+
+/* n1: mode; n2: owner or -1 */
+int step_mkdir(struct record *r)
+{
+    int root = slot(r->fd), made;
+    const char *path = text(r->path), *leaf;
+    if (make_parents(root, path))
+        return fail(r, 1);
+    int parent = open_parent(root, path, &leaf);
+    if (parent < 0)
+        return fail(r, 0);
+    made = mkdirat(parent, leaf, (mode_t)r->n1) == 0;
+    if (!made && errno != EEXIST)
+        return fail(r, 1);
+    if (made && r->n2 >= 0 && fchownat(parent, leaf, (uid_t)r->n2, (gid_t)r->n2, AT_SYMLINK_NOFOLLOW))
+        return fail(r, 2);
+    close(parent);
+    return 0;
+}
+
+/* path2: the target; n3: owner or -1 */
+int step_symlink(struct record *r)
+{
+    const char *leaf;
+    if (make_parents(slot(r->fd), text(r->path)))
+        return fail(r, 0);
+    int parent = open_parent(slot(r->fd), text(r->path), &leaf);
+    if (parent < 0)
+        return fail(r, 0);
+    if (symlinkat(text(r->path2), parent, leaf))
+        return fail(r, 1);
+    if (r->n3 >= 0 && fchownat(parent, leaf, (uid_t)r->n3, (gid_t)r->n3, AT_SYMLINK_NOFOLLOW))
+        return fail(r, 2);
+    close(parent);
+    return 0;
+}
+
+/* n1: mode with the kind; n2: device; n3: owner */
+int step_mknod(struct record *r)
+{
+    const char *leaf;
+    if (make_parents(slot(r->fd), text(r->path)))
+        return fail(r, 0);
+    int parent = open_parent(slot(r->fd), text(r->path), &leaf);
+    if (parent < 0)
+        return fail(r, 0);
+    if (mknodat(parent, leaf, (mode_t)r->n1, (dev_t)r->n2))
+        return fail(r, 1);
+    if (fchmodat(parent, leaf, (mode_t)r->n1 & 07777, 0)) /* the caller's umask was in the way */
+        return fail(r, 2);
+    if (fchownat(parent, leaf, (uid_t)r->n3, (gid_t)r->n3, AT_SYMLINK_NOFOLLOW))
+        return fail(r, 3);
+    close(parent);
+    return 0;
+}
+
+static int write_all(int fd, const char *data, size_t length)
+{
+    while (length) {
+        ssize_t wrote = write(fd, data, length);
+        if (wrote < 0 && errno == EINTR)
+            continue;
+        if (wrote <= 0)
+            return -1;
+        data += wrote;
+        length -= (size_t)wrote;
+    }
+    return 0;
+}
+
+/* A file of ours in the rootfs, new: what an image has there, a symlink above all, is removed first (CVE-2025-24965). */
+int step_write_file(struct record *r)
+{
+    const char *leaf;
+    int root = slot(r->fd);
+    if (make_parents(root, text(r->path)))
+        return fail(r, 0);
+    int parent = open_parent(root, text(r->path), &leaf);
+    if (parent < 0)
+        return fail(r, 0);
+    if (unlinkat(parent, leaf, 0) && errno != ENOENT)
+        return fail(r, 1);
+    int fd = openat(parent, leaf, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, (mode_t)r->n1);
+    if (fd < 0)
+        return fail(r, 2);
+    if (write_all(fd, text(r->data), r->length))
+        return fail(r, 3);
+    close(fd);
+    close(parent);
+    return 0;
+}
+
+/* Up to `length` bytes of a regular file into `data`; n3: how many.  A longer file is refused (CVE-2026-47262), and so is
+ * anything that is no regular file (/etc/passwd -> /dev/zero). */
+int step_read_file(struct record *r)
+{
+    struct stat st;
+    char *data = (char *)plan + r->data;
+    size_t used = 0;
+    int fd = open_in(slot(r->fd), text(r->path), O_RDONLY | O_NONBLOCK | O_NOCTTY);
+    if (fd < 0)
+        return fail(r, 0);
+    if (fstat(fd, &st))
+        return fail(r, 1);
+    if (!S_ISREG(st.st_mode) || st.st_size > (off_t)r->length)
+        return errno = S_ISREG(st.st_mode) ? EFBIG : EINVAL, fail(r, 1);
+    while (used < r->length) {
+        ssize_t got = read(fd, data + used, r->length - used);
+        if (got < 0)
+            return fail(r, 2);
+        if (!got)
+            break;
+        used += (size_t)got;
+    }
+    r->n3 = (int64_t)used;
+    close(fd);
+    return 0;
+}
+
+int step_write(struct record *r)
+{
+    int fd = open_in(slot(r->fd), text(r->path), O_WRONLY | O_NOFOLLOW);
+    if (fd < 0)
+        return fail(r, 0);
+    if (write_all(fd, text(r->data), r->length))
+        return fail(r, 1);
+    close(fd);
+    return 0;
+}
+
+int step_write_fd(struct record *r)
+{
+    return write_all(slot(r->fd), text(r->data), r->length) ? fail(r, 0) : 0;
+}
+
+/* fd: root; a directory is covered by a copy of the empty mount in slot n1, anything else by path2 in slot fd2 (null) */
+int step_mask(struct record *r)
+{
+    struct stat st;
+    int target = open_in(slot(r->fd), text(r->path), O_PATH | O_NOFOLLOW);
+    if (target < 0)
+        return fail(r, 0);
+    if (fstat(target, &st))
+        return fail(r, 1);
+    int directory = S_ISDIR(st.st_mode), from = slot(directory ? (int)r->n1 : r->fd2);
+    const char *path = directory ? "" : text(r->path2);
+    long cover = syscall(NR_open_tree, from, path, OPEN_TREE_CLONE_ | O_CLOEXEC | (*path ? 0 : AT_EMPTY_PATH));
+    if (cover < 0)
+        return fail(r, 2);
+    /* The cover must be what we took it for: the null device itself (CVE-2025-31133). */
+    if (!directory && (fstat((int)cover, &st) || !S_ISCHR(st.st_mode) || st.st_rdev != 0x103))
+        return errno = ENODEV, fail(r, 1);
+    if (move((int)cover, target))
+        return fail(r, 3);
+    close((int)cover);
+    close(target);
+    return 0;
+}
+
+int step_read_only(struct record *r)
+{
+    struct mount_attr_ attributes = {.attr_set = MOUNT_ATTR_RDONLY_};
+    int target = open_in(slot(r->fd), text(r->path), O_PATH | O_NOFOLLOW);
+    if (target < 0)
+        return fail(r, 0);
+    long copy = syscall(NR_open_tree, target, "", OPEN_TREE_CLONE_ | O_CLOEXEC | AT_RECURSIVE_ | AT_EMPTY_PATH);
+    if (copy < 0)
+        return fail(r, 0);
+    if (set_attributes((int)copy, "", attributes, 1))
+        return fail(r, 1);
+    if (move((int)copy, target))
+        return fail(r, 2);
+    close((int)copy);
+    close(target);
+    return 0;
+}
+
+/* The new root, already attached, becomes `/`; the old one lies on top of it until drop_old, pivot_root(2). */
+int step_pivot_root(struct record *r)
+{
+    if (fchdir(slot(r->fd)))
+        return fail(r, 0);
+    return syscall(SYS_pivot_root, ".", ".") ? fail(r, 1) : 0;
+}
+
+int step_drop_old(struct record *r)
+{
+    if (umount2(".", MNT_DETACH))
+        return fail(r, 0);
+    return chdir("/") ? fail(r, 1) : 0;
+}
+
+/* Anonymous pipes among stdin, stdout and stderr become the container's, so that it can open /dev/stdout again.
+ * Never a terminal, a file or a FIFO with a name: those are the caller's.  n1: uid, n2: gid */
+int step_own_pipes(struct record *r)
+{
+    struct statfs fs;
+    for (int fd = 0; fd < 3; fd++)
+        if (!fstatfs(fd, &fs) && fs.f_type == PIPEFS_MAGIC_ && fchown(fd, (uid_t)r->n1, (gid_t)r->n2))
+            return fail(r, 0);
+    return 0;
+}

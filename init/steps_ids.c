@@ -1,0 +1,198 @@
+/* Steps on what the process itself is and may do, and its end: exec. */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <fcntl.h>
+#include <sched.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include "init.h"
+#include "kernel.h"
+
+/* Undo what the caller of dolium may have changed: ignored signals survive exec, signal(7); so do the mask, the umask and
+ * the affinity.  A session of its own keeps the caller's terminal out of reach (TIOCSTI). */
+int step_reset(struct record *r)
+{
+    struct sigaction standard = {.sa_handler = SIG_DFL};
+    sigset_t none;
+    cpu_set_t every;
+    for (int number = 1; number < _NSIG; number++)
+        sigaction(number, &standard, NULL);
+    sigemptyset(&none);
+    if (sigprocmask(SIG_SETMASK, &none, NULL))
+        return fail(r, 0);
+    if (setsid() < 0)
+        return fail(r, 1);
+    memset(&every, 255, sizeof every);
+    sched_setaffinity(0, sizeof every, &every); /* cpusets still bound it; refused by nothing that matters */
+    umask(0);                                   /* the modes in the plan are meant as they are written */
+    return 0;
+}
+
+/* n1: 1 where setgroups is denied; n2: gid; n3: uid; data: supplementary groups.  By raw calls, for this one thread. */
+int step_become(struct record *r)
+{
+    if (!r->n1 && syscall(SYS_setgroups, r->length / sizeof(gid_t), text(r->data)))
+        return fail(r, 0);
+    if (syscall(SYS_setresgid, r->n2, r->n2, r->n2))
+        return fail(r, 1);
+    return syscall(SYS_setresuid, r->n3, r->n3, r->n3) ? fail(r, 2) : 0;
+}
+
+int step_undumpable(struct record *r)
+{
+    return prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) ? fail(r, 0) : 0;
+}
+
+int step_keyring(struct record *r)
+{
+    return syscall(SYS_keyctl, 1 /* KEYCTL_JOIN_SESSION_KEYRING */, NULL) < 0 ? fail(r, 0) : 0;
+}
+
+/* n1: resource; n2: soft; n3: hard; -1: unlimited */
+int step_rlimit(struct record *r)
+{
+    struct rlimit limit = {(rlim_t)r->n2, (rlim_t)r->n3};
+    return setrlimit((int)r->n1, &limit) ? fail(r, 0) : 0;
+}
+
+/* n1: the capabilities that may ever be had, as a bit set */
+int step_bounds(struct record *r)
+{
+    for (int number = 0; number < 64 && prctl(PR_CAPBSET_READ, number, 0, 0, 0) >= 0; number++)
+        if (!((uint64_t)r->n1 >> number & 1) && prctl(PR_CAPBSET_DROP, number, 0, 0, 0))
+            return fail(r, 0);
+    return 0;
+}
+
+/* n1: effective and permitted; n2: inheritable; n3: ambient */
+int step_caps(struct record *r)
+{
+    const uint32_t header[2] = {0x20080522 /* version 3 */, 0};
+    uint32_t data[6];
+    for (int half = 0; half < 2; half++) {
+        data[3 * half] = data[3 * half + 1] = (uint32_t)((uint64_t)r->n1 >> 32 * half);
+        data[3 * half + 2] = (uint32_t)((uint64_t)r->n2 >> 32 * half);
+    }
+    if (syscall(SYS_capset, header, data))
+        return fail(r, 0);
+    for (int number = 0; number < 64; number++)
+        if ((uint64_t)r->n3 >> number & 1 && prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, number, 0, 0))
+            return fail(r, 1);
+    return 0;
+}
+
+int step_no_new_privs(struct record *r)
+{
+    return prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) ? fail(r, 0) : 0;
+}
+
+/* data: struct sock_filter[]; n1: flags */
+int step_seccomp(struct record *r)
+{
+    struct { unsigned short length; const void *filter; } program = {(unsigned short)(r->length / 8), text(r->data)};
+    return syscall(SYS_seccomp, 1 /* SECCOMP_SET_MODE_FILTER */, r->n1, &program) ? fail(r, 0) : 0;
+}
+
+/* After it the working directory must have a name below `/` (CVE-2024-21626: /proc/self/fd/N of the host). */
+int step_chdir(struct record *r)
+{
+    char path[4096];
+    if (chdir(text(r->path)))
+        return fail(r, 0);
+    if (syscall(SYS_getcwd, path, sizeof path) < 0 || path[0] != '/')
+        return errno = ENOENT, fail(r, 1);
+    return 0;
+}
+
+int step_umask(struct record *r)
+{
+    umask((mode_t)r->n1);
+    return 0;
+}
+
+/* Die with dolium-keep.  After every change of ids, which clears the setting, prctl(2). */
+int step_die_with(struct record *r)
+{
+    char byte;
+    if (prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0))
+        return fail(r, 0);
+    if (recv(peer, &byte, 1, MSG_DONTWAIT | MSG_PEEK) == 0) /* it died before we asked */
+        return errno = ESRCH, fail(r, 1);
+    return 0;
+}
+
+static pid_t main_child;
+
+static void forward(int number)
+{
+    kill(main_child, number);
+}
+
+/* --init: this process stays as PID 1, reaps orphans and forwards signals; its child goes on to exec. */
+int step_reap(struct record *r)
+{
+    int status;
+    pid_t ended;
+    sigset_t all, none;
+    sigfillset(&all);
+    sigemptyset(&none);
+    sigprocmask(SIG_SETMASK, &all, NULL);
+    main_child = fork();
+    if (main_child < 0)
+        return fail(r, 0);
+    if (main_child == 0) {
+        sigprocmask(SIG_SETMASK, &none, NULL);
+        setsid();
+        return 0;
+    }
+    struct sigaction action = {.sa_handler = forward, .sa_flags = SA_RESTART};
+    for (int number = 1; number < _NSIG; number++)
+        if (number != SIGCHLD && number != SIGKILL && number != SIGSTOP && !(number >= SIGSEGV && number <= SIGSEGV))
+            sigaction(number, &action, NULL);
+    syscall(NR_close_range, 3, ~0u, 0); /* the pair above all: its end tells outside that exec has happened */
+    munmap(plan, plan->size);
+    sigprocmask(SIG_SETMASK, &none, NULL);
+    while ((ended = wait(&status)) != main_child)
+        if (ended < 0 && errno != EINTR)
+            _exit(125);
+    _exit(WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status));
+}
+
+/* Split `count` strings off a run of them into an array that ends with NULL. */
+static const char *take(const char **array, const char *at, int64_t count)
+{
+    for (int64_t i = 0; i < count; i++, at += strlen(at) + 1)
+        array[i] = at;
+    array[count] = NULL;
+    return at;
+}
+
+/* data: candidates, arguments, environment; n1, n2, n3: how many of each.  Candidates are tried in order, as PATH is:
+ * one that is not there or not executable is passed over, and the more telling of the errors is kept. */
+int step_exec(struct record *r)
+{
+    size_t room = (size_t)(r->n1 + r->n2 + r->n3 + 3) * sizeof(char *);
+    const char **array = mmap(NULL, room, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (array == MAP_FAILED)
+        return fail(r, 0);
+    const char **argv = array + r->n1 + 1, **env = argv + r->n2 + 1;
+    take(env, take(argv, take(array, text(r->data), r->n1), r->n2), r->n3);
+    int telling = ENOENT;
+    plan->phase = PHASE_EXEC;
+    for (r->branch = 0; r->branch < r->n1; r->branch++) {
+        execve(array[r->branch], (char *const *)argv, (char *const *)env);
+        if (errno != ENOENT && errno != ENOTDIR)
+            telling = errno;
+        if (errno != ENOENT && errno != ENOTDIR && errno != EACCES)
+            break;
+    }
+    plan->phase = PHASE_SETUP;
+    errno = telling;
+    return fail(r, 0);
+}

@@ -1,0 +1,214 @@
+"""What Docker's command line has and this one has not (yet), each with what to do instead.
+
+Imported only after something was not found among our own names.  An entry leaves this table when its feature lands;
+a test holds the table against Docker's own list, so that every name is answered by one side or the other.
+"""
+
+from dolium.cli.nearest import did_you_mean, nearest
+from dolium.engine.quantities import quoted
+from dolium.errors import SpecError, UsageError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+# docker run, docker create: the long flags ...
+FLAGS = {
+    "add-host": "names come with networks; until then bind a file of your own: `-v ./hosts:/etc/hosts:ro`",
+    "annotation": "annotations are for `dolium-oci` and its config.json; use `--label`",
+    "attach": "standard output and error are always yours; for standard input write `-i`",
+    "blkio-weight": "limits on block devices do not exist yet; leave it out",
+    "blkio-weight-device": "limits on block devices do not exist yet; leave it out",
+    "cgroup-parent": "groups are placed by Dolium; to choose the place use `dolium-oci` and `linux.cgroupsPath`",
+    "cgroupns": "a container always has a cgroup namespace of its own; leave it out",
+    "cidfile": "a container in the foreground is yours until it ends, nothing else needs its id; leave it out",
+    "cpu-count": "exists on Windows only; use `--cpus`",
+    "cpu-percent": "exists on Windows only; use `--cpus`",
+    "cpu-period": "use `--cpus`: `--cpus 0.5` is half of every period",
+    "cpu-quota": "use `--cpus`: a quota of 50000 in a period of 100000 is `--cpus 0.5`",
+    "cpu-rt-period": "real-time scheduling is not offered; use `--cpus` or `--cpu-weight`",
+    "cpu-rt-runtime": "real-time scheduling is not offered; use `--cpus` or `--cpu-weight`",
+    "cpuset-mems": "memory nodes cannot be chosen yet; use `--cpuset-cpus` with the CPUs of one node",
+    "detach": "detached containers do not exist yet; run it in the foreground",
+    "detach-keys": "detached containers do not exist yet; end a program with Ctrl-C",
+    "device-cgroup-rule": "name each device instead: `--device /dev/SRC[:/dev/DST[:rwm]]`",
+    "device-read-bps": "limits on block devices do not exist yet; leave it out",
+    "device-read-iops": "limits on block devices do not exist yet; leave it out",
+    "device-write-bps": "limits on block devices do not exist yet; leave it out",
+    "device-write-iops": "limits on block devices do not exist yet; leave it out",
+    "disable-content-trust": "images do not exist yet, so there is none to check; leave it out",
+    "dns": "name servers come with networks; until then bind a file: `-v ./resolv.conf:/etc/resolv.conf:ro`",
+    "dns-opt": "name servers come with networks; until then `-v ./resolv.conf:/etc/resolv.conf:ro`",
+    "dns-option": "name servers come with networks; until then `-v ./resolv.conf:/etc/resolv.conf:ro`",
+    "dns-search": "name servers come with networks; until then `-v ./resolv.conf:/etc/resolv.conf:ro`",
+    "domainname": "the NIS domain name is not offered; for the host's name use `--hostname`",
+    "entrypoint": "write the program after the root: `dolium run ROOTFS PROGRAM ARGUMENT...`",
+    "expose": "ports come with networks; `--network host` shares the host's",
+    "gpus": "name the device files yourself, such as `--device /dev/nvidia0` or `--device /dev/dri/renderD128`",
+    "group-add": "further groups do not exist yet; `--user USER:GROUP` chooses the one",
+    "health-cmd": "health checks do not exist yet; run the check yourself, or bound the run with `--timeout`",
+    "health-interval": "health checks do not exist yet; leave it out",
+    "health-retries": "health checks do not exist yet; leave it out",
+    "health-start-interval": "health checks do not exist yet; leave it out",
+    "health-start-period": "health checks do not exist yet; leave it out",
+    "health-timeout": "health checks do not exist yet; to bound the whole run use `--timeout`",
+    "io-maxbandwidth": "exists on Windows only; leave it out",
+    "io-maxiops": "exists on Windows only; leave it out",
+    "ip": "addresses come with networks; `--network host` shares the host's",
+    "ip6": "addresses come with networks; `--network host` shares the host's",
+    "ipc": "a container always has an IPC namespace of its own; share files with `-v`",
+    "isolation": "exists on Windows only; leave it out",
+    "kernel-memory": "the kernel no longer has this limit; `--memory` counts kernel memory too",
+    "label-file": "write each label: `--label NAME=VALUE`",
+    "link": "containers cannot reach each other until networks exist; share files with `-v`",
+    "link-local-ip": "addresses come with networks; `--network host` shares the host's",
+    "log-driver": "output goes straight to your standard output and error; send it on with a pipe",
+    "log-opt": "output goes straight to your standard output and error; send it on with a pipe",
+    "mac-address": "network interfaces come with networks; leave it out",
+    "memory-reservation": "soft limits do not exist yet; `--memory` is the hard one",
+    "memory-swappiness": "it has no meaning on cgroup v2; `--memory-swap` limits memory and swap together",
+    "mount": "write `-v SRC:DST[:ro]` for type=bind and `--tmpfs DST` for type=tmpfs",
+    "name": "names come with detached containers; `--label` and `--hostname` exist",
+    "net-alias": "names on a network come with networks; `--hostname` is what the container calls itself",
+    "network-alias": "names on a network come with networks; `--hostname` is what the container calls itself",
+    "no-healthcheck": "health checks do not exist yet, so there is none to turn off; leave it out",
+    "oom-kill-disable": "not offered: a group at its limit would hang; raise `--memory`",
+    "pid": "a container always has a process tree of its own; leave it out",
+    "platform": "images do not exist yet; a directory runs on the processor it was made for",
+    "privileged": "not offered; name what you need with `--cap-add` and `--device`",
+    "publish": "ports come with networks; `--network host` shares the host's",
+    "publish-all": "ports come with networks; `--network host` shares the host's",
+    "pull": "images do not exist yet; unpack one into a directory and name that, or use `@host`",
+    "quiet": "nothing is pulled yet, so there is nothing to silence; leave it out",
+    "restart": "detached containers do not exist yet; a shell loop around `dolium run` restarts",
+    "runtime": "Dolium is the runtime; for another one use `docker run --runtime` or `podman --runtime`",
+    "shm-size": "write `--tmpfs /dev/shm:size=128m`",
+    "sig-proxy": "signals are always passed on to the program; leave it out",
+    "stop-signal": "signals are passed on as they come: send the one you want to the `dolium` process",
+    "stop-timeout": "detached containers do not exist yet; to bound the run use `--timeout`",
+    "storage-opt": "what is written in the root goes to memory and counts against `--memory`",
+    "tty": "a terminal does not exist yet; leave `-t` out",
+    "use-api-socket": "there is no daemon, so there is no socket to share; leave it out",
+    "uts": "a container always has a host name of its own; choose it with `--hostname`",
+    "volume-driver": "named volumes do not exist yet; bind a directory: `-v ./data:/data`",
+    "volumes-from": "bind the same directories again: `-v ./data:/data`",
+}
+
+# ... and their short forms.
+SHORT = {"a": "attach", "d": "detach", "P": "publish-all", "p": "publish", "q": "quiet", "t": "tty"}
+
+# docker run --security-opt NAME
+SECURITY = {
+    "apparmor": "AppArmor profiles do not exist yet; leave it out",
+    "credentialspec": "exists on Windows only; leave it out",
+    "label": "SELinux labels do not exist yet; leave it out",
+    "systempaths": "write `--security-opt unmask=ALL`",
+    "writable-cgroups": "not offered: limits would be the container's own to change; leave it out",
+}
+
+_DOCKER = "Dolium keeps no list of containers yet; each one is a foreground process of yours, "
+_IMAGES = "images do not exist yet; unpack one into a directory and name that, or use `@host`"
+_NO_DAEMON = "there is no daemon; every `dolium run` stands for itself"
+_CLUSTER = "Dolium runs on one machine; for several use Kubernetes, with `dolium-oci` under containerd"
+
+# docker COMMAND: Docker's own and its two usual plugins
+COMMANDS = {
+    "attach": "detached containers do not exist yet; `dolium run -i` is attached from the start",
+    "build": "Dolium does not build images; use `buildah` or `docker build`",
+    "builder": "Dolium does not build images; use `buildah` or `docker build`",
+    "buildx": "Dolium does not build images; use `buildah` or `docker buildx`",
+    "checkpoint": "checkpoints are not offered; `criu` takes them of ordinary processes",
+    "commit": "Dolium does not build images; use `buildah commit` or `docker commit`",
+    "compose": "Dolium runs one container; a script of several `dolium run` lines runs several",
+    "config": _CLUSTER,
+    "container": "leave the word `container` out: `dolium run`",
+    "context": _NO_DAEMON,
+    "cp": "bind a directory before the start instead: `dolium run -v ./out:/out`",
+    "create": "`dolium run` creates and starts in one; `dolium-oci create` is the form for engines",
+    "diff": "the root is never changed; to keep what a program writes use `-v ./out:/out`",
+    "events": _NO_DAEMON + "; its exit code says how it ended",
+    "exec": "a running container cannot be entered yet; run a shell from the start: `dolium run -i ROOTFS sh`",
+    "export": "the root is a directory of yours: `tar -C ROOTFS -c .`",
+    "history": _IMAGES,
+    "image": _IMAGES,
+    "images": _IMAGES,
+    "import": "unpack the archive into a directory and name that: `dolium run ./DIRECTORY`",
+    "info": "try `dolium --version`; limits that this host cannot enforce are named when asked for",
+    "inspect": "`dolium explain --json` shows everything a container will be, before it runs",
+    "kill": _DOCKER + "so `kill -9 PID` of it ends all",
+    "load": _IMAGES,
+    "login": _IMAGES,
+    "logout": _IMAGES,
+    "logs": "output goes straight to your standard output and error; keep it with `| tee FILE`",
+    "manifest": _IMAGES,
+    "network": "networks do not exist yet; `--network none` and `--network host` do",
+    "node": _CLUSTER,
+    "pause": _DOCKER + "but it cannot be frozen yet",
+    "plugin": "there are no plugins; what Dolium can do is in `dolium --help`",
+    "port": "ports come with networks; `--network host` shares the host's",
+    "ps": _DOCKER + "so the host's `ps` shows them: `pgrep -a dolium`",
+    "pull": _IMAGES,
+    "push": "Dolium does not build images; use `buildah push` or `docker push`",
+    "rename": "containers have no names yet; `--label` and `--hostname` exist",
+    "restart": "detached containers do not exist yet; end it with Ctrl-C and run it again",
+    "rm": "nothing is left to remove: a container goes when its program ends",
+    "rmi": _IMAGES,
+    "save": _IMAGES,
+    "search": _IMAGES,
+    "secret": "bind a file read-only: `dolium run -v ./secret:/run/secret:ro`",
+    "service": _CLUSTER,
+    "stack": _CLUSTER,
+    "start": "detached containers do not exist yet; `dolium run` creates and starts in one",
+    "stats": "live figures do not exist yet; `top` on the host shows the processes",
+    "stop": _DOCKER + "so Ctrl-C or `kill PID` of it ends all",
+    "swarm": _CLUSTER,
+    "system": _NO_DAEMON,
+    "tag": _IMAGES,
+    "top": _DOCKER + "so the host's `ps -ef --forest` shows its processes",
+    "trust": _IMAGES,
+    "unpause": _DOCKER + "but it cannot be frozen yet",
+    "update": "limits are set at the start: `dolium run --memory 64m --cpus 0.5`",
+    "version": "write `dolium --version`",
+    "volume": "named volumes do not exist yet; bind a directory: `dolium run -v ./data:/data`",
+    "wait": "`dolium run` waits by itself and returns the program's exit code",
+}
+
+
+def unknown_flag(typed: "str", word: "str", command: "str", ours: "Iterable[str]", others: "list[str]") -> "UsageError":
+    """What to answer to a flag that `command` has not.
+
+    `typed` is the flag (`--memroy`, `-t`), `word` the whole word it stood in (`-it`), `ours` the flags that there are,
+    with their dashes, `others` the commands that do have it.
+    """
+    shown = quoted(typed)
+    if not typed.startswith("--") and word != typed:
+        shown += f" (in {quoted(word)})"
+    name = typed[2:] if typed.startswith("--") else SHORT.get(typed[1:], "")
+    if name in FLAGS:
+        return UsageError(f"dolium has no {shown}", hint=FLAGS[name])
+    if others:
+        return UsageError(f"`dolium {command}` has no {shown}", hint=f"`dolium {others[0]}` has")
+    wanted = typed.strip("-").replace("_", "-") if typed.startswith("--") else ""
+    hint = _nearest(wanted, [flag[2:] for flag in ours if flag.startswith("--")], FLAGS, before="--")
+    return UsageError(f"unknown flag {shown}", hint=hint or f"`dolium {command} --help` lists them all")
+
+
+def unknown_security(name: "str", flag: "str", ours: "Iterable[str]") -> "SpecError":
+    """What to answer to an option of `--security-opt` that is not among `ours`."""
+    hint = SECURITY.get(name) or _nearest(name, [*ours], SECURITY) or "there are " + ", ".join(ours)
+    return SpecError(flag, f"no option {quoted(name)}", hint=hint)
+
+
+def unknown_command(word: "str", ours: "Iterable[str]") -> "UsageError":
+    """What to answer to a command that is not among `ours`."""
+    if word in COMMANDS:
+        return UsageError(f"dolium has no `{word}`", hint=COMMANDS[word])
+    hint = _nearest(word, [*ours], COMMANDS)
+    return UsageError(f"unknown command {quoted(word)}", hint=hint or "`dolium --help` lists them all")
+
+
+def _nearest(word: "str", ours: "list[str]", advice: "dict[str, str]", before: "str" = "") -> "str":
+    """The nearest of our names; or, if only Docker has a nearer one, that name with its advice."""
+    found = nearest(word, [*ours, *advice])
+    hint = did_you_mean(word, [*ours, *advice], before)
+    return f"{hint} {advice[found[0]]}" if found and found[0] not in ours else hint

@@ -1,0 +1,175 @@
+"""A plan as bytes and back: what dolium-init reads from and reports into one memfd (init/wire.h, init/steps.def)."""
+
+from _struct import Struct
+
+from dolium.errors import SpecError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+HOST, OUTSIDE, INSIDE, BOTH = 0, 1, 2, 3
+"""Who acts: Python in the caller's namespaces, dolium-init beside the container, its child, or both at a meeting."""
+
+OPERATIONS = {
+    "open": ("openat2",), "open_tree": ("open_tree",), "set_attr": ("mount_setattr",),
+    "new_mount": ("fsopen", "fsconfig", "fsmount"), "move_mount": ("openat2", "mkdirat", "move_mount"),
+    "mkdir": ("openat2", "mkdirat", "fchownat"), "symlink": ("openat2", "symlinkat", "fchownat"),
+    "mknod": ("openat2", "mknodat", "fchmodat", "fchownat"), "write_file": ("openat2", "unlinkat", "openat", "write"),
+    "read_file": ("openat2", "fstat", "read"), "write": ("openat2", "write"), "write_fd": ("write",),
+    "clone": ("clone3",), "unshare": ("unshare",), "map_ids": ("open", "write"), "open_ns": ("open",),
+    "sync": ("sendmsg", "recvmsg"), "reset": ("sigprocmask", "setsid"),
+    "become": ("setgroups", "setresgid", "setresuid"), "undumpable": ("prctl",), "keyring": ("keyctl",),
+    "hostname": ("sethostname",), "loopback": ("socket", "ioctl"),
+    "mask": ("openat2", "fstat", "open_tree", "move_mount"),
+    "read_only": ("open_tree", "mount_setattr", "move_mount"), "pivot_root": ("fchdir", "pivot_root"),
+    "drop_old": ("umount2", "chdir"), "own_pipes": ("fchown",), "rlimit": ("prlimit",), "bounds": ("prctl",),
+    "caps": ("capset", "prctl"), "no_new_privs": ("prctl",), "seccomp": ("seccomp",), "chdir": ("chdir", "getcwd"),
+    "umask": ("umask",), "die_with": ("prctl", "recv"), "reap": ("fork",), "exec": ("execve",), "keep": ("execve",),
+}  # fmt: skip
+"""Name -> the system calls it makes, in the order in which a report counts them."""
+_NUMBER = {name: number for number, name in enumerate(OPERATIONS)}
+
+MAGIC = 0x326C6F64
+SLOTS = 250
+MESSAGE = 160
+HEADER = Struct(f"=IIIIiiii{SLOTS}h{MESSAGE}s")
+RECORD = Struct("=HBB3hhhhhhIIIIiqqqIHH8x")
+REPORT = Struct("=IIIIiiii")
+NONE = -1
+
+
+class Step:
+    """One thing that one actor does; a row of the plan.
+
+    `op` names the operation (a key of OPERATIONS, or of the host's own), `why` the configuration key that asked for it.
+    `fd`, `fd2` and `out` are slots; `accept` are errnos that count as done, `other` the step to run instead on the
+    errno `on`.  `what` and `note` are for people; a part belongs to the step before it and has no number of its own.
+    """
+
+    __slots__ = ("op", "actor", "why", "path", "path2", "data", "fd", "fd2", "out", "n1", "n2", "n3", "accept", "on",
+                 "other", "chapter", "what", "note", "is_part")  # fmt: skip
+
+    def __init__(self, op: str, actor: int, why: str, *, path: str = "", path2: str = "", data: bytes = b"",
+                 fd: int = NONE, fd2: int = NONE, out: int = NONE, n1: int = 0, n2: int = 0, n3: int = 0,
+                 accept: "tuple[int, ...]" = (), on: int = 0, other: "Step | None" = None, what: str = "",
+                 note: str = "") -> None:
+        self.op = op
+        self.actor = actor
+        self.why = why
+        self.path = path
+        self.path2 = path2
+        self.data = data
+        self.fd = fd
+        self.fd2 = fd2
+        self.out = out
+        self.n1 = n1
+        self.n2 = n2
+        self.n3 = n3
+        self.accept = accept
+        self.on = on
+        self.other = other
+        self.chapter = ""
+        self.what = what
+        self.note = note
+        self.is_part = False
+
+
+def part(step: Step) -> Step:
+    """The step as a part of the one before it."""
+    step.is_part = True
+    return step
+
+
+def strings(*parts: str) -> bytes:
+    """The parts, each ended by a NUL, as `data` holds them."""
+    return b"".join(part.encode("utf-8", "surrogateescape") + b"\0" for part in parts)
+
+
+class Message:
+    """A plan encoded: `data` for the memfd, and which step each of its records is."""
+
+    __slots__ = ("data", "steps")
+
+    def __init__(self, data: bytes, steps: "list[Step]") -> None:
+        self.data = data
+        self.steps = steps
+
+
+def encode(steps: "Iterable[Step]", slots: "dict[int, int]") -> Message:
+    """Encode the steps of the two actors in C; `slots` are the descriptors that the helper is started with.
+
+    Raises SpecError for a string with a NUL in it, which no system call could take.
+    """
+    rows = [step for step in steps if step.actor]
+    alternatives = [step.other for step in rows if step.other is not None]
+    first_other = len(rows)
+    rows += alternatives
+    start = HEADER.size + len(rows) * RECORD.size
+    blob = bytearray(b"\0")  # offset 0 of the mapping is the header, so 0 can mean "none"
+    places: dict[bytes, int] = {}
+
+    def put(text: bytes) -> int:
+        place = places.get(text)
+        if place is None:
+            place = places[text] = start + len(blob)
+            blob.extend(text)
+            blob.append(0)
+        return place
+
+    def string(text: str, why: str) -> int:
+        if not text:
+            return 0
+        if "\0" in text:
+            raise SpecError(why, "holds a NUL character")
+        return put(text.encode("utf-8", "surrogateescape"))
+
+    records = bytearray()
+    pack = RECORD.pack
+    for index, step in enumerate(rows):
+        accept = step.accept
+        if step.other is not None:
+            other, first_other = first_other, first_other + 1
+        else:
+            other = 0
+        if step.op == "read_file":  # room to write into, so never shared
+            data = start + len(blob)
+            blob.extend(step.data + b"\0")
+        else:
+            data = put(step.data) if step.data else 0
+        records += pack(
+            _NUMBER[step.op], step.actor if index < len(rows) - len(alternatives) else 0, 0,
+            accept[0] if accept else 0, accept[1] if len(accept) > 1 else 0, accept[2] if len(accept) > 2 else 0,
+            step.on, other, step.out, step.fd, step.fd2,
+            string(step.path, step.why), string(step.path2, step.why), data,
+            len(step.data), 0, step.n1, step.n2, step.n3, 0, 0, 0)  # fmt: skip
+    table = [NONE] * SLOTS
+    for number, fd in slots.items():
+        table[number] = fd
+    header = HEADER.pack(MAGIC, start + len(blob), len(rows), 0, -1, 0, 0, -1, *table, b"")
+    return Message(header + records + blob, rows)
+
+
+class Report:
+    """What dolium-init left in the memfd.
+
+    `failed` is the index of the record that failed or -1, `errno` and `call` what it said, `status` the wait status of a
+    child that died on the way or -1, `message` the file system's own words.
+    """
+
+    __slots__ = ("failed", "errno", "call", "status", "message", "rows")
+
+    def __init__(self, data: bytes) -> None:
+        _, _, count, length, self.failed, _, _, self.status = REPORT.unpack_from(data)
+        self.message = data[HEADER.size - MESSAGE : HEADER.size - MESSAGE + length].decode("utf-8", "replace").strip()
+        rows = [RECORD.unpack_from(data, HEADER.size + RECORD.size * index) for index in range(count)]
+        # errno, nanoseconds and the branch taken, of each record
+        self.rows = [(row[15], row[19], row[20]) for row in rows]
+        self.errno = rows[self.failed][15] if self.failed >= 0 else 0
+        self.call = rows[self.failed][2] if self.failed >= 0 else 0
+
+
+def read_result(data: bytes, index: int) -> bytes:
+    """What the `read_file` record number `index` has read."""
+    row = RECORD.unpack_from(data, HEADER.size + RECORD.size * index)
+    return data[row[13] : row[13] + row[18]]

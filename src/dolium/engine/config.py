@@ -1,0 +1,286 @@
+"""From what a person or a program asks for to an OCI config, with Dolium's own part under the key `dolium`."""
+
+import os
+
+from dolium.engine.users import ROOT
+from dolium.errors import SpecError, Unsupported
+from dolium.plan import capabilities
+from dolium.plan.limits import PERIOD
+from dolium.plan.program import DEFAULT_PATH
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from dolium.engine.rootfs import Rootfs
+    from dolium.engine.users import User
+    from dolium.plan.facts import Facts
+
+PIDS = 2048
+"""Processes a container may have unless told otherwise."""
+
+MASKED = ("/proc/acpi", "/proc/asound", "/proc/interrupts", "/proc/kcore", "/proc/keys", "/proc/latency_stats",
+          "/proc/sched_debug", "/proc/scsi", "/proc/timer_list", "/proc/timer_stats", "/sys/devices/virtual/powercap",
+          "/sys/firmware")  # fmt: skip
+READ_ONLY = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger")
+"""What moby masks and protects, as of 29."""
+
+SAFE = ["nosuid", "noexec", "nodev"]
+MOUNTS = (
+    ("/proc", "proc", SAFE),
+    ("/dev", "tmpfs", ["nosuid", "noexec"]),
+    ("/dev/pts", "devpts", ["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"]),
+    ("/dev/shm", "tmpfs", [*SAFE, "mode=1777", "size=65536k"]),
+    ("/dev/mqueue", "mqueue", SAFE),
+    ("/sys", "sysfs", [*SAFE, "ro"]),
+    ("/sys/fs/cgroup", "cgroup", [*SAFE, "ro"]),
+)
+
+
+class Options:
+    """What is asked for; None or empty means: not asked.  Sizes are bytes, `cpus` CPUs, ids the container's."""
+
+    __slots__ = ("argv", "cap_add", "cap_drop", "cpu_shares", "cpu_weight", "cpus", "cpuset_cpus", "cwd", "devices", "env",
+                 "hostname", "init", "mask", "memory", "memory_swap", "network", "no_new_privileges", "oom_score_adj",
+                 "pids", "read_only", "seccomp", "sysctl", "time_namespace", "tmpfs", "ulimits", "unmask", "user",
+                 "userns", "volumes")  # fmt: skip
+
+    def __init__(self) -> None:
+        self.argv: list[str] = []
+        self.cap_add: list[str] = []
+        self.cap_drop: list[str] = []
+        self.cpu_shares: int | None = None
+        self.cpu_weight: int | None = None
+        self.cpus: float | None = None
+        self.cpuset_cpus: str | None = None
+        self.cwd: str | None = None
+        self.devices: list[tuple[str, str, str]] = []
+        self.env: dict[str, str] = {}
+        self.hostname: str | None = None
+        self.init = False
+        self.mask: list[str] = []
+        self.memory: int | None = None
+        self.memory_swap: int | None = None
+        self.network = "none"
+        self.no_new_privileges = True
+        self.oom_score_adj: int | None = None
+        self.pids: int | None = None
+        self.read_only = False
+        self.seccomp: dict[str, Any] | str | None = None
+        self.sysctl: dict[str, str] = {}
+        self.time_namespace = False
+        self.tmpfs: list[tuple[str, tuple[str, ...]]] = []
+        self.ulimits: list[tuple[str, int, int]] = []
+        self.unmask: list[str] = []
+        self.user: User = ROOT
+        self.userns = "auto"
+        self.volumes: list[tuple[str, str, bool]] = []
+
+
+def specification(identity: str, options: Options, rootfs: "Rootfs", facts: "Facts") -> "dict[str, Any]":
+    """The OCI config (runtime-spec 1.3) of a container named `identity`.
+
+    Raises SpecError for what contradicts itself and Unsupported for what this host cannot do.
+    """
+    asked: set[str] = set()
+    spec: dict[str, Any] = {
+        "ociVersion": "1.3.0",
+        "hostname": options.hostname or identity,
+        "root": {"path": rootfs.path, "readonly": options.read_only},
+        "process": _process(identity, options, rootfs, facts, asked),
+        "mounts": _mounts(options, rootfs, facts, asked),
+        "linux": {
+            "namespaces": [{"type": each} for each in _namespaces(options, facts)],
+            "resources": _resources(options, asked),
+            "cgroupsPath": f"/dolium/{identity}",
+            "devices": _devices(options, facts, asked),
+            "sysctl": options.sysctl,
+            **_paths(options, facts),
+        },
+    }
+    if facts.id_base:
+        for key in ("uidMappings", "gidMappings"):
+            spec["linux"][key] = [{"containerID": 0, "hostID": facts.id_base, "size": 65536}]
+    profile = options.seccomp
+    if profile is None:
+        from dolium.plan.seccomp_default import default_profile
+
+        profile = default_profile(frozenset(spec["process"]["capabilities"]["bounding"]))
+    if profile != "unconfined":
+        spec["linux"]["seccomp"] = profile
+    for key, given in (("hostname", options.hostname), ("root.readonly", options.read_only), ("process.args", options.argv),
+                       ("init", options.init), ("linux.seccomp", options.seccomp)):  # fmt: skip
+        if given:
+            asked.add(key)
+    asked.update(f"linux.sysctl.{key}" for key in options.sysctl)
+    half = options.memory // 2 if options.memory else 0
+    spec["dolium"] = {
+        "root": {"kind": rootfs.kind, "size": half},
+        "directories": rootfs.directories,
+        "links": rootfs.links,
+        "files": [*rootfs.files, *_network_files(spec["hostname"], options)],
+        "init": options.init,
+        "asked": asked,
+    }
+    return spec
+
+
+def _namespaces(options: Options, facts: "Facts") -> "list[str]":
+    types = ["mount", "pid", "uts", "ipc", "cgroup"]
+    if options.network == "none":
+        types.append("network")
+    if facts.id_base:
+        types.append("user")
+    if options.time_namespace:
+        types.append("time")
+    return types
+
+
+def _process(identity: str, options: Options, rootfs: "Rootfs", facts: "Facts", asked: "set[str]") -> "dict[str, Any]":
+    user = options.user
+    env = {"PATH": ":".join([*rootfs.path_first, DEFAULT_PATH]), "HOSTNAME": options.hostname or identity, "HOME": user.home}
+    env.update(options.env)
+    held = _capabilities(options, facts)
+    if options.cap_add or options.cap_drop:
+        asked |= {"process.capabilities.bounding", "process.capabilities.effective"}
+    if options.cwd:
+        asked.add("process.cwd")
+    if user is not ROOT:
+        asked.add("process.user")
+    process: dict[str, Any] = {
+        "args": options.argv,
+        "env": [f"{name}={value}" for name, value in env.items()],
+        "cwd": options.cwd or "/",
+        "user": {"uid": user.uid, "gid": user.gid, "additionalGids": list(user.groups), "umask": 0o022},
+        "capabilities": {"bounding": held, "permitted": held, "effective": held if user.uid == 0 else [],
+                         "inheritable": [], "ambient": []},
+        "noNewPrivileges": options.no_new_privileges,
+        "rlimits": [{"type": kind, "soft": soft, "hard": hard} for kind, soft, hard in options.ulimits],
+    }  # fmt: skip
+    asked.update(f"process.rlimits[{index}]" for index in range(len(options.ulimits)))
+    if options.oom_score_adj is not None:
+        process["oomScoreAdj"] = options.oom_score_adj
+        asked.add("process.oomScoreAdj")
+    return process
+
+
+def _capabilities(options: Options, facts: "Facts") -> "list[str]":
+    """Docker's default set, plus what is added, minus what is dropped; `ALL` in either."""
+    held = set(capabilities.DEFAULT)
+    if "ALL" in options.cap_drop:
+        held = set()
+    for name in options.cap_add:
+        held |= {*capabilities.NUMBERS} if name == "ALL" else {name}
+    held -= set(options.cap_drop)
+    if not facts.own_users and "CAP_MKNOD" in held:
+        # With the host's own users a device node is a door to the disk, and there is no device filter yet.
+        if {"CAP_MKNOD", "ALL"} & set(options.cap_add):
+            raise Unsupported("--cap-add MKNOD", "with the host's users it would open every disk to the container",
+                              hint="add --cap-drop MKNOD and name devices with --device, or use --userns auto")  # fmt: skip
+        held.discard("CAP_MKNOD")
+    return sorted(held)
+
+
+def _resources(options: Options, asked: "set[str]") -> "dict[str, Any]":
+    pids = PIDS if options.pids is None else options.pids
+    found: dict[str, Any] = {"pids": {"limit": pids}}
+    if options.pids is not None:
+        asked.add("pids.limit")
+    if options.memory is not None:
+        found["memory"] = {"limit": options.memory, "swap": options.memory}
+        asked.add("memory.limit")
+    if options.memory_swap is not None:
+        if options.memory is None:
+            raise SpecError("--memory-swap", "means memory and swap together, so it needs --memory")
+        if -1 < options.memory_swap < options.memory:
+            raise SpecError("--memory-swap", "is memory and swap together, so it cannot be less than --memory")
+        found["memory"]["swap"] = options.memory_swap
+        asked.add("memory.swap")
+    cpu: dict[str, Any] = {}
+    if options.cpus is not None:
+        cpu |= {"quota": round(options.cpus * PERIOD), "period": PERIOD}
+        asked.add("cpu.quota")
+    if options.cpu_weight is not None and options.cpu_shares is not None:
+        raise SpecError("--cpu-weight", "and --cpu-shares are two words for one thing; give one of them")
+    if options.cpu_weight is not None:
+        cpu["weight"] = options.cpu_weight
+        asked.add("cpu.shares")
+    if options.cpu_shares is not None:
+        cpu["shares"] = options.cpu_shares
+        asked.add("cpu.shares")
+    if options.cpuset_cpus is not None:
+        cpu["cpus"] = options.cpuset_cpus
+        asked.add("cpu.cpus")
+    if cpu:
+        found["cpu"] = cpu
+    return found
+
+
+def _mounts(options: Options, rootfs: "Rootfs", facts: "Facts", asked: "set[str]") -> "list[dict[str, Any]]":
+    mounts: list[dict[str, Any]] = list(rootfs.mounts)
+    for path, kind, chosen in MOUNTS:
+        if path == "/sys" and options.network == "host" and facts.own_users:
+            # sysfs shows a network namespace, so only its owner may mount it: bind the host's instead
+            mounts.append({"destination": path, "type": "bind", "source": path, "options": ["rbind", *SAFE, "ro"]})
+        else:
+            mounts.append({"destination": path, "type": kind, "source": kind, "options": chosen})
+    for path, extra in options.tmpfs:
+        _check_destination(path, "--tmpfs")
+        asked.add(f"mounts[{len(mounts)}]")
+        mounts.append({"destination": path, "type": "tmpfs", "source": "tmpfs", "options": [*SAFE, *extra]})
+    for source, path, read_only in options.volumes:
+        _check_destination(path, "--volume")
+        asked.add(f"mounts[{len(mounts)}]")
+        mounts.append({"destination": path, "type": "bind", "source": os.path.abspath(source),
+                       "options": ["rbind", "nodev", "ro" if read_only else "rw"]})  # fmt: skip
+    return mounts
+
+
+def _check_destination(path: str, flag: str) -> None:
+    """No mount over /proc: what Dolium and the program read and write there must be the kernel's (CVE-2019-16884)."""
+    clean = os.path.normpath(path)
+    if clean == "/" or clean == "/proc" or clean.startswith("/proc/"):
+        raise SpecError(flag, f"nothing can be mounted on `{path}` in a container")
+
+
+def _devices(options: Options, facts: "Facts", asked: "set[str]") -> "list[dict[str, Any]]":
+    found = []
+    for index, (source, path, access) in enumerate(options.devices):
+        if not {"r", "w"} <= set(access):
+            raise Unsupported(f"--device {source}:{path}:{access}", "less than `rw` takes a device filter, which is still missing")
+        if not path.startswith("/dev/"):
+            raise SpecError("--device", f"`{path}` is not below /dev")
+        try:
+            status = os.stat(source)
+        except OSError as error:
+            raise SpecError("--device", f"`{source}`: {error.strerror}") from None
+        kind = {0o020000: "c", 0o060000: "b"}.get(status.st_mode & 0o170000)
+        if kind is None:
+            raise SpecError("--device", f"`{source}` is not a device")
+        found.append({"path": path, "type": kind, "major": os.major(status.st_rdev), "minor": os.minor(status.st_rdev),
+                      "fileMode": status.st_mode & 0o777, "uid": 0, "gid": 0, "source": source})  # fmt: skip
+        asked.add(f"linux.devices[{index}]")
+    return found
+
+
+def _paths(options: Options, facts: "Facts") -> "dict[str, list[str]]":
+    if "ALL" in options.unmask:
+        masked: list[str] = []
+        read_only: list[str] = []
+    else:
+        masked = [each for each in (*MASKED, *facts.throttles) if each not in options.unmask]
+        read_only = [each for each in READ_ONLY if each not in options.unmask]
+    return {"maskedPaths": masked + options.mask, "readonlyPaths": read_only}
+
+
+def _network_files(hostname: str, options: Options) -> "list[tuple[str, str]]":
+    """/etc/hosts, /etc/hostname and /etc/resolv.conf, which no image can know."""
+    hosts = f"127.0.0.1 localhost\n::1 localhost\n127.0.1.1 {hostname}\n"
+    resolver = "# no network\n"
+    if options.network == "host":
+        try:
+            with open("/etc/resolv.conf") as file:
+                resolver = file.read(65536)
+        except OSError:
+            pass
+    return [("/etc/hosts", hosts), ("/etc/hostname", hostname + "\n"), ("/etc/resolv.conf", resolver)]

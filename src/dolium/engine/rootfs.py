@@ -1,0 +1,108 @@
+"""What a container's `/` is made of: a directory, or this host's own programs (`@host`, `@venv`)."""
+
+import os
+import sys
+
+from dolium.errors import NotFound, Unsupported
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+OWN = ("@host", "@venv")
+ETC = ("alternatives", "ssl/certs", "ssl/openssl.cnf", "ld.so.cache", "ld.so.conf", "ld.so.conf.d", "localtime",
+       "nsswitch.conf", "services", "protocols")  # fmt: skip
+"""What /usr points into, and nothing that holds a secret."""
+DIRECTORIES = (("/etc", 0o755), ("/root", 0o700), ("/home", 0o755), ("/tmp", 0o1777), ("/var", 0o755),
+               ("/var/tmp", 0o1777), ("/run", 0o755))  # fmt: skip
+PASSWD = "root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin\n"
+GROUP = "root:x:0:\ntty:x:5:\nnogroup:x:65534:\n"
+
+
+class Rootfs:
+    """A rootfs before it is one.
+
+    kind         `overlay` over the directory `path`, or a `tmpfs` filled with what follows
+    mounts       bind mounts (OCI form)
+    directories  (path, mode); links: (path, target); files: (path, text)
+    path_first   directories that come first on PATH
+    """
+
+    __slots__ = ("name", "kind", "path", "mounts", "directories", "links", "files", "path_first")
+
+    def __init__(self, name: str, kind: str, path: str) -> None:
+        self.name = name
+        self.kind = kind
+        self.path = path
+        self.mounts: list[dict[str, Any]] = []
+        self.directories: list[tuple[str, int]] = []
+        self.links: list[tuple[str, str]] = []
+        self.files: list[tuple[str, str]] = []
+        self.path_first: list[str] = []
+
+    def sources(self) -> "list[str]":
+        """The paths of the host that become visible."""
+        return ([self.path] if self.path else []) + [each["source"] for each in self.mounts]
+
+
+def find(name: str) -> Rootfs:
+    """The rootfs of that name: a path, `@host` or `@venv`.
+
+    Raises NotFound for a directory that is not there and for an unknown name, Unsupported for an image.
+    """
+    if name in OWN:
+        return _own(name)
+    if name.startswith("@"):
+        raise NotFound("rootfs", name, similar=OWN)
+    if name.startswith(("/", "./", "../")) or name in (".", ".."):
+        path = os.path.abspath(name)
+        if not os.path.isdir(path):
+            kind = "is a file" if os.path.exists(path) else "does not exist"
+            hint = f"`{path}` {kind}; unpack an image into a directory first, as with tar -xzf" if kind == "is a file" else f"`{path}` {kind}"
+            raise NotFound("rootfs directory", name, hint=hint)
+        return Rootfs(name, "overlay", path)
+    raise Unsupported(f"image `{name}`", "images cannot be pulled yet",
+                      hint=f"name a directory (./{name}), or @host for this host's own programs")  # fmt: skip
+
+
+def _bind(source: str, destination: str) -> "dict[str, Any]":
+    return {"destination": destination, "type": "bind", "source": source, "options": ["rbind", "ro", "nosuid", "nodev"]}
+
+
+def _own(name: str) -> Rootfs:
+    rootfs = Rootfs(name, "tmpfs", "")
+    rootfs.directories += DIRECTORIES
+    rootfs.mounts.append(_bind("/usr", "/usr"))
+    for top in sorted(each for each in os.listdir("/") if each in ("bin", "sbin") or each[:3] == "lib"):
+        path = "/" + top
+        if os.path.islink(path):
+            rootfs.links.append((path, os.readlink(path)))
+        elif os.path.isdir(path):
+            rootfs.mounts.append(_bind(path, path))
+    for each in ETC:
+        path = f"/etc/{each}"
+        if os.path.exists(path):
+            rootfs.mounts.append(_bind(path, path))
+    rootfs.files += [("/etc/passwd", PASSWD), ("/etc/group", GROUP)]
+    if name == "@venv":
+        _add_python(rootfs)
+    return rootfs
+
+
+def _add_python(rootfs: Rootfs) -> None:
+    """The running Python and its environment, at the paths they have here."""
+    prefixes = [_environment(), sys.base_prefix, os.path.realpath(sys.base_prefix)]
+    for prefix in prefixes:
+        if f"{prefix}/bin" not in rootfs.path_first:
+            rootfs.path_first.append(f"{prefix}/bin")
+        shown = [each["destination"] for each in rootfs.mounts]
+        if not any(prefix == each or prefix.startswith(each + "/") for each in shown):
+            rootfs.mounts.append(_bind(prefix, prefix))
+
+
+def _environment() -> str:
+    """sys.prefix, also where `site`, which finds a virtual environment before Python 3.14, was not run (-S)."""
+    if sys.prefix != sys.base_prefix or not sys.executable:
+        return sys.prefix
+    candidate = os.path.dirname(os.path.dirname(sys.executable))
+    return candidate if os.path.exists(f"{candidate}/pyvenv.cfg") else sys.prefix

@@ -1,0 +1,163 @@
+"""Every exception that Dolium raises, drawn as a tree.
+
+    DoliumError              code (stable, kebab-case), hint
+    |-- UsageError           the command line or the call is wrong
+    |-- SpecError            a specification is malformed: path, problem
+    |-- NotFound             kind, name, similar
+    |-- Exists               kind, name
+    |-- StateError           an illegal move: name, status, wanted
+    |-- Unsupported          this host cannot: feature, missing
+    |-- StepError (OSError)  the kernel refused a step: step, index, total, call, errno, filename, why
+    `-- CommandFailed        only with check=True: argv, result
+        `-- CommandTimeout (TimeoutError)
+
+An error's text is one line, complete in itself: engines relay only one.  The hint, where there is one, says how to
+mend it.  Every exception survives pickling and copying with its fields.
+"""
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+
+class DoliumError(Exception):
+    """Any failure of Dolium itself (never of the program that runs in a container)."""
+
+    code = "error"
+    exit_code = 125
+
+    def __init__(self, message: str, *, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return self.message
+
+    def __reduce__(self) -> "tuple[Any, ...]":
+        return _rebuild, (type(self), self.__dict__.copy())
+
+
+def _rebuild(kind: "type[DoliumError]", fields: "dict[str, Any]") -> DoliumError:
+    error = kind.__new__(kind)
+    error.__dict__.update(fields)
+    if isinstance(error, OSError):
+        OSError.__init__(error, fields["errno_"], fields["message"])
+    return error
+
+
+class UsageError(DoliumError):
+    """The command line or the call is wrong."""
+
+    code = "usage"
+
+
+class SpecError(DoliumError):
+    """A configuration is malformed; `path` says where (`mounts[2].source`), `problem` what."""
+
+    code = "spec"
+
+    def __init__(self, path: str, problem: str, *, hint: str = "") -> None:
+        super().__init__(f"{path}: {problem}", hint=hint)
+        self.path = path
+        self.problem = problem
+
+
+class NotFound(DoliumError):
+    """There is no such thing; `similar` are the nearest names that do exist."""
+
+    code = "not-found"
+
+    def __init__(self, kind: str, name: str, *, similar: "tuple[str, ...]" = (), hint: str = "") -> None:
+        if similar and not hint:
+            hint = "did you mean " + " or ".join(f"`{each}`" for each in similar) + "?"
+        super().__init__(f"no {kind} `{name}`", hint=hint)
+        self.kind = kind
+        self.name = name
+        self.similar = similar
+
+
+class Exists(DoliumError):
+    """The name is taken."""
+
+    code = "exists"
+
+    def __init__(self, kind: str, name: str, *, hint: str = "") -> None:
+        super().__init__(f"{kind} `{name}` exists already", hint=hint)
+        self.kind = kind
+        self.name = name
+
+
+class StateError(DoliumError):
+    """A move that the container's status does not allow."""
+
+    code = "state"
+
+    def __init__(self, name: str, status: str, wanted: str, *, hint: str = "") -> None:
+        super().__init__(f"container `{name}` is {status}, not {wanted}", hint=hint)
+        self.name = name
+        self.status = status
+        self.wanted = wanted
+
+
+class Unsupported(DoliumError):
+    """This host, or this user on it, cannot do what was asked: `feature` lacks `missing`."""
+
+    code = "unsupported"
+
+    def __init__(self, feature: str, missing: str, *, hint: str = "") -> None:
+        super().__init__(f"cannot do {feature}: {missing}", hint=hint)
+        self.feature = feature
+        self.missing = missing
+
+
+class StepError(DoliumError, OSError):
+    """The kernel refused a step of a plan.
+
+    `step` is the step's text, `index` of `total` its place, `call` the system call, `errno` and `filename` as in OSError,
+    `why` the configuration key that asked for the step.
+    """
+
+    code = "step"
+
+    def __init__(self, step: str, *, index: int, total: int, call: str, errno: int, why: str, filename: str = "",
+                 hint: str = "", exit_code: int = 125) -> None:
+        import errno as names
+        import os
+        name = names.errorcode.get(errno, str(errno))
+        message = f"cannot {step}: {call}: {os.strerror(errno)} ({name})"
+        DoliumError.__init__(self, message, hint=hint)
+        OSError.__init__(self, errno, message)
+        self.step = step
+        self.index = index
+        self.total = total
+        self.call = call
+        self.errno_ = errno
+        self.why = why
+        self.filename = filename or None
+        self.exit_code = exit_code
+
+    def __reduce__(self) -> "tuple[Any, ...]":
+        return _rebuild, (type(self), {**self.__dict__, "filename": self.filename})
+
+    @property
+    def place(self) -> str:
+        """Where in the plan, and who asked: the second line of the error on a terminal."""
+        return f"at step {self.index} of {self.total}, asked for by {self.why}"
+
+
+class CommandFailed(DoliumError):
+    """A program ended with a failure and the caller had asked for `check=True`."""
+
+    code = "command-failed"
+
+    def __init__(self, argv: "list[str]", result: "Any") -> None:
+        super().__init__(f"`{argv[0]}` failed: {result!r}")
+        self.argv = argv
+        self.result = result
+
+
+class CommandTimeout(CommandFailed, TimeoutError):
+    """The program was killed at its time limit and the caller had asked for `check=True`."""
+
+    code = "command-timeout"

@@ -1,0 +1,64 @@
+"""What the planner has to know of the host: collected by runtime/host.py, invented by tests."""
+
+
+class Hierarchy:
+    """One mounted cgroup hierarchy: `version` 1 or 2, `parent` the directory that containers' groups are made in."""
+
+    __slots__ = ("version", "parent")
+
+    def __init__(self, version: int, parent: str) -> None:
+        self.version = version
+        self.parent = parent
+
+
+class Facts:
+    """Facts of the host and of the caller; all of them plain data.
+
+    uid, gid         the caller's ids
+    rootless         the caller is no root, or lacks CAP_SYS_ADMIN: a user namespace of one id comes first
+    all_ids          the caller's own user namespace has all ids, so ranges of them can be given away
+    kernel           (major, minor)
+    machine          as uname(2) says, such as `x86_64`
+    id_base          the first host id of the container's range, 0 without a user namespace of its own
+    capabilities     the bounding set of the caller, as a bit set
+    controllers      controller name -> Hierarchy where this caller can use it; `unified` is cgroup2 itself
+    no_controllers   why there are not more: (what was found, how to mend it)
+    cgroup2_mounted  cgroup v2 is mounted at /sys/fs/cgroup itself (not hybrid, not v1)
+    memory_nodes     /sys/devices/system/node/online, such as `0`
+    throttles        /sys/devices/system/cpu/cpu*/thermal_throttle that exist
+    """
+
+    __slots__ = ("uid", "gid", "rootless", "kernel", "machine", "id_base", "capabilities", "controllers",
+                 "no_controllers", "cgroup2_mounted", "memory_nodes", "throttles", "all_ids")  # fmt: skip
+
+    def __init__(self, *, uid: int = 0, gid: int = 0, kernel: "tuple[int, int]" = (6, 18), machine: str = "x86_64",
+                 id_base: int = 0, capabilities: int = (1 << 41) - 1, controllers: "dict[str, Hierarchy] | None" = None,
+                 no_controllers: "tuple[str, str]" = ("", ""), cgroup2_mounted: bool = True,
+                 memory_nodes: str = "0", throttles: "tuple[str, ...]" = (),
+                 rootless: bool = False, all_ids: bool = True) -> None:
+        self.uid = uid
+        self.gid = gid
+        self.rootless = rootless
+        self.all_ids = all_ids
+        self.kernel = kernel
+        self.machine = machine
+        self.id_base = id_base
+        self.capabilities = capabilities
+        self.controllers = controllers or {}
+        self.no_controllers = no_controllers
+        self.cgroup2_mounted = cgroup2_mounted
+        self.memory_nodes = memory_nodes
+        self.throttles = throttles
+
+    def with_ids(self, id_base: int) -> "Facts":
+        """The same host, for a container whose ids begin at `id_base` on it."""
+        copy = Facts.__new__(Facts)
+        for name in self.__slots__:
+            setattr(copy, name, getattr(self, name))
+        copy.id_base = id_base
+        return copy
+
+    @property
+    def own_users(self) -> bool:
+        """Whether the container has a user namespace of its own."""
+        return self.rootless or self.id_base > 0

@@ -1,0 +1,20 @@
+"""The step that loads the system call filter, seccomp(2)."""
+
+from dolium.core.wire import INSIDE, Step
+from dolium.plan import seccomp
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from dolium.plan.facts import Facts
+
+
+def load(spec: "dict[str, Any]", facts: "Facts") -> "list[Step]":
+    """Raises SpecError for a malformed profile and Unsupported for a machine whose system calls we do not know."""
+    profile = spec["linux"].get("seccomp")
+    if profile is None:
+        return []
+    program = seccomp.compile(profile, facts.machine)
+    return [Step("seccomp", INSIDE, "linux.seccomp", data=program, n1=seccomp.flags(profile),
+                 what=f"seccomp, {len(program) // 8} instructions", note="the rest is EPERM, unknown calls ENOSYS")]  # fmt: skip

@@ -1,0 +1,91 @@
+"""What to do about a step that the kernel refused: (operation, errno, facts) -> one hint.  Pure, so each can be tested."""
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from dolium.core.wire import Step
+    from dolium.plan.facts import Facts
+
+EPERM, ENOENT, EACCES, ENOEXEC, EBUSY, ENODEV, ENOTDIR, EINVAL, EFBIG = 1, 2, 13, 8, 16, 19, 20, 22, 27
+ENOSPC, ELOOP, ENOSYS, EDQUOT = 28, 40, 38, 122
+
+USERNS = ("this host lets only root make user namespaces: see /proc/sys/user/max_user_namespaces, "
+          "kernel.apparmor_restrict_unprivileged_userns (Ubuntu) and kernel.unprivileged_userns_clone (Debian)")  # fmt: skip
+OUTER = ("an outer container or its seccomp profile forbids it; start that one with more privilege, for Docker: "
+         "--privileged, or --security-opt seccomp=unconfined --security-opt systempaths=unconfined --cap-add SYS_ADMIN")  # fmt: skip
+
+
+def hint(step: "Step", errno: int, facts: "Facts") -> str:
+    """The hint, or nothing where the error says it all."""
+    op, path = step.op, step.path
+    if errno == ENOSYS:
+        return "this kernel is older than Linux 5.10, or a seccomp filter around dolium hides the call"
+    if errno == ENOSPC and op in ("unshare", "clone"):
+        return "the limit of namespaces is reached: see /proc/sys/user/max_*_namespaces"
+    if errno == ENOSPC:
+        return "the file system, or the container's own tmpfs, is full"
+    if op in ("unshare", "clone") and errno in (EPERM, EACCES):
+        return USERNS if facts.rootless else OUTER
+    if op == "map_ids" and errno == EPERM:
+        return USERNS if facts.rootless else "dolium runs in a user namespace that has not got these ids: --userns host"
+    if op == "new_mount" and errno == EPERM and path in ("proc", "sysfs"):
+        return f"part of {path} is hidden by an outer container, so a user namespace may not mount a fresh one; {OUTER}"
+    if op == "new_mount" and errno == ENODEV:
+        return f"this kernel has no file system `{path}`"
+    if op == "open_tree":
+        return _source(path, errno)
+    if op == "set_attr" and step.fd2 >= 0 and errno in (EINVAL, EPERM):
+        return "its file system, or one mounted below it, cannot have its ids mapped: --userns host"
+    if op == "move_mount":
+        if path in ("/proc", "/sys", "/dev") and errno in (ENOTDIR, ELOOP):
+            return f"the rootfs has something else than a directory at {path}, a symbolic link perhaps; refused, for it could lead anywhere"
+        if errno == ENOTDIR:
+            return "a file can only be mounted on a file, a directory on a directory"
+    if op == "exec":
+        return _program(step, errno)
+    if op == "chdir" and errno == ENOENT:
+        return f"the container has no directory {path}; make it in the rootfs, mount it with -v, or choose another with --workdir"
+    if op == "keyring" and errno == EDQUOT:
+        return "this user has too many kernel keyrings: see /proc/key-users and kernel.keys.maxkeys"
+    if op == "set_limit":
+        return _limit(path, errno)
+    if op == "make_group" and errno in (EACCES, EPERM):
+        return "the cgroup file system is not writable here, as in an outer container; limits need it"
+    if op == "caps" and errno == EPERM:
+        return "dolium itself has not got one of these capabilities; let the container have its own users (--userns auto)"
+    if op == "read_file" and errno == EFBIG:
+        return f"{path} is too large to be what it should be"
+    return ""
+
+
+def _source(path: str, errno: int) -> str:
+    if errno == ENOENT:
+        return "it does not exist on this host"
+    if errno in (EACCES, EPERM):
+        return "you may not read it; run dolium as its owner or as root"
+    if errno == EINVAL:
+        return "something is mounted below it that this user namespace may not uncover"
+    return ""
+
+
+def _program(step: "Step", errno: int) -> str:
+    name = step.what.removeprefix("exec ")
+    if errno == ENOENT and "/" in name:
+        return "it is not in the container, or the interpreter or loader that it names is not"
+    if errno == ENOENT:
+        return "it is in no directory of the container's PATH"
+    if errno == EACCES:
+        return "it is there, but not executable by this user, or it is a directory"
+    if errno == ENOEXEC:
+        return "it is neither a program of this machine's kind nor a script that begins with #!"
+    return ""
+
+
+def _limit(path: str, errno: int) -> str:
+    name = path.rpartition("/")[2]
+    if errno == ENOENT:
+        return f"this kernel has no {name}; its controller or option is not built in"
+    if errno == EBUSY and name.startswith("memory."):
+        return "the limit is below what the group uses already"
+    if name.startswith("cpuset.") and errno in (EINVAL, EACCES, ENOSPC, 34):
+        return "these CPUs are not all on this host, or not given to its container group"
+    return ""

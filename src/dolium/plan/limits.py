@@ -1,0 +1,180 @@
+"""Steps that bound what a container may use: cgroup v2 where it is, v1 controllers where those are, rlimits."""
+
+from dolium.core.wire import HOST, INSIDE, OUTSIDE, Step
+from dolium.errors import SpecError, Unsupported
+from dolium.plan import slots
+from dolium.plan.quantities import show_size
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from dolium.plan.facts import Facts
+
+O_WRONLY, O_PATH, O_DIRECTORY = 0o1, 0o10000000, 0o200000
+UNLIMITED = -1
+PERIOD = 100_000
+"""Microseconds; the kernel's own default for cpu.max, and Docker's."""
+
+RESOURCES = {"RLIMIT_CPU": 0, "RLIMIT_FSIZE": 1, "RLIMIT_DATA": 2, "RLIMIT_STACK": 3, "RLIMIT_CORE": 4,
+             "RLIMIT_RSS": 5, "RLIMIT_NPROC": 6, "RLIMIT_NOFILE": 7, "RLIMIT_MEMLOCK": 8, "RLIMIT_AS": 9,
+             "RLIMIT_LOCKS": 10, "RLIMIT_SIGPENDING": 11, "RLIMIT_MSGQUEUE": 12, "RLIMIT_NICE": 13,
+             "RLIMIT_RTPRIO": 14, "RLIMIT_RTTIME": 15}  # fmt: skip
+"""getrlimit(2)"""
+
+
+def groups(spec: "dict[str, Any]", facts: "Facts") -> "dict[str, str]":
+    """The container's cgroup directories, by controller.
+
+    Raises Unsupported where a limit was asked for that this host, or this user on it, cannot enforce.
+    """
+    resources = spec["linux"]["resources"]
+    name = spec["linux"]["cgroupsPath"].rpartition("/")[2]
+    memory, cpu = resources.get("memory", {}), resources.get("cpu", {})
+    wanted = {
+        "memory": memory.get("limit", UNLIMITED) > 0,
+        "cpu": any(key in cpu for key in ("quota", "shares", "weight")),
+        "cpuset": "cpus" in cpu,
+        "pids": resources.get("pids", {}).get("limit", 0) > 0 and not facts.rootless,
+    }
+    found = {}
+    for controller, asked in wanted.items():
+        hierarchy = facts.controllers.get(controller)
+        if hierarchy and (asked or hierarchy.version == 2):
+            found[controller] = f"{hierarchy.parent}/{name}"
+        elif asked:
+            flag = {"memory": "--memory", "cpu": "--cpus", "cpuset": "--cpuset-cpus", "pids": "--pids-limit"}[controller]
+            why, mend = facts.no_controllers
+            raise Unsupported(flag, f"the `{controller}` cgroup controller is not available: {why}", hint=mend)
+    if "unified" in facts.controllers:
+        found["unified"] = f"{facts.controllers['unified'].parent}/{name}"
+    return found
+
+
+def cgroup(spec: "dict[str, Any]", facts: "Facts") -> "list[Step]":
+    """Make the groups and write the limits, before anything lives in them; open the way in."""
+    where = groups(spec, facts)
+    directories = sorted(set(where.values()))
+    if not directories:
+        return []
+    resources = spec["linux"]["resources"]
+    steps = [Step("make_group", HOST, "linux.cgroupsPath", path=path, what=f"mkdir {_short(path)}",
+                  note="a group to limit, count and kill as one") for path in directories]  # fmt: skip
+
+    def limit(controller: str, why: str, v2: "tuple[str, str] | None", v1: "tuple[str, str] | None", what: str,
+              note: str, accept: "tuple[int, ...]" = ()) -> None:
+        chosen = v2 if facts.controllers[controller].version == 2 else v1
+        if chosen:
+            steps.append(Step("set_limit", HOST, f"linux.resources.{why}", path=f"{where[controller]}/{chosen[0]}",
+                              data=chosen[1].encode(), accept=accept, what=f"{chosen[0]} = {what}", note=note))  # fmt: skip
+
+    memory = resources.get("memory", {})
+    if "limit" in memory and "memory" in where:
+        most = memory["limit"]
+        limit("memory", "memory.limit", ("memory.max", str(most)), ("memory.limit_in_bytes", str(most)),
+              show_size(most), "beyond it the whole container dies")  # fmt: skip
+        swap = memory.get("swap", most)
+        over = "max" if swap == UNLIMITED else str(swap - most)
+        # ENOENT: a kernel that does not count swap; refused only where swap was asked for
+        limit("memory", "memory.swap", ("memory.swap.max", over), ("memory.memsw.limit_in_bytes", str(swap)),
+              over if over == "max" else show_size(swap - most if facts.controllers["memory"].version == 2 else swap),
+              f"so that {show_size(most)} means {show_size(most)}" if swap == most else "memory and swap together",
+              () if "memory.swap" in spec["dolium"]["asked"] else (2,))  # fmt: skip
+        limit("memory", "memory.limit", ("memory.oom.group", "1"), None, "1", "the kernel kills the group, not one of it")
+        if facts.controllers["memory"].version == 1:
+            steps.append(Step("watch_oom", HOST, "linux.resources.memory.limit", path=where["memory"], out=slots.OOM,
+                              what="eventfd on memory.oom_control", note="dolium-keep kills the rest of the group"))  # fmt: skip
+    cpu = resources.get("cpu", {})
+    if cpu.get("quota", UNLIMITED) > 0:
+        quota, period = cpu["quota"], cpu.get("period", PERIOD)
+        note = f"{quota / 1000:g} ms of CPU in every {period / 1000:g} ms"
+        limit("cpu", "cpu.quota", ("cpu.max", f"{quota} {period}"), ("cpu.cfs_quota_us", str(quota)),
+              f"{quota} {period}" if facts.controllers["cpu"].version == 2 else str(quota), note)  # fmt: skip
+    if "weight" in cpu or "shares" in cpu:
+        weight = cpu["weight"] if "weight" in cpu else shares_to_weight(cpu["shares"])
+        shares = cpu["shares"] if "shares" in cpu else max(2, weight * 1024 // 100)
+        v2 = facts.controllers["cpu"].version == 2
+        limit("cpu", "cpu.shares", ("cpu.weight", str(weight)), ("cpu.shares", str(shares)),
+              str(weight if v2 else shares), "its part when the CPUs are contended")  # fmt: skip
+    if "cpus" in cpu:
+        nodes = resources["cpu"].get("mems", facts.memory_nodes)
+        limit("cpuset", "cpu.cpus", None, ("cpuset.mems", nodes), nodes, "v1 wants memory nodes before tasks")
+        limit("cpuset", "cpu.cpus", ("cpuset.cpus", cpu["cpus"]), ("cpuset.cpus", cpu["cpus"]), cpu["cpus"],
+              "runs on these CPUs only")  # fmt: skip
+    pids = resources.get("pids", {}).get("limit", 0)
+    if pids > 0 and "pids" in where:
+        limit("pids", "pids.limit", ("pids.max", str(pids)), ("pids.max", str(pids)), str(pids), "a fork bomb stops here")
+    return steps
+
+
+def doors(spec: "dict[str, Any]", facts: "Facts") -> "list[Step]":
+    """Open the groups, so that the child is born in its cgroup v2 directory and enters the v1 ones by descriptor."""
+    where = groups(spec, facts)
+    steps = []
+    v2 = {path for controller, path in where.items() if facts.controllers[controller].version == 2}
+    for path in sorted(v2):
+        steps.append(Step("open", OUTSIDE, "linux.cgroupsPath", path=path, n1=O_PATH | O_DIRECTORY, out=slots.CGROUP,
+                          what=f"open {_short(path)}", note="clone3 starts the child inside it"))  # fmt: skip
+    for slot, path in enumerate(sorted(set(where.values()) - v2), slots.FIRST_TASKS):
+        steps.append(Step("open", OUTSIDE, "linux.cgroupsPath", path=path + "/tasks", n1=O_WRONLY, out=slot,
+                          what=f"open {_short(path)}/tasks", note="the child enters by descriptor"))  # fmt: skip
+    return steps
+
+
+def enter(spec: "dict[str, Any]", facts: "Facts") -> "list[Step]":
+    """The child enters the v1 groups itself: moving another process costs the kernel a global lock, moving oneself does
+    not, and dolium-init's own memory stays uncharged."""
+    where = groups(spec, facts)
+    v1 = {path for controller, path in where.items() if facts.controllers[controller].version == 1}
+    return [Step("write_fd", INSIDE, "linux.cgroupsPath", fd=slot, data=b"0", what=f"enter {_short(path)}",
+                 note="never unlimited from here on") for slot, path in enumerate(sorted(v1), slots.FIRST_TASKS)]  # fmt: skip
+
+
+def is_born_inside(spec: "dict[str, Any]", facts: "Facts") -> bool:
+    """Whether clone3 can start the child in its cgroup (CLONE_INTO_CGROUP, Linux 5.7)."""
+    return any(facts.controllers[controller].version == 2 for controller in groups(spec, facts))
+
+
+def rlimits(spec: "dict[str, Any]", facts: "Facts") -> "list[Step]":
+    """setrlimit(2) for each of process.rlimits; without cgroups RLIMIT_NPROC stands in for pids.max, for since Linux 5.14
+    it is counted per user namespace."""
+    wanted = list(spec["process"].get("rlimits", ()))
+    pids = spec["linux"]["resources"].get("pids", {}).get("limit", 0)
+    steps = []
+    if facts.rootless and pids > 0:
+        if facts.kernel < (5, 14) and "pids.limit" in spec["dolium"]["asked"]:
+            raise Unsupported("--pids-limit", "before Linux 5.14 only root can limit processes", hint="run it as root")
+        steps.append(_rlimit("linux.resources.pids.limit", "RLIMIT_NPROC", pids, pids, "a fork bomb stops here"))
+    for index, each in enumerate(wanted):
+        if each["type"] not in RESOURCES:
+            raise SpecError(f"process.rlimits[{index}].type", f"no such resource: {each['type']}")
+        steps.append(_rlimit(f"process.rlimits[{index}]", each["type"], each["soft"], each["hard"], "of each process"))
+    return steps
+
+
+def _rlimit(why: str, name: str, soft: int, hard: int, note: str) -> Step:
+    def signed(value: int) -> int:
+        return value - (1 << 64) if value >= 1 << 63 else value
+
+    def show(value: int) -> str:
+        return "unlimited" if signed(value) == -1 else str(value)
+
+    text = show(soft) if soft == hard else f"{show(soft)}:{show(hard)}"
+    return Step("rlimit", INSIDE, why, path=name, n1=RESOURCES[name], n2=signed(soft), n3=signed(hard),
+                what=f"{name} = {text}", note=note)  # fmt: skip
+
+
+def shares_to_weight(shares: int) -> int:
+    """cpu.shares (2..262144) as cpu.weight (1..10000), by the formula that keeps 1024 at 100 (runtime-spec 1.3)."""
+    from math import log2
+
+    if shares <= 2:
+        return 1
+    if shares >= 262144:
+        return 10000
+    power = log2(shares)
+    return int(-(-(10 ** ((power * power + 125 * power) / 612 - 7 / 34)) // 1))
+
+
+def _short(path: str) -> str:
+    return path.removeprefix("/sys/fs/cgroup/")

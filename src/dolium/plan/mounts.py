@@ -1,0 +1,235 @@
+"""Steps that make `/`: the rootfs, what is mounted in it, what is covered or read-only, and the pivot."""
+
+from dolium.core.wire import BOTH, INSIDE, OUTSIDE, Step, part, strings
+from dolium.errors import SpecError
+from dolium.plan import devices, slots
+from dolium.plan.attributes import NODEV, NOEXEC, NOSUID, RDONLY, split
+from dolium.plan.namespaces import MS_PRIVATE
+from dolium.plan.quantities import show_size
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from dolium.plan.facts import Facts
+
+O_NOFOLLOW, O_DIRECTORY = 0o400000, 0o200000
+DIRECTORY, LIKE_SOURCE = 1, 3
+ENOENT, ENOTDIR = 2, 20
+KERNEL_PATHS = ("/proc", "/sys", "/dev")
+
+
+def place(why: str, mount: int, path: str, what: str, note: str, *, kernel_path: bool = False, kind: int = DIRECTORY) -> Step:
+    """Attach a mount at a path of the rootfs.  The places of /proc, /sys and /dev may be no symlinks (CVE-2019-19921,
+    CVE-2023-27561)."""
+    flags = O_NOFOLLOW | O_DIRECTORY if kernel_path else 0
+    return Step("move_mount", INSIDE, why, fd=mount, fd2=slots.ROOT, path=path, n1=kind, n2=flags, what=what, note=note)
+
+
+def layers(spec: "dict[str, Any]", facts: "Facts") -> "list[Step]":
+    """Outside: the rootfs of a container whose image must not change is an overlay, its upper directory a tmpfs."""
+    root = spec["dolium"]["root"]
+    if root["kind"] != "overlay":
+        return []
+    size = f"size={root['size']}" if root["size"] else "size=50%"
+    lower = Step("open_tree", OUTSIDE, "root.path", path=spec["root"]["path"], out=slots.LOWER,
+                 what=f"open_tree {spec['root']['path']}", note="the image, never written to")  # fmt: skip
+    steps = [lower]
+    if facts.id_base:
+        steps.append(Step("set_attr", OUTSIDE, "linux.uidMappings", fd=slots.LOWER, fd2=slots.USERS, n3=0,
+                          what="idmap it", note="uid 0 on disk is root inside"))  # fmt: skip
+    note = f"at most {show_size(root['size'])}, counted as memory" if root["size"] else "at most half of this host's memory"
+    steps.append(Step("new_mount", OUTSIDE, "root", path="tmpfs", data=strings(size, "mode=755"), n1=NODEV, out=slots.STORE,
+                      what="tmpfs for what it writes", note=note))  # fmt: skip
+    if facts.kernel < (6, 15):  # overlayfs refuses layers that are attached nowhere
+        for slot in (slots.LOWER, slots.STORE):
+            steps.append(part(Step("move_mount", OUTSIDE, "root", fd=slot, path="/", what="attach it in our copy of /",
+                                      note="before Linux 6.15 overlay wants it")))  # fmt: skip
+    for name in ("upper", "work"):
+        steps.append(part(Step("mkdir", OUTSIDE, "root", fd=slots.STORE, path=name, n1=0o755, n2=facts.id_base,
+                                  what=f"mkdir {name}", note="of the overlay")))  # fmt: skip
+    options = [f"lowerdir=/proc/self/fd/{{{slots.LOWER}}}", f"upperdir=/proc/self/fd/{{{slots.STORE}}}/upper",
+               f"workdir=/proc/self/fd/{{{slots.STORE}}}/work"]  # fmt: skip
+    if facts.rootless:
+        options.append("userxattr")
+    steps.append(Step("new_mount", OUTSIDE, "root", path="overlay", data=strings(*options), n1=NODEV, out=slots.ROOT,
+                      what="overlay of 1 layer + the tmpfs", note="a private copy that costs nothing"))  # fmt: skip
+    return steps
+
+
+def sources(spec: "dict[str, Any]", facts: "Facts") -> "list[Step]":
+    """Outside: what is bound from the host is opened with the caller's rights, and its ids mapped; inside gets it by
+    descriptor and never walks a path of the host's."""
+    steps = []
+    for slot, why, source, bits in _binds(spec, facts):
+        steps.append(Step("open_tree", OUTSIDE, why, path=source, out=slot, what=f"open_tree {source}",
+                          note="a copy of this part of the host"))  # fmt: skip
+        users = slots.USERS if facts.id_base and not source.startswith("/dev/") and not source.startswith("/sys") else -1
+        if bits or users >= 0:
+            words = [word for word, given in (("idmap", users >= 0), ("ro", bits & RDONLY), ("nosuid", bits & NOSUID)) if given]
+            steps.append(part(Step("set_attr", OUTSIDE, why, fd=slot, fd2=users, n1=bits, n3=1,
+                                      what=f"make it {' '.join(words) or 'restricted'}", note="with all below it")))  # fmt: skip
+    return steps
+
+
+def hand_over(spec: "dict[str, Any]", facts: "Facts") -> Step:
+    """The meeting at which inside gets the descriptors of what outside has prepared."""
+    numbers = [slots.DEV]
+    if spec["dolium"]["root"]["kind"] == "overlay":
+        numbers.append(slots.ROOT)
+    numbers += [slot for slot, *_ in _binds(spec, facts)]
+    if len(numbers) > 200:
+        raise SpecError("mounts", "more than 190 bind mounts")
+    return Step("sync", BOTH, "mounts", data=bytes(numbers), what=f"meet: {len(numbers)} mounts change hands",
+                note="inside never opens a host path")  # fmt: skip
+
+
+def root(spec: "dict[str, Any]") -> "list[Step]":
+    """Inside: the rootfs is attached on top of our copy of the host's /, below which it will go with the pivot."""
+    steps = [Step("set_attr", INSIDE, "linux.rootfsPropagation", path="/", n2=MS_PRIVATE, n3=1, what="/ becomes private",
+                  note="no mount below can reach the host"),
+             Step("new_mount", INSIDE, "linux.maskedPaths", path="tmpfs", data=strings("mode=000", "size=4k", "nr_inodes=2"),
+                  n1=RDONLY | NOSUID | NODEV | NOEXEC, out=slots.EMPTY, what="an empty tmpfs, read-only",
+                  note="to cover directories with"),
+             Step("move_mount", INSIDE, "linux.maskedPaths", fd=slots.EMPTY, path="/dev", what="attach it on the old /dev",
+                  note="copies need it attached; it goes with the old /")]  # fmt: skip
+    for step in steps[1:]:
+        part(step)
+    own = spec["dolium"]["root"]
+    if own["kind"] == "tmpfs":
+        size = own["size"]
+        options = ["mode=755", f"size={size}" if size else "size=50%"]
+        note = f"at most {show_size(size)}, counted as memory" if size else "at most half of this host's memory"
+        steps.append(Step("new_mount", INSIDE, "root", path="tmpfs", data=strings(*options), n1=NODEV, out=slots.ROOT,
+                          what="an empty tmpfs as rootfs", note=note))  # fmt: skip
+    steps.append(Step("move_mount", INSIDE, "root.path", fd=slots.ROOT, path="/", what="attach the rootfs",
+                      note="on the old /, until the pivot"))  # fmt: skip
+    return steps
+
+
+def contents(spec: "dict[str, Any]") -> "list[Step]":
+    """Inside: the directories, links and files of ours in the rootfs, such as /etc/hosts.  Never through a symlink at
+    the end of a path (CVE-2025-24965)."""
+    own, steps = spec["dolium"], []
+    for path, mode in own["directories"]:
+        steps.append(part(Step("mkdir", INSIDE, "root", fd=slots.ROOT, path=path, n1=mode, n2=-1, what=f"mkdir {path}",
+                                  note=f"mode {mode:o}")))  # fmt: skip
+    for path, target in own["links"]:
+        steps.append(part(Step("symlink", INSIDE, "root", fd=slots.ROOT, path=path, path2=target, n3=-1, what=f"link {path}",
+                                  note=f"to {target}")))  # fmt: skip
+    for path, text in own["files"]:
+        steps.append(part(Step("write_file", INSIDE, "root", fd=slots.ROOT, path=path, data=text.encode(), n1=0o644,
+                                  what=f"write {path}", note="the container's own")))  # fmt: skip
+    if steps:
+        names = [path for path, _ in own["files"]]
+        head = steps[0]
+        head.is_part = False
+        head.note = f"and {len(steps) - 1} more of our own, {len(names)} files" if len(steps) > 1 else head.note
+    return steps
+
+
+def all_of(spec: "dict[str, Any]", facts: "Facts") -> "list[Step]":
+    """Inside: every mount of the specification, in its order."""
+    steps: list[Step] = []
+    binds = {why: slot for slot, why, _, _ in _binds(spec, facts)}
+    for index, mount in enumerate(spec["mounts"]):
+        why, path, kind = f"mounts[{index}]", mount["destination"], mount["type"]
+        if why in binds:
+            read_only = " ro" if "ro" in mount["options"] else ""
+            steps.append(place(why, binds[why], path, f"bind {mount['source']}", f"on {path}{read_only}", kind=LIKE_SOURCE,
+                               kernel_path=path in KERNEL_PATHS))  # fmt: skip
+            continue
+        if path == "/dev":
+            steps += devices.attach()
+            for why, source, path in devices.bound(spec, facts):
+                steps.append(part(place(why, binds[path], path, f"bind {source}", "may not be made without root", kind=2)))
+            continue
+        if kind == "cgroup":
+            steps += _cgroups(why, path, spec, facts)
+            continue
+        bits, options = split(mount["options"])
+        if kind == "devpts" and facts.rootless:
+            options = [each for each in options if not each.startswith("gid=")]  # only one group exists
+        slot = slots.PROC if path == "/proc" else slots.MOUNT
+        shown = ", ".join(word for word in mount["options"] if word in ("ro", "nosuid", "noexec", "nodev"))
+        steps.append(Step("new_mount", INSIDE, why, path=kind, data=strings(*options), n1=bits, out=slot,
+                          what=f"{kind} for {path}", note=_NOTES.get(path, shown or "a file system of its own")))  # fmt: skip
+        steps.append(part(place(why, slot, path, f"mount it on {path}", shown or "as it is", kernel_path=path in KERNEL_PATHS)))
+    return steps
+
+
+_NOTES = {"/proc": "its own process list, not the host's", "/sys": "read-only: devices, kernel objects",
+          "/dev/pts": "terminals of its own", "/dev/shm": "shared memory of its own", "/dev/mqueue": "message queues of its own"}  # fmt: skip
+
+
+def _cgroups(why: str, path: str, spec: "dict[str, Any]", facts: "Facts") -> "list[Step]":
+    """The container's own groups, read-only: v2 as one mount, v1 hierarchies as directories of a tmpfs."""
+    bits = RDONLY | NOSUID | NODEV | NOEXEC
+    slot = slots.MOUNT
+    if facts.cgroup2_mounted:
+        return [Step("new_mount", INSIDE, why, path="cgroup2", n1=bits, out=slot, what=f"cgroup2 for {path}",
+                     note="its own group only, read-only"),
+                part(place(why, slot, path, f"mount it on {path}", "read-only"))]  # fmt: skip
+    from dolium.plan.limits import groups
+
+    mine = groups(spec, facts)
+    if not mine:
+        return []
+    steps = [Step("new_mount", INSIDE, why, path="tmpfs", data=strings("mode=755", "size=4k"), n1=bits & ~RDONLY, out=slot,
+                  what=f"cgroups for {path}", note="its own groups only, read-only"),
+             part(place(why, slot, path, f"mount it on {path}", "a directory for each hierarchy"))]  # fmt: skip
+    for controller in sorted(mine):
+        unified = controller == "unified"
+        kind, options = ("cgroup2", b"") if unified else ("cgroup", strings(controller))
+        if facts.controllers[controller].version == 2 and not unified:
+            continue
+        steps.append(part(Step("new_mount", INSIDE, why, path=kind, data=options, n1=bits, out=slots.NESTED,
+                                  what=f"{kind} {controller}", note="read-only")))  # fmt: skip
+        steps.append(part(place(why, slots.NESTED, f"{path}/{controller}", f"mount it on {path}/{controller}", "read-only")))
+    steps.append(part(Step("set_attr", INSIDE, why, fd=slot, n1=RDONLY, what=f"{path} becomes read-only", note="")))
+    return steps
+
+
+def cover(spec: "dict[str, Any]", facts: "Facts") -> "list[Step]":
+    """Inside: masked and read-only paths; one that this kernel has not is passed over."""
+    masked, read_only = spec["linux"].get("maskedPaths", ()), spec["linux"].get("readonlyPaths", ())
+    null = {"fd2": slots.NULL} if facts.rootless else {"fd2": slots.DEV, "path2": "null"}
+    absent = (ENOENT, ENOTDIR)
+    steps: list[Step] = []
+    for index, path in enumerate(masked):
+        steps.append(Step("mask", INSIDE, f"linux.maskedPaths[{index}]", fd=slots.ROOT, path=path, n1=slots.EMPTY,
+                          accept=absent, what=f"mask {path}", note="where this kernel has it", **null))  # type: ignore[arg-type]  # fmt: skip
+    for index, path in enumerate(read_only):
+        steps.append(Step("read_only", INSIDE, f"linux.readonlyPaths[{index}]", fd=slots.ROOT, path=path, accept=absent,
+                          what=f"{path} read-only", note="with all below it"))  # fmt: skip
+    for number, group in ((0, masked), (len(masked), read_only)):
+        if group:
+            for step in steps[number + 1 : number + len(group)]:
+                part(step)
+            first = steps[number]
+            first.note = f"and {len(group) - 1} more where they exist"
+    if spec["root"].get("readonly"):
+        steps.append(Step("set_attr", INSIDE, "root.readonly", fd=slots.ROOT, n1=RDONLY, what="the rootfs becomes read-only",
+                          note="mounts in it stay as they are"))  # fmt: skip
+    return steps
+
+
+def pivot() -> "list[Step]":
+    """Inside: the rootfs becomes `/`, the host's leaves this namespace."""
+    return [
+        Step("pivot_root", INSIDE, "root.path", fd=slots.ROOT, what="pivot_root", note="the rootfs becomes /"),
+        Step("drop_old", INSIDE, "root.path", what="umount2 the old /", note="the host's files are out of reach"),
+    ]
+
+
+def _binds(spec: "dict[str, Any]", facts: "Facts") -> "list[tuple[int, str, str, int]]":
+    """(slot, why, source, attributes) of every bind mount."""
+    found, slot = [], slots.FIRST_MOUNT
+    for index, mount in enumerate(spec["mounts"]):
+        if mount["type"] == "bind":
+            found.append((slot, f"mounts[{index}]", mount["source"], split(mount["options"])[0]))
+            slot += 1
+    for _, source, path in devices.bound(spec, facts):
+        found.append((slots.NULL if path == "/dev/null" else slot, path, source, 0))
+        slot += 1
+    return found

@@ -1,0 +1,95 @@
+"""Steps that make the container's namespaces: what it can see."""
+
+from dolium.core.wire import BOTH, INSIDE, OUTSIDE, Step
+from dolium.plan import limits, slots
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from dolium.plan.facts import Facts
+
+FLAGS = {"time": 0x80, "mount": 0x20000, "cgroup": 0x2000000, "uts": 0x4000000, "ipc": 0x8000000, "user": 0x10000000,
+         "pid": 0x20000000, "network": 0x40000000}  # fmt: skip
+"""namespaces(7); the keys are those of linux.namespaces[].type"""
+SHORT = {"mount": "mnt", "network": "net"}
+MS_SLAVE, MS_PRIVATE = 1 << 19, 1 << 18
+EDQUOT = 122
+
+
+def wanted(spec: "dict[str, Any]") -> "set[str]":
+    """The types of namespace that the container gets of its own."""
+    return {each["type"] for each in spec["linux"]["namespaces"]}
+
+
+def prepare(spec: "dict[str, Any]", facts: "Facts") -> "list[Step]":
+    """dolium-init takes a private copy of the mounts, in which image layers can be attached; who is not root becomes root
+    of a user namespace first, for only such may mount."""
+    steps = []
+    if facts.rootless:
+        steps.append(Step("unshare", OUTSIDE, "linux.namespaces", n1=FLAGS["user"] | FLAGS["mount"],
+                          what="unshare user mnt", note="who is not root may mount only so"))  # fmt: skip
+        steps.append(Step("map_ids", OUTSIDE, "linux.uidMappings", path=f"0 {facts.uid} 1\n", path2=f"0 {facts.gid} 1\n",
+                          n1=0, n2=1, what=f"uid_map 0 -> {facts.uid}", note="root inside, you outside"))  # fmt: skip
+    else:
+        steps.append(Step("unshare", OUTSIDE, "linux.namespaces", n1=FLAGS["mount"], what="unshare mnt",
+                          note="a private copy to prepare mounts in"))  # fmt: skip
+    steps.append(Step("set_attr", OUTSIDE, "linux.rootfsPropagation", path="/", n2=MS_SLAVE, n3=1, what="/ becomes a slave",
+                      note="our mounts stay here, unmounts arrive"))  # fmt: skip
+    return steps
+
+
+def clone(spec: "dict[str, Any]", facts: "Facts") -> "list[Step]":
+    """The child, in those namespaces that must exist first.  The others it makes itself, so that the kernel builds the
+    network namespace while dolium-init prepares the rootfs."""
+    types = wanted(spec) & {"mount", "pid", "time", "user"}
+    born = limits.is_born_inside(spec, facts)
+    flags = sum(FLAGS[each] for each in types)
+    names = " ".join(SHORT.get(each, each) for each in sorted(types))
+    note = "born inside the cgroup, never unlimited" if born else "the first process of the container"
+    steps = [Step("clone", OUTSIDE, "linux.namespaces", n1=flags, fd=slots.CGROUP if born else -1,
+                  what=f"clone3 {names}", note=note)]  # fmt: skip
+    if "user" in types:
+        uids, gids = spec["linux"]["uidMappings"], spec["linux"]["gidMappings"]
+        first = uids[0]
+        steps.append(Step("map_ids", OUTSIDE, "linux.uidMappings", path=_map(uids), path2=_map(gids), n1=1,
+                          what=f"uid_map {first['containerID']} -> {first['hostID']}",
+                          note=f"root inside is uid {first['hostID']} outside"))  # fmt: skip
+        steps.append(Step("open_ns", OUTSIDE, "linux.uidMappings", path="ns/user", out=slots.USERS,
+                          what="open /proc/PID/ns/user", note="to map the ids of mounts through"))  # fmt: skip
+    if "limit" in spec["linux"]["resources"].get("memory", {}):
+        steps.append(Step("open_ns", OUTSIDE, "linux.resources.memory.limit", path="ns/mnt", out=slots.MOUNTS,
+                          what="open /proc/PID/ns/mnt", note="held to count its tmpfs files at the end"))  # fmt: skip
+    return steps
+
+
+def settle(spec: "dict[str, Any]", facts: "Facts") -> "list[Step]":
+    """The child's first steps: forget the caller, become root of the namespace, enter the limits, make the rest."""
+    steps = [
+        Step("reset", INSIDE, "process", what="signals, umask, session reset", note="nothing of the caller's is kept"),
+        Step("sync", BOTH, "linux.uidMappings", what="meet: the ids are mapped", note="inside waits for outside"),
+    ]
+    score = spec["process"].get("oomScoreAdj")
+    if score is not None:
+        steps.append(Step("write", INSIDE, "process.oomScoreAdj", path="/proc/self/oom_score_adj", data=b"%d" % score,
+                          what=f"oom_score_adj = {score}", note="who dies first when memory is short"))  # fmt: skip
+    if facts.own_users:
+        steps.append(Step("become", INSIDE, "linux.uidMappings", n1=int(facts.rootless), what="setresuid 0",
+                          note="root of its own user namespace"))  # fmt: skip
+    steps.append(Step("undumpable", INSIDE, "process", what="PR_SET_DUMPABLE 0", note="none may trace or open this helper"))
+    steps += limits.enter(spec, facts)
+    types = wanted(spec) & {"cgroup", "ipc", "network", "uts"}
+    if types:
+        names = " ".join(SHORT.get(each, each) for each in sorted(types))
+        steps.append(Step("unshare", INSIDE, "linux.namespaces", n1=sum(FLAGS[each] for each in types),
+                          what=f"unshare {names}", note="no view of the host's"))  # fmt: skip
+    steps.append(Step("keyring", INSIDE, "process", accept=(38,), what="a new session keyring",
+                      note="the caller's keys stay the caller's"))  # fmt: skip
+    if spec.get("hostname"):
+        steps.append(Step("hostname", INSIDE, "hostname", path=spec["hostname"], what=f"sethostname {spec['hostname']}",
+                          note="the host keeps its own name"))  # fmt: skip
+    return steps
+
+
+def _map(mappings: "list[dict[str, int]]") -> str:
+    return "".join(f"{each['containerID']} {each['hostID']} {each['size']}\n" for each in mappings)

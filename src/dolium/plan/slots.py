@@ -1,0 +1,36 @@
+"""Numbers for what is known only at run time: one step fills a slot with a descriptor, later steps name it."""
+
+CGROUP = 0
+"""the container's cgroup v2 directory, which the child is born in"""
+LEASE = 1
+"""the locked file that says the container lives"""
+OOM = 2
+"""eventfd of the cgroup v1 out-of-memory event"""
+KEEP = 3
+"""the program dolium-keep"""
+USERS = 4
+"""the container's user namespace"""
+MOUNTS = 5
+"""the container's mount namespace"""
+ROOT = 6
+"""the container's rootfs, a mount"""
+LOWER = 7
+"""the image's files, below the overlay"""
+STORE = 8
+"""the tmpfs that holds the overlay's upper directory"""
+DEV = 9
+"""the container's /dev"""
+EMPTY = 10
+"""an empty read-only directory to cover others with"""
+PROC = 11
+"""the container's /proc"""
+NULL = 12
+"""a bind mount of the host's /dev/null (only where device nodes cannot be made)"""
+MOUNT = 13
+"""a new mount on its way to its place"""
+NESTED = 14
+"""a new mount on its way into the one before"""
+FIRST_TASKS = 16
+"""`tasks` files of cgroup v1 hierarchies"""
+FIRST_MOUNT = 32
+"""one for each bind mount"""

@@ -1,0 +1,35 @@
+"""Kernel parameters of the container's own namespaces, sysctl(8)."""
+
+from dolium.core.wire import INSIDE, Step
+from dolium.errors import SpecError
+from dolium.plan import slots
+from dolium.plan.namespaces import wanted
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+IPC = ("kernel.msgmax", "kernel.msgmnb", "kernel.msgmni", "kernel.sem", "kernel.shmall", "kernel.shmmax", "kernel.shmmni",
+       "kernel.shm_rmid_forced")  # fmt: skip
+_LETTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-./")
+
+
+def write(spec: "dict[str, Any]") -> "list[Step]":
+    """One write for each; only what a namespace of the container's own confines, and never a key that could name another
+    file (CVE-2022-0811)."""
+    steps = []
+    types = wanted(spec)
+    for key, value in spec["linux"].get("sysctl", {}).items():
+        why = f"linux.sysctl.{key}"
+        name = key.replace("/", ".")
+        if not set(key) <= _LETTERS or ".." in name or name != name.strip("."):
+            raise SpecError(why, "is no name of a sysctl")
+        needed = "network" if name.startswith("net.") else "ipc" if name in IPC or name.startswith("fs.mqueue.") else None
+        if needed is None:
+            raise SpecError(why, "is not confined to a namespace, it would change the whole host")
+        if needed not in types:
+            raise SpecError(why, f"needs a {needed} namespace of its own", hint="leave --network host out")
+        path = "/".join(("sys", *name.split(".")))
+        steps.append(Step("write", INSIDE, why, fd=slots.PROC, path=path, data=value.encode(), what=f"{key} = {value}",
+                          note="in its own namespace only"))  # fmt: skip
+    return steps

@@ -1,0 +1,189 @@
+"""cgroup directories: make, limit, read, remove; cgroup v2, v1 and both at once, cgroups(7)."""
+
+import os
+from time import monotonic, sleep
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from dolium.plan.facts import Hierarchy
+
+EBUSY, ENOTEMPTY = 16, 39
+_prepared: "set[str]" = set()
+
+
+def prepare(hierarchies: "dict[str, Hierarchy]") -> None:
+    """Make the parents of our groups, once per process, with the controllers that their children are to have.
+
+    Raises OSError.
+    """
+    for controller, hierarchy in hierarchies.items():
+        parent = hierarchy.parent
+        if (key := f"{controller}:{parent}") in _prepared:
+            continue
+        if hierarchy.version == 2:
+            _leave(os.path.dirname(parent))
+        try:
+            os.mkdir(parent, 0o755)
+        except FileExistsError:
+            pass
+        if hierarchy.version == 2 and controller != "unified":
+            for directory in (os.path.dirname(parent), parent):
+                _enable(directory, controller)
+        elif controller == "cpuset":  # v1: empty until written, and tasks are refused while empty
+            for name in ("cpuset.cpus", "cpuset.mems"):
+                if not read(f"{parent}/{name}").strip():
+                    write(f"{parent}/{name}", read(f"{os.path.dirname(parent)}/{name}").encode())
+        _prepared.add(key)
+
+
+def _enable(directory: str, controller: str) -> None:
+    if controller not in read(f"{directory}/cgroup.subtree_control").split():
+        write(f"{directory}/cgroup.subtree_control", b"+" + controller.encode())
+
+
+def _leave(directory: str) -> None:
+    """A cgroup that passes controllers on may hold no process.  Where this process is alone in its own delegated cgroup, it
+    moves into a child; other processes are not ours to move."""
+    if not os.path.exists(f"{directory}/cgroup.type"):  # the true root may hold processes
+        return
+    if read(f"{directory}/cgroup.procs").split() == [str(os.getpid())]:
+        leaf = f"{directory}/dolium.caller"
+        try:
+            os.mkdir(leaf, 0o755)
+        except FileExistsError:
+            pass
+        write(f"{leaf}/cgroup.procs", b"0")
+
+
+def make(directory: str) -> None:
+    """Make a container's group.  Raises OSError."""
+    os.mkdir(directory, 0o755)
+
+
+def watch_oom(directory: str) -> int:
+    """An eventfd that the kernel signals when this cgroup v1 memory group runs out (memory.rst, section 10)."""
+    event = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+    try:
+        control = os.open(f"{directory}/memory.oom_control", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            write(f"{directory}/cgroup.event_control", b"%d %d" % (event, control))
+        finally:
+            os.close(control)
+    except BaseException:
+        os.close(event)
+        raise
+    return event
+
+
+class Usage:
+    """What a memory group has counted: bytes at the peak, bytes of files in tmpfs now, kills for want of memory."""
+
+    __slots__ = ("peak", "files", "kills")
+
+    def __init__(self, peak: int, files: int, kills: int) -> None:
+        self.peak = peak
+        self.files = files
+        self.kills = kills
+
+
+def usage(directory: str, version: int) -> Usage:
+    """Read a memory group; a kernel without memory.peak (before 5.19) counts a peak of 0."""
+    if version == 2:
+        try:
+            peak = int(read(f"{directory}/memory.peak"))
+        except FileNotFoundError:
+            peak = 0
+        kills = _field(read(f"{directory}/memory.events"), "oom_kill")
+    else:
+        peak = int(read(f"{directory}/memory.max_usage_in_bytes"))
+        kills = _field(read(f"{directory}/memory.oom_control"), "oom_kill")
+    return Usage(peak, _field(read(f"{directory}/memory.stat"), "shmem") if kills else 0, kills)
+
+
+def cpu_seconds(directory: str) -> float:
+    """CPU time of all that ever ran in a cgroup v2 group: cpu.stat is there without the controller."""
+    return _field(read(f"{directory}/cpu.stat"), "usage_usec") / 1e6
+
+
+def _field(text: str, name: str) -> int:
+    for line in text.splitlines():
+        key, _, value = line.partition(" ")
+        if key == name:
+            return int(value)
+    return 0
+
+
+def kill(directory: str) -> None:
+    """SIGKILL to every process in a group, at once by cgroup.kill (v2, Linux 5.14), else one by one until none is left."""
+    try:
+        write(f"{directory}/cgroup.kill", b"1")
+        return
+    except OSError:
+        pass
+    for _ in range(1000):
+        try:
+            pids = read(f"{directory}/cgroup.procs").split()
+        except FileNotFoundError:
+            return
+        for pid in pids:
+            _kill_member(int(pid), directory)
+        if not pids:
+            return
+        sleep(0.001)
+
+
+def _kill_member(pid: int, directory: str) -> None:
+    """By pidfd, and only if it still is in the group after the pidfd was opened: a number may have been given away."""
+    try:
+        fd = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return
+    try:
+        if str(pid) in read(f"{directory}/cgroup.procs").split():
+            from signal import SIGKILL, pidfd_send_signal
+
+            pidfd_send_signal(fd, SIGKILL)
+    except (ProcessLookupError, FileNotFoundError):
+        pass
+    finally:
+        os.close(fd)
+
+
+def remove(directory: str, patience: float = 5.0) -> bool:
+    """Remove a group and those below it; it stays busy for a moment after its last process.  Whether it is gone."""
+    deadline = monotonic() + patience
+    while True:
+        try:
+            os.rmdir(directory)
+            return True
+        except FileNotFoundError:
+            return True
+        except OSError as error:
+            if error.errno not in (EBUSY, ENOTEMPTY):
+                raise
+        for each in os.scandir(directory):
+            if each.is_dir(follow_symlinks=False):
+                kill(each.path)
+                remove(each.path, deadline - monotonic())
+        if monotonic() > deadline:
+            return False
+        sleep(0.0005)
+
+
+def read(path: str) -> str:
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        data = b""
+        while chunk := os.read(fd, 65536):
+            data += chunk
+        return data.decode()
+    finally:
+        os.close(fd)
+
+
+def write(path: str, data: bytes) -> None:
+    fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        os.write(fd, data)
+    finally:
+        os.close(fd)

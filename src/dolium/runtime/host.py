@@ -1,0 +1,169 @@
+"""What this host is and what this caller may do on it: collected once per process, without changing anything."""
+
+import os
+
+from dolium.plan.facts import Facts, Hierarchy
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+CAP_SYS_ADMIN = 21
+CONTROLLERS = ("memory", "cpu", "cpuset", "pids")
+_facts: "dict[int, Facts]" = {}
+
+
+def facts() -> Facts:
+    """The facts; they are collected once for each user id that this process has had."""
+    uid = os.geteuid()
+    found = _facts.get(uid)
+    if found is None:
+        found = _facts[uid] = _collect(uid)
+    return found
+
+
+def _collect(uid: int) -> Facts:
+    name = os.uname()
+    status = _read("/proc/self/status")
+    mounts = _mounts()
+    rootless = uid != 0 or not _capabilities(status, "CapEff") >> CAP_SYS_ADMIN & 1
+    found = Facts(uid=uid, gid=os.getegid(), kernel=_version(name.release), machine=name.machine,
+                  capabilities=_capabilities(status, "CapBnd"), rootless=rootless)  # fmt: skip
+    found.memory_nodes = _read("/sys/devices/system/node/online").strip() or "0"
+    found.throttles = _throttles()
+    found.all_ids = _read("/proc/self/uid_map").split()[-1:] == ["4294967295"]
+    _find_cgroups(found, mounts)
+    return found
+
+
+def _read(path: str) -> str:
+    try:
+        with open(path, encoding="utf-8", errors="surrogateescape") as file:
+            return file.read()
+    except OSError:
+        return ""
+
+
+def _version(release: str) -> "tuple[int, int]":
+    major, _, rest = release.partition(".")
+    minor = "".join(each for each in rest.partition(".")[0] if each.isdigit())
+    return int(major), int(minor or 0)
+
+
+def _capabilities(status: str, name: str) -> int:
+    for line in status.splitlines():
+        if line.startswith(name):
+            return int(line.split()[1], 16)
+    return 0
+
+
+def _throttles() -> "tuple[str, ...]":
+    """Files that tell of other tenants' load by the heat they make (moby's list of masked paths)."""
+    base = "/sys/devices/system/cpu"
+    if not os.path.isdir(f"{base}/cpu0/thermal_throttle"):
+        return ()
+    found = [f"{base}/{each}/thermal_throttle" for each in os.listdir(base) if each[3:].isdigit() and each[:3] == "cpu"]
+    return tuple(sorted(each for each in found if os.path.isdir(each)))
+
+
+class Mount:
+    """A line of /proc/self/mountinfo, proc_pid_mountinfo(5)."""
+
+    __slots__ = ("number", "root", "point", "options", "kind", "super_options")
+
+    def __init__(self, line: str) -> None:
+        fields = line.split()
+        dash = fields.index("-", 6)
+        self.number = fields[0]
+        self.root = _unescape(fields[3])
+        self.point = _unescape(fields[4])
+        self.options = fields[5].split(",")
+        self.kind = fields[dash + 1]
+        self.super_options = fields[dash + 3].split(",")
+
+
+def _unescape(text: str) -> str:
+    for code, character in (("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")):
+        text = text.replace(code, character)
+    return text
+
+
+def _mounts() -> "list[Mount]":
+    return [Mount(line) for line in _read("/proc/self/mountinfo").splitlines()]
+
+
+IDMAPPABLE = {"ext2": (5, 12), "ext3": (5, 12), "ext4": (5, 12), "xfs": (5, 12), "vfat": (5, 12), "btrfs": (5, 15),
+              "ntfs3": (5, 15), "f2fs": (5, 18), "erofs": (5, 19), "squashfs": (6, 2), "tmpfs": (6, 3), "ceph": (6, 7),
+              "bcachefs": (6, 7), "hugetlbfs": (6, 9)}  # fmt: skip
+"""File systems whose mounts can have their ids mapped, and since which Linux, mount_setattr(2)."""
+OVERLAY_OF_IDMAPPED = (5, 19)
+
+
+def not_idmappable(paths: "Iterable[str]", found: Facts) -> str:
+    """Why the ids of one of these paths cannot be mapped on this kernel; empty where all can."""
+    if found.kernel < OVERLAY_OF_IDMAPPED:
+        return f"Linux {found.kernel[0]}.{found.kernel[1]} cannot map the ids of an image, 5.19 can"
+    by_number = None
+    for path in paths:
+        fd = os.open(path, os.O_PATH | os.O_CLOEXEC)
+        try:
+            number = next(line.split()[1] for line in _read(f"/proc/self/fdinfo/{fd}").splitlines() if line[:6] == "mnt_id")
+        finally:
+            os.close(fd)
+        if by_number is None:
+            by_number = {each.number: each for each in _mounts()}
+        kind = by_number[number].kind if number in by_number else "unknown"
+        if found.kernel < IDMAPPABLE.get(kind, (99, 0)):
+            return f"the ids of `{path}` cannot be mapped: it is on {kind}"
+    return ""
+
+
+def _find_cgroups(found: Facts, mounts: "list[Mount]") -> None:
+    """Fill in which controller is where, and why others are not."""
+    own = {line.split(":", 2)[1]: line.split(":", 2)[2] for line in _read("/proc/self/cgroup").splitlines()}
+    for mount in mounts:
+        writable = "rw" in mount.options and "rw" in mount.super_options
+        if mount.kind == "cgroup" and not found.rootless:
+            for controller in CONTROLLERS:
+                if controller in mount.super_options and writable and controller not in found.controllers:
+                    found.controllers[controller] = Hierarchy(1, f"{mount.point}/dolium")
+        elif mount.kind == "cgroup2" and "unified" not in found.controllers:
+            found.cgroup2_mounted = mount.point == "/sys/fs/cgroup"
+            base, why = _usable(mount.point, own.get("", "/"), found) if writable else ("", ("cgroup2 is mounted read-only", ""))
+            if not base:
+                found.no_controllers = why
+                continue
+            found.controllers["unified"] = Hierarchy(2, f"{base}/dolium")
+            for controller in _read(f"{base}/cgroup.controllers").split():
+                if controller in CONTROLLERS:
+                    found.controllers[controller] = Hierarchy(2, f"{base}/dolium")
+    if not found.no_controllers[0]:
+        if found.rootless:
+            found.no_controllers = ("it belongs to root on this host", DELEGATE)
+        else:
+            found.no_controllers = ("no cgroup hierarchy of this host has it", "boot with it enabled (see /proc/cgroups)")
+
+
+DELEGATE = "run it as root, or in a cgroup of your own: systemd-run --user --scope -p Delegate=yes -- dolium ..."
+
+
+def _usable(mount: str, path: str, found: Facts) -> "tuple[str, tuple[str, str]]":
+    """The nearest cgroup v2 directory, from this process's own upwards, in which this caller may make groups that have
+    controllers: writable, and without processes of its own (cgroups(7), "no internal processes")."""
+    if not found.rootless and not os.path.exists(f"{mount}/cgroup.type"):
+        return mount, ("", "")  # the true root, which may hold processes
+    own = os.path.normpath(f"{mount}/{path}")
+    if not own.startswith(mount):
+        own = mount
+    reason = ("this cgroup is not yours to divide", DELEGATE)
+    while own.startswith(mount):
+        names = (f"{own}/cgroup.procs", f"{own}/cgroup.subtree_control", own)
+        if not all(os.access(each, os.W_OK) for each in names):
+            break
+        members = _read(f"{own}/cgroup.procs").split()
+        if not members or members == [str(os.getpid())]:
+            return own, ("", "")
+        reason = (f"{own} is yours, but holds {len(members)} processes besides, so that its controllers cannot be passed on",
+                  DELEGATE if found.rootless else f"move them: mkdir {own}/others, then each pid into its cgroup.procs")  # fmt: skip
+        own = os.path.dirname(own)
+    return "", reason

@@ -1,0 +1,212 @@
+"""Carry out a plan: the host's steps here, the others by dolium-init; then wait, and leave nothing behind."""
+
+import os
+from _struct import Struct
+
+from dolium.core import spawn, wire
+from dolium.errors import DoliumError, StepError, Unsupported
+from dolium.plan import build, slots
+from dolium.runtime import cgroup, lease
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from dolium.core.wire import Step
+    from dolium.plan.facts import Facts
+
+ENDING = Struct("=cBBBIQQ")
+"""init/keep.c, struct ending."""
+CLD_EXITED = 1
+SIGKILL = 9
+ECHILD = 10
+_mended = False
+
+
+class Ending:
+    """How a container ended: `exit_code` as a shell would say it, `signal` that killed its first process or 0, `out_of_memory`,
+    `cpu_seconds`, `peak_memory` and `tmpfs` in bytes (the latter only where memory ran out)."""
+
+    __slots__ = ("exit_code", "signal", "out_of_memory", "cpu_seconds", "peak_memory", "tmpfs")
+
+    def __init__(self, exit_code: int, signal: int, out_of_memory: bool, cpu_seconds: float, peak_memory: int, tmpfs: int) -> None:
+        self.exit_code = exit_code
+        self.signal = signal
+        self.out_of_memory = out_of_memory
+        self.cpu_seconds = cpu_seconds
+        self.peak_memory = peak_memory
+        self.tmpfs = tmpfs
+
+
+class Running:
+    """A container on its way or alive.  Call `finish` or `abandon` in the end, whatever happens."""
+
+    __slots__ = ("spec", "facts", "steps", "message", "helper", "lease", "groups", "filled")
+
+    def __init__(self, spec: "dict[str, Any]", facts: "Facts", steps: "list[Step]", taken: "lease.Lease") -> None:
+        self.spec = spec
+        self.facts = facts
+        self.steps = steps
+        self.lease = taken
+        self.groups: list[str] = []
+        self.filled: dict[int, int] = {}
+        self.message: wire.Message | None = None
+        self.helper: spawn.Helper | None = None
+
+    def fileno(self) -> int:
+        """Readable when the container has ended."""
+        assert self.helper
+        return self.helper.socket.fileno()
+
+    def signal(self, number: int) -> None:
+        """Send a signal to the container's first process; nothing if it has ended."""
+        assert self.helper
+        try:
+            self.helper.socket.send(bytes([number]))
+        except (BrokenPipeError, ConnectionResetError):
+            pass
+
+    def finish(self) -> Ending:
+        """Wait for the end, read what was counted, remove everything.
+
+        Raises StepError where the container never came to run.
+        """
+        assert self.helper
+        try:
+            data = self.helper.socket.recv(ENDING.size)
+        except ConnectionResetError:
+            data = b""
+        if data[:1] != b"X":
+            error = self._failure(died=not data)
+            self.abandon()
+            raise error
+        try:
+            ending = self._ending(data)
+        finally:
+            self.abandon()
+        return ending
+
+    def abandon(self) -> None:
+        """Kill the container if it lives, and remove all that was made for it."""
+        if self.helper:
+            self.helper.close()
+            self.helper.reap()
+        for fd in self.filled.values():
+            os.close(fd)
+        self.filled = {}
+        left = [group for group in self.groups if not cgroup.remove(group)]
+        if not left:
+            self.lease.release()
+        else:  # the lease stays, for the next command to try again
+            os.close(self.lease.fd)
+
+    def _ending(self, data: bytes) -> Ending:
+        _, oom, code, status, peak_kib, user_us, system_us = ENDING.unpack(data)
+        peak, tmpfs, cpu = peak_kib * 1024, 0, (user_us + system_us) / 1e6
+        hierarchy = self.facts.controllers.get("memory")
+        groups = build.limits.groups(self.spec, self.facts)
+        if "memory" in groups and hierarchy:
+            used = cgroup.usage(groups["memory"], hierarchy.version)
+            peak = used.peak or peak
+            tmpfs = used.files
+            oom = oom or used.kills
+        if "unified" in groups:
+            cpu = max(cpu, cgroup.cpu_seconds(groups["unified"]))
+        signal = 0 if code == CLD_EXITED else status
+        return Ending(status if code == CLD_EXITED else 128 + status, signal, bool(oom), cpu, peak, tmpfs)
+
+    def _failure(self, died: bool) -> DoliumError:
+        assert self.helper and self.message
+        report = wire.Report(self.helper.report())
+        if report.failed < 0:
+            return DoliumError("dolium-init died on the way" if died else "dolium-init stopped without a reason",
+                               hint="was it killed? The container, if it had begun, is gone")  # fmt: skip
+        step = self.message.steps[report.failed]
+        if step.op == "keep" and report.errno == ECHILD:
+            return self._died_in_setup(report.status)
+        return step_error(step, self.steps, report.errno, report.call, self.facts, report.message)
+
+    def _died_in_setup(self, status: int) -> DoliumError:
+        limit = self.spec["linux"]["resources"].get("memory", {}).get("limit")
+        groups = build.limits.groups(self.spec, self.facts)
+        hierarchy = self.facts.controllers.get("memory")
+        if limit and hierarchy and "memory" in groups and cgroup.usage(groups["memory"], hierarchy.version).kills:
+            return Unsupported(f"a memory limit of {build.limits.show_size(limit)}",
+                               "it is too small even to start the program in", hint="give it at least --memory 512k")  # fmt: skip
+        return DoliumError(f"the container's first process was killed while it was set up (wait status {status})")
+
+
+def start(spec: "dict[str, Any]", facts: "Facts", taken: "lease.Lease", stdio: "tuple[int, int, int]") -> Running:
+    """Start a container; `stdio` are the caller's descriptors for its 0, 1 and 2.
+
+    Raises SpecError and Unsupported from the planner, StepError from the kernel; then nothing is left and the lease is
+    released.  Failures of dolium-init's own steps come from `finish`.
+    """
+    running = Running(spec, facts, [], taken)
+    try:
+        running.steps = build.plan(spec, facts)
+        for step in running.steps:
+            if step.actor == wire.HOST:
+                _act(step, running)
+        running.filled[slots.KEEP] = os.dup(spawn.program("dolium-keep"))
+        passed = {**running.filled, slots.LEASE: taken.fd}
+        running.message = wire.encode(running.steps, passed)
+        running.helper = spawn.start(running.message.data, tuple(passed.values()), stdio)
+    except BaseException:
+        running.abandon()
+        raise
+    _mend_once()
+    return running
+
+
+def _act(step: "Step", running: Running) -> None:
+    """One of the host's steps."""
+    try:
+        if step.op == "make_group":
+            _make_group(step.path, running)
+        elif step.op == "set_limit":
+            cgroup.write(step.path, step.data)
+        elif step.op == "watch_oom":
+            running.filled[step.out] = cgroup.watch_oom(step.path)
+        else:
+            raise AssertionError(f"no host step {step.op}")
+    except OSError as error:
+        if error.errno in step.accept:
+            return
+        call = {"make_group": "mkdir", "set_limit": "write", "watch_oom": "eventfd"}[step.op]
+        raise step_error(step, running.steps, error.errno or 0, call, running.facts) from None
+
+
+def _make_group(path: str, running: Running) -> None:
+    if not running.groups:
+        cgroup.prepare(running.facts.controllers)
+    running.groups.append(path)
+    running.lease.record(running.groups)  # before it is made: a kill between the two leaves a name, not a group
+    cgroup.make(path)
+
+
+def step_error(step: "Step", steps: "list[Step]", errno: int, call: "int | str", facts: "Facts", words: str = "") -> StepError:
+    """The error for a step that failed; `words` are the file system's own."""
+    from dolium.plan.hints import hint
+
+    if isinstance(call, int):
+        calls = wire.OPERATIONS[step.op]
+        call = calls[min(call, len(calls) - 1)]
+    numbered = [each for each in steps if not each.is_part]
+    index = sum(not each.is_part for each in steps[: steps.index(step) + 1]) if step in steps else 0
+    code = 125
+    if step.op == "exec":
+        code = 127 if errno == 2 else 126
+    advice = hint(step, errno, facts)
+    if words:
+        advice = f"the kernel says: {words}" + (f"; {advice}" if advice else "")
+    return StepError(step.what, index=index, total=len(numbered), call=f"{call}(2)", errno=errno, why=f"`{step.why}`",
+                     filename=step.path, hint=advice, exit_code=code)  # fmt: skip
+
+
+def _mend_once() -> None:
+    """Once per process, and while the container starts by itself: remove what dead ones have left."""
+    global _mended
+    if not _mended:
+        _mended = True
+        lease.mend()

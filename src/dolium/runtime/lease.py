@@ -1,0 +1,144 @@
+"""A lease: the locked file that says a container lives, and which range of host ids is its own.
+
+The lock is held by whoever watches over the container (Python, then dolium-keep too), so the kernel drops it when they
+die, however they die.  A file that nobody locks belongs to a dead container: what it names is removed by the next
+command.
+"""
+
+import os
+from fcntl import LOCK_EX, LOCK_NB, flock
+
+from dolium.errors import DoliumError
+
+ID_FIRST, ID_SIZE, ID_RANGES = 0x80000, 0x10000, 28664
+"""The host ids that containers' ranges are taken from: 524288 to 1879048191, the ones systemd sets aside for this."""
+
+
+class Lease:
+    """A lock on one number.  `id_base` is the first host id of the range that goes with it."""
+
+    __slots__ = ("path", "fd", "number")
+
+    def __init__(self, path: str, fd: int, number: int) -> None:
+        self.path = path
+        self.fd = fd
+        self.number = number
+
+    @property
+    def id_base(self) -> int:
+        return ID_FIRST + self.number * ID_SIZE
+
+    def record(self, groups: "list[str]") -> None:
+        """Write down what must be removed if this container is found dead."""
+        os.pwrite(self.fd, "".join(group + "\n" for group in groups).encode(), 0)
+
+    def release(self) -> None:
+        """Nothing is left of the container."""
+        os.unlink(self.path)
+        os.close(self.fd)
+
+
+def directory() -> str:
+    """Where this user's leases are, made if need be: mode 0700, and owned by nobody else (CVE-2021-41091)."""
+    uid = os.geteuid()
+    if uid == 0:
+        top = "/run/dolium"
+    elif runtime := os.environ.get("XDG_RUNTIME_DIR"):
+        top = f"{runtime}/dolium"
+    else:
+        top = f"/tmp/dolium-{uid}"
+    path = f"{top}/leases"
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except FileNotFoundError:
+        for each in (top, path):
+            try:
+                os.mkdir(each, 0o700)
+            except FileExistsError:
+                pass
+        fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    os.close(fd)
+    for each in (top, path):
+        status = os.lstat(each)
+        if status.st_uid != uid or status.st_mode & 0o077 or status.st_mode & 0o170000 != 0o040000:
+            raise DoliumError(f"`{each}` is not a directory of yours alone (uid {status.st_uid}, mode {status.st_mode & 0o7777:o})",
+                              hint=f"remove it, or chmod 700 {each}")  # fmt: skip
+    return path
+
+
+def take() -> Lease:
+    """A lease on a number that no living container has.  Raises OSError and DoliumError."""
+    where = directory()
+    for _ in range(1000):
+        number = int.from_bytes(os.urandom(4), "little") % ID_RANGES
+        if _reserved(number):
+            continue
+        path = f"{where}/{number}"
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        if _lock(fd, path):
+            if not os.fstat(fd).st_size:
+                return Lease(path, fd, number)
+            _mend(fd, path)  # of a dead container
+        else:
+            os.close(fd)
+    raise DoliumError("no free range of ids for another container", hint=f"28,664 leases are in {where}")
+
+
+def mend() -> "list[str]":
+    """Remove what dead containers have left behind; the directories removed."""
+    where, removed = directory(), []
+    for name in os.listdir(where):
+        path = f"{where}/{name}"
+        try:
+            fd = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+        except FileNotFoundError:
+            continue
+        if _lock(fd, path):
+            removed += _mend(fd, path)
+        else:
+            os.close(fd)
+    return removed
+
+
+def _lock(fd: int, path: str) -> bool:
+    """Whether the file is ours now, and still the one of that name."""
+    try:
+        flock(fd, LOCK_EX | LOCK_NB)
+        return os.fstat(fd).st_ino == os.stat(path).st_ino
+    except (BlockingIOError, FileNotFoundError):
+        return False
+
+
+def _mend(fd: int, path: str) -> "list[str]":
+    from dolium.runtime import cgroup
+
+    groups = os.pread(fd, 65536, 0).decode().split()
+    for group in groups:
+        if "/dolium" in group and os.path.isdir(group):
+            cgroup.kill(group)
+            cgroup.remove(group)
+    os.unlink(path)
+    os.close(fd)
+    return groups
+
+
+_taken: "list[tuple[int, int]] | None" = None
+
+
+def _reserved(number: int) -> bool:
+    """Whether the range overlaps one that /etc/subuid or /etc/subgid gives to a user, subuid(5)."""
+    global _taken
+    if _taken is None:
+        found = []
+        for path in ("/etc/subuid", "/etc/subgid"):
+            try:
+                with open(path) as file:
+                    for line in file:
+                        fields = line.strip().split(":")
+                        if len(fields) == 3 and fields[1].isdigit() and fields[2].isdigit():
+                            found.append((int(fields[1]), int(fields[1]) + int(fields[2])))
+            except OSError:
+                pass
+        _taken = found
+    first = ID_FIRST + number * ID_SIZE
+    return any(first < end and start < first + ID_SIZE for start, end in _taken)
