@@ -92,6 +92,8 @@ int main(int argc, char **argv)
     char byte;
     if (argc < 5)
         return 2;
+    for (int fd = 0; fd < 3; fd++) /* or who reads the container's output would never see its end */
+        close(fd);
     owner = atoi(argv[1]);
     pidfd = atoi(argv[2]);
     oom = atoi(argv[3]);

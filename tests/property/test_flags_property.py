@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dolium.cli import docker, flags, nearest
-from dolium.engine import quantities as q
+from dolium.plan import quantities as q
 from dolium.errors import DoliumError, SpecError
 
 TABLE = {flag.name: flag for _, rows in flags.GROUPS for flag in rows}

@@ -2,7 +2,7 @@
 
 import pytest
 
-from dolium.engine import quantities as q
+from dolium.plan import quantities as q
 from dolium.errors import SpecError, UsageError
 
 MIB = 1024**2

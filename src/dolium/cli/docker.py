@@ -5,7 +5,7 @@ a test holds the table against Docker's own list, so that every name is answered
 """
 
 from dolium.cli.nearest import did_you_mean, nearest
-from dolium.engine.quantities import quoted
+from dolium.plan.quantities import quoted
 from dolium.errors import SpecError, UsageError
 
 TYPE_CHECKING = False

@@ -6,8 +6,9 @@ no flag ends the flags, and of a flag given twice the last one counts unless it 
 alone costs more than starting a container.
 """
 
-from dolium.engine import quantities
-from dolium.engine.quantities import inside, integer, quoted, size
+from dolium.plan import quantities
+from dolium.plan.capabilities import NUMBERS
+from dolium.plan.quantities import inside, integer, quoted, size
 from dolium.errors import SpecError, UsageError
 
 TYPE_CHECKING = False
@@ -25,14 +26,7 @@ OWN = ("@host", "@venv")
 ALIASES = {"net": "network"}
 SECURITY = ("seccomp", "no-new-privileges", "mask", "unmask")
 
-# capabilities(7), as of Linux 6.18
-CAPABILITIES = (
-    "AUDIT_CONTROL", "AUDIT_READ", "AUDIT_WRITE", "BLOCK_SUSPEND", "BPF", "CHECKPOINT_RESTORE", "CHOWN",
-    "DAC_OVERRIDE", "DAC_READ_SEARCH", "FOWNER", "FSETID", "IPC_LOCK", "IPC_OWNER", "KILL", "LEASE",
-    "LINUX_IMMUTABLE", "MAC_ADMIN", "MAC_OVERRIDE", "MKNOD", "NET_ADMIN", "NET_BIND_SERVICE", "NET_BROADCAST",
-    "NET_RAW", "PERFMON", "SETFCAP", "SETGID", "SETPCAP", "SETUID", "SYSLOG", "SYS_ADMIN", "SYS_BOOT", "SYS_CHROOT",
-    "SYS_MODULE", "SYS_NICE", "SYS_PACCT", "SYS_PTRACE", "SYS_RAWIO", "SYS_RESOURCE", "SYS_TIME", "SYS_TTY_CONFIG",
-    "WAKE_ALARM")
+CAPABILITIES = tuple(sorted(name[4:] for name in NUMBERS))
 
 
 class Flags:

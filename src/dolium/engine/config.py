@@ -218,7 +218,10 @@ def _resources(options: Options, asked: "set[str]") -> "dict[str, Any]":
 
 def _mounts(options: Options, rootfs: "Rootfs", facts: "Facts", asked: "set[str]") -> "list[dict[str, Any]]":
     mounts: list[dict[str, Any]] = list(rootfs.mounts)
+    replaced = {path for path, _ in options.tmpfs} | {path for _, path, _ in options.volumes}
     for path, kind, chosen in MOUNTS:
+        if path in replaced:
+            continue
         if path == "/sys" and options.network == "host" and facts.own_users:
             # sysfs shows a network namespace, so only its owner may mount it: bind the host's instead
             mounts.append({"destination": path, "type": "bind", "source": path, "options": ["rbind", *SAFE, "ro"]})
@@ -239,7 +242,7 @@ def _mounts(options: Options, rootfs: "Rootfs", facts: "Facts", asked: "set[str]
 def _check_destination(path: str, flag: str) -> None:
     """No mount over /proc: what Dolium and the program read and write there must be the kernel's (CVE-2019-16884)."""
     clean = os.path.normpath(path)
-    if clean == "/" or clean == "/proc" or clean.startswith("/proc/"):
+    if clean in ("/", "/dev", "/proc", "/sys") or clean.startswith("/proc/"):
         raise SpecError(flag, f"nothing can be mounted on `{path}` in a container")
 
 

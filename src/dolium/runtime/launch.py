@@ -159,6 +159,33 @@ def start(spec: "dict[str, Any]", facts: "Facts", taken: "lease.Lease", stdio: "
     return running
 
 
+def read_in_root(root: str, path: str, cap: int) -> str:
+    """The text of a regular file of at most `cap` bytes below `root`, whatever its symlinks say; empty where there is none.
+
+    Raises StepError.
+    """
+    directory = wire.Step("open", wire.OUTSIDE, "root.path", path=root, n1=os.O_PATH | os.O_DIRECTORY, out=slots.ROOT,
+                          what=f"open {root}")  # fmt: skip
+    reading = wire.Step("read_file", wire.OUTSIDE, "process.user", fd=slots.ROOT, path=path, data=bytes(cap), accept=(2, 20),
+                        what=f"read {path}")  # fmt: skip
+    message = wire.encode([directory, reading], {})
+    null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
+    helper = spawn.start(message.data, (), (null, null, null))
+    try:
+        helper.socket.recv(1)
+        data = helper.report()
+    finally:
+        helper.close()
+        helper.reap()
+        os.close(null)
+    report = wire.Report(data)
+    if report.failed >= 0:
+        from dolium.runtime import host
+
+        raise step_error(message.steps[report.failed], message.steps, report.errno, report.call, host.facts())
+    return wire.read_result(data, 1).decode("utf-8", "replace")
+
+
 def _act(step: "Step", running: Running) -> None:
     """One of the host's steps."""
     try:

@@ -1,0 +1,26 @@
+"""`dolium explain`: the plan of `dolium run` with the same words; needs no root and runs nothing."""
+
+from dolium.cli import flags as grammar
+from dolium.cli import render, request
+from dolium.engine import containers
+from dolium.plan import build, explain
+from dolium.runtime.lease import ID_FIRST
+
+
+def main(argv: "list[str]") -> int:
+    """Raises DoliumError, as `dolium run` would."""
+    flags = grammar.parse(argv, "explain")
+    if flags.help:
+        render.write(1, grammar.help("explain"))
+        return 0
+    options = request.options(flags)
+    prepared = containers.prepare(flags.image or "", options, flags.user, ID_FIRST)
+    steps = build.plan(prepared.spec, prepared.facts)
+    if flags.json:
+        import json
+
+        document = {"image": flags.image, "note": prepared.note, "steps": explain.rows(steps, prepared.spec)}
+        render.write(1, json.dumps(document, indent=1) + "\n")
+    else:
+        render.write(1, explain.text(steps, prepared.spec, flags.image or "", prepared.note, parts=flags.verbose))
+    return 0

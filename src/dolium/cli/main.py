@@ -1,0 +1,85 @@
+"""The command `dolium`: pick the command, carry it out, turn errors into text and an exit code."""
+
+import os
+import sys
+
+COMMANDS = {"run": "run a program in a container", "explain": "print the steps of a run, and run nothing"}
+USAGE = """\
+Usage: dolium COMMAND [FLAG...]
+
+Containers you can read before they run.
+
+  run       run a program in a container of its own
+  explain   print what `run` would do, step by step
+
+dolium COMMAND --help tells more, dolium --version the version.
+"""
+
+
+def main() -> None:
+    """Never returns: ends the process at once, without the interpreter's farewell."""
+    _open_standard()
+    code = run(sys.argv[1:])
+    os._exit(code)
+
+
+def run(argv: "list[str]") -> int:
+    """The exit code of one command line."""
+    from dolium.errors import DoliumError
+
+    debug = "--debug" in argv
+    try:
+        return _dispatch(argv)
+    except DoliumError as problem:
+        if debug:
+            raise
+        from dolium.cli import render
+
+        render.write(2, render.error(problem))
+        return problem.exit_code
+    except KeyboardInterrupt:
+        return 130
+    except OSError as problem:
+        if debug:
+            raise
+        from dolium.cli import render
+
+        where = f" `{problem.filename}`" if problem.filename else ""
+        render.write(2, f"error: dolium itself could not go on:{where} {problem.strerror} (errno {problem.errno})\n")
+        return 125
+
+
+def _dispatch(argv: "list[str]") -> int:
+    word = argv[0] if argv else ""
+    if word == "run":
+        from dolium.cli.run import main as command
+    elif word == "explain":
+        from dolium.cli.explain import main as command
+    else:
+        return _other(word)
+    return command(argv[1:])
+
+
+def _other(word: str) -> int:
+    from dolium.cli import render
+
+    if word in ("", "help", "--help", "-h"):
+        render.write(1 if word else 2, USAGE)
+        return 0 if word else 125
+    if word in ("version", "--version"):
+        from dolium import __version__
+
+        render.write(1, f"dolium {__version__}\n")
+        return 0
+    from dolium.cli.docker import unknown_command
+
+    raise unknown_command(word, COMMANDS)
+
+
+def _open_standard() -> None:
+    """A closed 0, 1 or 2 would be given to the next thing opened: put /dev/null there first."""
+    for fd in range(3):
+        try:
+            os.fstat(fd)
+        except OSError:
+            os.open("/dev/null", os.O_RDWR)

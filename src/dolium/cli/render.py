@@ -1,0 +1,30 @@
+"""Errors as people read them: the fact, the place in the plan, the hint."""
+
+import os
+
+from dolium.errors import DoliumError, StepError
+
+
+def error(problem: DoliumError) -> str:
+    """Complete in its first line, for those who relay one line only."""
+    lines = [f"error: {problem}"]
+    if isinstance(problem, StepError) and problem.index:
+        lines.append("  " + problem.place)
+    if problem.hint:
+        lines += ["", f"hint: {problem.hint}"]
+    return "\n".join(lines) + "\n"
+
+
+def say(line: str) -> None:
+    """One of our own lines on the program's stderr."""
+    write(2, f"dolium: {line}\n")
+
+
+def write(fd: int, text: str) -> None:
+    """To a descriptor, whole; a reader that has gone is no error of ours."""
+    data = text.encode("utf-8", "surrogateescape")
+    try:
+        while data:
+            data = data[os.write(fd, data) :]
+    except OSError:
+        pass

@@ -1,0 +1,57 @@
+"""From the flags of a command line to the engine's options; `run` and `explain` share it."""
+
+from dolium.cli.flags import Flags
+from dolium.engine.config import Options
+from dolium.errors import UsageError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+
+def options(flags: Flags) -> Options:
+    """Raises UsageError for a seccomp profile that cannot be read, and for a missing rootfs."""
+    if flags.image is None:
+        raise UsageError("no rootfs named", hint="dolium run @host sh, or dolium run ./DIRECTORY PROGRAM")
+    found = Options()
+    found.argv = flags.argv or ["sh"]
+    found.cap_add, found.cap_drop = flags.cap_add, flags.cap_drop
+    found.cpu_shares, found.cpu_weight, found.cpus = flags.cpu_shares, flags.cpu_weight, flags.cpus
+    found.cpuset_cpus = flags.cpuset_cpus
+    found.cwd = flags.workdir
+    found.devices = flags.device
+    found.env = flags.env
+    found.hostname = flags.hostname
+    found.init = flags.init
+    found.mask, found.unmask = flags.mask, flags.unmask
+    found.memory, found.memory_swap = flags.memory, flags.memory_swap
+    found.network = flags.network or "none"
+    found.no_new_privileges = flags.no_new_privileges is not False
+    found.oom_score_adj = flags.oom_score_adj
+    found.pids = flags.pids_limit
+    found.read_only = flags.read_only
+    found.seccomp = _profile(flags.seccomp)
+    found.sysctl = flags.sysctl
+    found.time_namespace = flags.time_namespace
+    found.tmpfs = flags.tmpfs
+    found.ulimits = flags.ulimit
+    found.userns = flags.userns or "auto"
+    found.volumes = flags.volume
+    return found
+
+
+def _profile(name: "str | None") -> "dict[str, Any] | str | None":
+    if name is None or name == "unconfined":
+        return name
+    import json
+
+    try:
+        with open(name, encoding="utf-8") as file:
+            profile = json.load(file)
+    except OSError as error:
+        raise UsageError(f"--security-opt seccomp={name}: {error.strerror}", hint="name a JSON file, or `unconfined`") from None
+    except ValueError as error:
+        raise UsageError(f"--security-opt seccomp={name}: not JSON: {error}") from None
+    if not isinstance(profile, dict):
+        raise UsageError(f"--security-opt seccomp={name}: expected an object like linux.seccomp of the OCI specification")
+    return profile

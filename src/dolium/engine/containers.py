@@ -1,0 +1,77 @@
+"""Start a container from an image's name and options: rootfs, user, ids, config, in that order."""
+
+import os
+
+from dolium.engine import config, rootfs, users
+from dolium.errors import Unsupported
+from dolium.runtime import host, launch, lease
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from dolium.plan.facts import Facts
+
+
+class Prepared:
+    """What is known before anything runs: the config, the facts it is planned with, and what the caller should be told."""
+
+    __slots__ = ("spec", "facts", "note")
+
+    def __init__(self, spec: "dict[str, Any]", facts: "Facts", note: str) -> None:
+        self.spec = spec
+        self.facts = facts
+        self.note = note
+
+
+def prepare(image: str, options: config.Options, user: "str | None", id_base: int) -> Prepared:
+    """Decide everything; nothing is made yet.  `user` is as `--user` has it.
+
+    Raises NotFound, SpecError and Unsupported.
+    """
+    root = rootfs.find(image)
+    if user is not None:
+        options.user = users.find(user, lambda path: _read(root, path))
+    facts = host.facts()
+    shared = _why_users_are_shared(options, root, facts)
+    note = ""
+    if shared and options.userns == "required":
+        raise Unsupported("--userns required", shared, hint="--userns auto takes what there is and says so")
+    if shared and options.userns == "auto":
+        note = f"the container shares the host's users: {shared}"
+    if not facts.rootless and not shared:
+        facts = facts.with_ids(id_base)
+    identity = os.urandom(6).hex()
+    return Prepared(config.specification(identity, options, root, facts), facts, note)
+
+
+def _why_users_are_shared(options: config.Options, root: rootfs.Rootfs, facts: "Facts") -> str:
+    """Why this container cannot have, or is not to have, users of its own; empty where it has them."""
+    if facts.rootless:
+        if options.userns == "host":
+            raise Unsupported("--userns host", "who is not root may start containers only in a user namespace",
+                              hint="leave --userns out, or run dolium as root")  # fmt: skip
+        return ""
+    if options.userns == "host":
+        return "asked for"
+    if not facts.all_ids:
+        return "dolium itself runs in a user namespace without ids to give away"
+    return host.not_idmappable([*root.sources(), *(os.path.abspath(source) for source, _, _ in options.volumes)], facts)
+
+
+def _read(root: rootfs.Rootfs, path: str) -> str:
+    for name, text in root.files:
+        if name == path:
+            return text
+    return launch.read_in_root(root.path, path, users.CAP) if root.path else ""
+
+
+def start(image: str, options: config.Options, user: "str | None", stdio: "tuple[int, int, int]") -> "tuple[launch.Running, str]":
+    """A container on its way, and a note for the caller (or nothing).  Raises what `prepare` and `launch.start` do."""
+    taken = lease.take()
+    try:
+        prepared = prepare(image, options, user, taken.id_base)
+    except BaseException:
+        taken.release()
+        raise
+    return launch.start(prepared.spec, prepared.facts, taken, stdio), prepared.note

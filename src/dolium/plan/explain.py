@@ -1,0 +1,74 @@
+"""A plan for people: numbered, one line of at most 80 columns for each step.  Pure."""
+
+from dolium.core.wire import BOTH, HOST, INSIDE, OUTSIDE
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from dolium.core.wire import Step
+
+
+LETTER = {HOST: "H", OUTSIDE: "O", INSIDE: "I", BOTH: "="}
+ACTOR = {HOST: "host", OUTSIDE: "outside", INSIDE: "inside", BOTH: "both"}
+CHAPTERS = {"LIMITS": "what it may use", "NAMESPACES": "what it can see", "FILE SYSTEM": "what is /",
+            "SECURITY": "what it may do", "EXEC": "what it runs"}  # fmt: skip
+LEGEND = """\
+ * you asked   . default
+ H host: Python   O outside: dolium-init   I inside: its child   = they meet
+"""
+WIDTH = 80
+
+
+def numbered(steps: "list[Step]") -> "list[tuple[int, Step]]":
+    """Each step with its number; the parts of a step share its number."""
+    number, rows = 0, []
+    for step in steps:
+        number += not step.is_part
+        rows.append((number, step))
+    return rows
+
+
+def is_asked(step: "Step", asked: "set[str]") -> bool:
+    """Whether the caller asked for it; all else is by default."""
+    why = step.why
+    return why in asked or why.removeprefix("linux.resources.") in asked
+
+
+def text(steps: "list[Step]", spec: "dict[str, Any]", image: str, note: str, parts: bool = False) -> str:
+    """The whole plan; with `parts`, the parts of each step too, indented."""
+    rows = numbered(steps)
+    program = spec["process"]["args"][0] if spec["process"]["args"] else ""
+    lines = [_fit(f"Plan for `{program}` in {image}: {rows[-1][0]} steps, none of them has been run."), *LEGEND.splitlines()]
+    if note:
+        lines += [_fit("note: " + note)]
+    chapter, asked = "", spec["dolium"]["asked"]
+    for number, step in rows:
+        if step.is_part and not parts:
+            continue
+        if step.chapter != chapter:
+            chapter = step.chapter
+            lines += ["", f"{chapter:<14}{CHAPTERS[chapter]}"]
+        mark = "*" if is_asked(step, asked) else "."
+        head = "       -" if step.is_part else f"{number:3} {mark} {LETTER[step.actor]} "
+        lines.append(_fit(f"{head} {_cut(step.what, 34):<34} {step.note}"))
+    return "\n".join(lines) + "\n"
+
+
+def rows(steps: "list[Step]", spec: "dict[str, Any]") -> "list[dict[str, Any]]":
+    """The plan for programs: every step and part, with stable keys."""
+    asked = spec["dolium"]["asked"]
+    return [{"step": number, "part": step.is_part, "actor": ACTOR[step.actor], "chapter": step.chapter, "op": step.op,
+             "what": step.what, "note": step.note, "why": step.why, "asked": is_asked(step, asked)}
+            for number, step in numbered(steps)]  # fmt: skip
+
+
+def _cut(line: str, width: int) -> str:
+    return line if len(line) <= width else line[: width - 3] + "..."
+
+
+def _fit(line: str) -> str:
+    printable = "".join(each if each.isprintable() else "?" for each in line)
+    return _cut(printable, WIDTH).rstrip()
+
+
