@@ -112,8 +112,10 @@ def oracle(profile):
     return answer
 
 
-NAMES = sorted(name for name in {**numbers("x86_64"), **numbers("i386")} if known(name))
-FEW = "read mkdir socket accept shmat semop clone openat2 waitpid socketcall ipc getrandom recv kill".split()
+# These i386 has in socketcall or ipc only, and there libseccomp 2.5.4 forgets a rule on them; test_seccomp.py has them.
+LOST = {"accept", "send", "recv", "semop", "semtimedop"}
+NAMES = sorted(name for name in {**numbers("x86_64"), **numbers("i386")} if known(name) and name not in LOST)
+FEW = "read mkdir socket accept4 shmat semget clone openat2 waitpid socketcall ipc getrandom kill".split()
 VALUES = st.sampled_from([0, 1, 2, 5, 0xFFFFFFFF, 1 << 32, (1 << 32) + 1, (5 << 32) + 5, 1 << 63, (1 << 64) - 1]) | \
     st.integers(0, (1 << 64) - 1) | st.integers(0, 40)
 ARGS = st.tuples(st.integers(0, 5) | st.integers(0, 1), st.sampled_from(list(OPERATORS)), VALUES, VALUES)
@@ -263,11 +265,17 @@ def test_as_libseccomp(data, default, arches):
 def test_overlapping_rules_of_different_actions_as_libseccomp(data, values, operators):
     """The narrower one is tried first.
 
-    With values of different upper halves libseccomp 2.5.4 loses rules: of `< 0` and `< 2**32` it finds neither for 1.
+    Within 32 bits, that is.  Beyond, libseccomp 2.5.4 answers by the order in which the rules came (`> 5`, `> 21`,
+    `> 20`: for 2**32 the last), or loses rules (of `< 0` and `< 2**32` it finds neither for 1).
     """
     rules = [entry(["mkdir"], "ERRNO", [(1, data.draw(st.sampled_from(operators)), each, 0)], n)
              for n, each in enumerate(data.draw(st.permutations(sorted(values))))]
-    check({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": rules}, data)
+    profile = {"defaultAction": "SCMP_ACT_ALLOW", "syscalls": rules}
+    expected = oracle(profile)
+    program = decode(seccomp.compile(profile))
+    for value in {each + off & 0xFFFFFFFF for each in values for off in (-1, 0, 1)}:
+        args = (0, value, 0, 0, 0, 0)
+        assert run(program, 83, X86_64, args)[0] == expected(83, X86_64, args), value
 
 
 class Draw:

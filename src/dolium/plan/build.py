@@ -44,7 +44,7 @@ def plan(spec: "dict[str, Any]", facts: "Facts") -> "list[Step]":
         devices.pipes(spec, facts),
         [mounts.hand_over(spec, facts)],   # outside is done with files
         mounts.root(spec),
-        mounts.contents(spec),
+        mounts.contents(spec, facts),
         mounts.all_of(spec, facts),        # proc and sysfs need the host's to be visible still, so before the pivot
         sysctls.write(spec),               # before /proc/sys becomes read-only
         mounts.cover(spec, facts),         # after the mounts that they cover parts of

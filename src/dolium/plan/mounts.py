@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 O_NOFOLLOW, O_DIRECTORY = 0o400000, 0o200000
 DIRECTORY, LIKE_SOURCE = 1, 3
-ENOENT, ENOTDIR = 2, 20
+ENOENT, EACCES, ENOTDIR, EOVERFLOW = 2, 13, 20, 75
 KERNEL_PATHS = ("/proc", "/sys", "/dev")
 
 
@@ -107,10 +107,12 @@ def root(spec: "dict[str, Any]") -> "list[Step]":
     return steps
 
 
-def contents(spec: "dict[str, Any]") -> "list[Step]":
+def contents(spec: "dict[str, Any]", facts: "Facts") -> "list[Step]":
     """Inside: the directories, links and files of ours in the rootfs, such as /etc/hosts.  Never through a symlink at
     the end of a path (CVE-2025-24965)."""
     own, steps = spec["dolium"], []
+    # A plain user's overlay cannot copy up what belongs to ids that its namespace has not got: the image's file stays.
+    foreign = (EOVERFLOW, EACCES) if facts.rootless and own["root"]["kind"] == "overlay" else ()
     for path, mode in own["directories"]:
         steps.append(part(Step("mkdir", INSIDE, "root", fd=slots.ROOT, path=path, n1=mode, n2=-1, what=f"mkdir {path}",
                                   note=f"mode {mode:o}")))  # fmt: skip
@@ -119,7 +121,7 @@ def contents(spec: "dict[str, Any]") -> "list[Step]":
                                   note=f"to {target}")))  # fmt: skip
     for path, text in own["files"]:
         steps.append(part(Step("write_file", INSIDE, "root", fd=slots.ROOT, path=path, data=text.encode(), n1=0o644,
-                                  what=f"write {path}", note="the container's own")))  # fmt: skip
+                               accept=foreign, what=f"write {path}", note="the container's own")))  # fmt: skip
     if steps:
         names = [path for path, _ in own["files"]]
         head = steps[0]

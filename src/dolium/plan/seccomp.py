@@ -307,7 +307,7 @@ def _ranges(verdicts: "dict[int, Verdict]", highest: int, default: int, unknown:
     line += [unknown] * max(1, max(verdicts, default=-1) + 2 - len(line))
     for number, verdict in verdicts.items():
         line[number] = verdict
-    starts = [0, *(at for at in range(1, len(line)) if line[at] != line[at - 1])]
+    starts = [0, *[at for at, verdict in enumerate(line[1:], 1) if verdict != line[at - 1]]]
     leaves = [line[at] for at in starts]
     if end < _NO_END and leaves[-1] != ERRNO | _ENOSYS:
         starts.append(end)
