@@ -106,7 +106,7 @@ class Unsupported(DoliumError):
     code = "unsupported"
 
     def __init__(self, feature: str, missing: str, *, hint: str = "") -> None:
-        super().__init__(f"cannot do {feature}: {missing}", hint=hint)
+        super().__init__(f"unsupported: {feature}: {missing}", hint=hint)
         self.feature = feature
         self.missing = missing
 

@@ -81,6 +81,15 @@ def part(step: Step) -> Step:
     return step
 
 
+def one(steps: "list[Step]", note: str) -> "list[Step]":
+    """Several of a kind as one step: the first, with a note that speaks for all, and its parts."""
+    for step in steps[1:]:
+        step.is_part = True
+    if len(steps) > 1:
+        steps[0].note = note
+    return steps
+
+
 def strings(*parts: str) -> bytes:
     """The parts, each ended by a NUL, as `data` holds them."""
     return b"".join(part.encode("utf-8", "surrogateescape") + b"\0" for part in parts)

@@ -17,4 +17,4 @@ def load(spec: "dict[str, Any]", facts: "Facts") -> "list[Step]":
         return []
     program = seccomp.compile(profile, facts.machine)
     return [Step("seccomp", INSIDE, "linux.seccomp", data=program, n1=seccomp.flags(profile),
-                 what=f"seccomp, {len(program) // 8} instructions", note="the rest is EPERM, unknown calls ENOSYS")]  # fmt: skip
+                 what=f"seccomp, {len(program) // 8} instructions", note="others: EPERM; unknown ones: ENOSYS")]  # fmt: skip

@@ -1,6 +1,6 @@
 """Steps that bound what a container may use: cgroup v2 where it is, v1 controllers where those are, rlimits."""
 
-from dolium.core.wire import HOST, INSIDE, OUTSIDE, Step
+from dolium.core.wire import HOST, INSIDE, OUTSIDE, Step, one
 from dolium.errors import SpecError, Unsupported
 from dolium.plan import slots
 from dolium.plan.quantities import show_size
@@ -58,8 +58,9 @@ def cgroup(spec: "dict[str, Any]", facts: "Facts") -> "list[Step]":
     if not directories:
         return []
     resources = spec["linux"]["resources"]
-    steps = [Step("make_group", HOST, "linux.cgroupsPath", path=path, what=f"mkdir {_short(path)}",
-                  note="a group to limit, count and kill as one") for path in directories]  # fmt: skip
+    note = "to limit, count and kill as one"
+    steps = one([Step("make_group", HOST, "linux.cgroupsPath", path=path, what=f"mkdir {_short(path)}", note=note)
+                 for path in directories], f"in {len(directories)} hierarchies")  # fmt: skip
 
     def limit(controller: str, why: str, v2: "tuple[str, str] | None", v1: "tuple[str, str] | None", what: str,
               note: str, accept: "tuple[int, ...]" = ()) -> None:
@@ -78,12 +79,12 @@ def cgroup(spec: "dict[str, Any]", facts: "Facts") -> "list[Step]":
         # ENOENT: a kernel that does not count swap; refused only where swap was asked for
         limit("memory", "memory.swap", ("memory.swap.max", over), ("memory.memsw.limit_in_bytes", str(swap)),
               over if over == "max" else show_size(swap - most if facts.controllers["memory"].version == 2 else swap),
-              f"so that {show_size(most)} means {show_size(most)}" if swap == most else "memory and swap together",
+              "no swap on top of it" if swap == most else "memory and swap together",
               () if "memory.swap" in spec["dolium"]["asked"] else (2,))  # fmt: skip
-        limit("memory", "memory.limit", ("memory.oom.group", "1"), None, "1", "the kernel kills the group, not one of it")
+        limit("memory", "memory.limit", ("memory.oom.group", "1"), None, "1", "not one of the group dies, but all")
         if facts.controllers["memory"].version == 1:
             steps.append(Step("watch_oom", HOST, "linux.resources.memory.limit", path=where["memory"], out=slots.OOM,
-                              what="eventfd on memory.oom_control", note="dolium-keep kills the rest of the group"))  # fmt: skip
+                              what="eventfd on memory.oom_control", note="dolium-keep ends the whole group"))  # fmt: skip
     cpu = resources.get("cpu", {})
     if cpu.get("quota", UNLIMITED) > 0:
         quota, period = cpu["quota"], cpu.get("period", PERIOD)
@@ -98,7 +99,7 @@ def cgroup(spec: "dict[str, Any]", facts: "Facts") -> "list[Step]":
               str(weight if v2 else shares), "its part when the CPUs are contended")  # fmt: skip
     if "cpus" in cpu:
         nodes = resources["cpu"].get("mems", facts.memory_nodes)
-        limit("cpuset", "cpu.cpus", None, ("cpuset.mems", nodes), nodes, "v1 wants memory nodes before tasks")
+        limit("cpuset", "cpu.cpus", None, ("cpuset.mems", nodes), nodes, "memory of these nodes, v1 wants it")
         limit("cpuset", "cpu.cpus", ("cpuset.cpus", cpu["cpus"]), ("cpuset.cpus", cpu["cpus"]), cpu["cpus"],
               "runs on these CPUs only")  # fmt: skip
     pids = resources.get("pids", {}).get("limit", 0)
@@ -115,10 +116,10 @@ def doors(spec: "dict[str, Any]", facts: "Facts") -> "list[Step]":
     for path in sorted(v2):
         steps.append(Step("open", OUTSIDE, "linux.cgroupsPath", path=path, n1=O_PATH | O_DIRECTORY, out=slots.CGROUP,
                           what=f"open {_short(path)}", note="clone3 starts the child inside it"))  # fmt: skip
-    for slot, path in enumerate(sorted(set(where.values()) - v2), slots.FIRST_TASKS):
-        steps.append(Step("open", OUTSIDE, "linux.cgroupsPath", path=path + "/tasks", n1=O_WRONLY, out=slot,
-                          what=f"open {_short(path)}/tasks", note="the child enters by descriptor"))  # fmt: skip
-    return steps
+    v1 = [Step("open", OUTSIDE, "linux.cgroupsPath", path=path + "/tasks", n1=O_WRONLY, out=slot,
+               what=f"open tasks of {_short(path)}", note="the child enters by descriptor")
+          for slot, path in enumerate(sorted(set(where.values()) - v2), slots.FIRST_TASKS)]  # fmt: skip
+    return steps + one(v1, f"{len(v1)} of v1, entered by descriptor")
 
 
 def enter(spec: "dict[str, Any]", facts: "Facts") -> "list[Step]":
@@ -126,8 +127,9 @@ def enter(spec: "dict[str, Any]", facts: "Facts") -> "list[Step]":
     not, and dolium-init's own memory stays uncharged."""
     where = groups(spec, facts)
     v1 = {path for controller, path in where.items() if facts.controllers[controller].version == 1}
-    return [Step("write_fd", INSIDE, "linux.cgroupsPath", fd=slot, data=b"0", what=f"enter {_short(path)}",
-                 note="never unlimited from here on") for slot, path in enumerate(sorted(v1), slots.FIRST_TASKS)]  # fmt: skip
+    steps = [Step("write_fd", INSIDE, "linux.cgroupsPath", fd=slot, data=b"0", what=f"enter {_short(path)}",
+                  note="limited from here on") for slot, path in enumerate(sorted(v1), slots.FIRST_TASKS)]  # fmt: skip
+    return one(steps, f"{len(steps)} groups; limited from here on")
 
 
 def is_born_inside(spec: "dict[str, Any]", facts: "Facts") -> bool:

@@ -1,6 +1,6 @@
 """Steps that make `/`: the rootfs, what is mounted in it, what is covered or read-only, and the pivot."""
 
-from dolium.core.wire import BOTH, INSIDE, OUTSIDE, Step, part, strings
+from dolium.core.wire import BOTH, INSIDE, OUTSIDE, Step, one, part, strings
 from dolium.errors import SpecError
 from dolium.plan import devices, slots
 from dolium.plan.attributes import NODEV, NOEXEC, NOSUID, RDONLY, split
@@ -38,7 +38,7 @@ def layers(spec: "dict[str, Any]", facts: "Facts") -> "list[Step]":
     if facts.id_base:
         steps.append(Step("set_attr", OUTSIDE, "linux.uidMappings", fd=slots.LOWER, fd2=slots.USERS, n3=0,
                           what="idmap it", note="uid 0 on disk is root inside"))  # fmt: skip
-    note = f"at most {show_size(root['size'])}, counted as memory" if root["size"] else "at most half of this host's memory"
+    note = _room(root["size"])
     steps.append(Step("new_mount", OUTSIDE, "root", path="tmpfs", data=strings(size, "mode=755"), n1=NODEV, out=slots.STORE,
                       what="tmpfs for what it writes", note=note))  # fmt: skip
     if facts.kernel < (6, 15):  # overlayfs refuses layers that are attached nowhere
@@ -60,10 +60,16 @@ def layers(spec: "dict[str, Any]", facts: "Facts") -> "list[Step]":
 def sources(spec: "dict[str, Any]", facts: "Facts") -> "list[Step]":
     """Outside: what is bound from the host is opened with the caller's rights, and its ids mapped; inside gets it by
     descriptor and never walks a path of the host's."""
-    steps = []
+    steps: list[Step] = []
+    ours: Step | None = None
     for slot, why, source, bits in _binds(spec, facts):
         steps.append(Step("open_tree", OUTSIDE, why, path=source, out=slot, what=f"open_tree {source}",
                           note="a copy of this part of the host"))  # fmt: skip
+        if why not in spec["dolium"]["asked"]:
+            if ours:
+                part(steps[-1])
+                ours.note = "and more of the host, read-only"
+            ours = ours or steps[-1]
         users = slots.USERS if facts.id_base and not source.startswith("/dev/") and not source.startswith("/sys") else -1
         if bits or users >= 0:
             words = [word for word, given in (("idmap", users >= 0), ("ro", bits & RDONLY), ("nosuid", bits & NOSUID)) if given]
@@ -92,14 +98,14 @@ def root(spec: "dict[str, Any]") -> "list[Step]":
                   n1=RDONLY | NOSUID | NODEV | NOEXEC, out=slots.EMPTY, what="an empty tmpfs, read-only",
                   note="to cover directories with"),
              Step("move_mount", INSIDE, "linux.maskedPaths", fd=slots.EMPTY, path="/dev", what="attach it on the old /dev",
-                  note="copies need it attached; it goes with the old /")]  # fmt: skip
+                  note="it goes with the old /")]  # fmt: skip
     for step in steps[1:]:
         part(step)
     own = spec["dolium"]["root"]
     if own["kind"] == "tmpfs":
         size = own["size"]
         options = ["mode=755", f"size={size}" if size else "size=50%"]
-        note = f"at most {show_size(size)}, counted as memory" if size else "at most half of this host's memory"
+        note = _room(size)
         steps.append(Step("new_mount", INSIDE, "root", path="tmpfs", data=strings(*options), n1=NODEV, out=slots.ROOT,
                           what="an empty tmpfs as rootfs", note=note))  # fmt: skip
     steps.append(Step("move_mount", INSIDE, "root.path", fd=slots.ROOT, path="/", what="attach the rootfs",
@@ -114,25 +120,21 @@ def contents(spec: "dict[str, Any]", facts: "Facts") -> "list[Step]":
     # A plain user's overlay cannot copy up what belongs to ids that its namespace has not got: the image's file stays.
     foreign = (EOVERFLOW, EACCES) if facts.rootless and own["root"]["kind"] == "overlay" else ()
     for path, mode in own["directories"]:
-        steps.append(part(Step("mkdir", INSIDE, "root", fd=slots.ROOT, path=path, n1=mode, n2=-1, what=f"mkdir {path}",
-                                  note=f"mode {mode:o}")))  # fmt: skip
+        steps.append(Step("mkdir", INSIDE, "root", fd=slots.ROOT, path=path, n1=mode, n2=-1, what=f"mkdir {path}",
+                          note=f"mode {mode:o}"))  # fmt: skip
     for path, target in own["links"]:
-        steps.append(part(Step("symlink", INSIDE, "root", fd=slots.ROOT, path=path, path2=target, n3=-1, what=f"link {path}",
-                                  note=f"to {target}")))  # fmt: skip
+        steps.append(Step("symlink", INSIDE, "root", fd=slots.ROOT, path=path, path2=target, n3=-1, what=f"link {path}",
+                          note=f"to {target}"))  # fmt: skip
     for path, text in own["files"]:
-        steps.append(part(Step("write_file", INSIDE, "root", fd=slots.ROOT, path=path, data=text.encode(), n1=0o644,
-                               accept=foreign, what=f"write {path}", note="the container's own")))  # fmt: skip
-    if steps:
-        names = [path for path, _ in own["files"]]
-        head = steps[0]
-        head.is_part = False
-        head.note = f"and {len(steps) - 1} more of our own, {len(names)} files" if len(steps) > 1 else head.note
-    return steps
+        steps.append(Step("write_file", INSIDE, "root", fd=slots.ROOT, path=path, data=text.encode(), n1=0o644,
+                          accept=foreign, what=f"write {path}", note="the container's own"))  # fmt: skip
+    return one(steps, f"and {len(steps) - 1} more of our own")
 
 
 def all_of(spec: "dict[str, Any]", facts: "Facts") -> "list[Step]":
     """Inside: every mount of the specification, in its order."""
     steps: list[Step] = []
+    ours: Step | None = None
     binds = {why: slot for slot, why, _, _ in _binds(spec, facts)}
     for index, mount in enumerate(spec["mounts"]):
         why, path, kind = f"mounts[{index}]", mount["destination"], mount["type"]
@@ -140,6 +142,11 @@ def all_of(spec: "dict[str, Any]", facts: "Facts") -> "list[Step]":
             read_only = " ro" if "ro" in mount["options"] else ""
             steps.append(place(why, binds[why], path, f"bind {mount['source']}", f"on {path}{read_only}", kind=LIKE_SOURCE,
                                kernel_path=path in KERNEL_PATHS))  # fmt: skip
+            if why not in spec["dolium"]["asked"]:
+                if ours:
+                    part(steps[-1])
+                    ours.note = "and more of the host, read-only"
+                ours = ours or steps[-1]
             continue
         if path == "/dev":
             steps += devices.attach()
@@ -164,13 +171,17 @@ _NOTES = {"/proc": "its own process list, not the host's", "/sys": "read-only: d
           "/dev/pts": "terminals of its own", "/dev/shm": "shared memory of its own", "/dev/mqueue": "message queues of its own"}  # fmt: skip
 
 
+def _room(size: int) -> str:
+    return f"at most {show_size(size)}, counted as memory" if size else "at most half of the host's memory"
+
+
 def _cgroups(why: str, path: str, spec: "dict[str, Any]", facts: "Facts") -> "list[Step]":
     """The container's own groups, read-only: v2 as one mount, v1 hierarchies as directories of a tmpfs."""
     bits = RDONLY | NOSUID | NODEV | NOEXEC
     slot = slots.MOUNT
     if facts.cgroup2_mounted:
         return [Step("new_mount", INSIDE, why, path="cgroup2", n1=bits, out=slot, what=f"cgroup2 for {path}",
-                     note="its own group only, read-only"),
+                     note="its own group, read-only"),
                 part(place(why, slot, path, f"mount it on {path}", "read-only"))]  # fmt: skip
     from dolium.plan.limits import groups
 
@@ -178,7 +189,7 @@ def _cgroups(why: str, path: str, spec: "dict[str, Any]", facts: "Facts") -> "li
     if not mine:
         return []
     steps = [Step("new_mount", INSIDE, why, path="tmpfs", data=strings("mode=755", "size=4k"), n1=bits & ~RDONLY, out=slot,
-                  what=f"cgroups for {path}", note="its own groups only, read-only"),
+                  what=f"cgroups for {path}", note="its own groups, read-only"),
              part(place(why, slot, path, f"mount it on {path}", "a directory for each hierarchy"))]  # fmt: skip
     for controller in sorted(mine):
         unified = controller == "unified"
@@ -195,21 +206,15 @@ def _cgroups(why: str, path: str, spec: "dict[str, Any]", facts: "Facts") -> "li
 def cover(spec: "dict[str, Any]", facts: "Facts") -> "list[Step]":
     """Inside: masked and read-only paths; one that this kernel has not is passed over."""
     masked, read_only = spec["linux"].get("maskedPaths", ()), spec["linux"].get("readonlyPaths", ())
-    null = {"fd2": slots.NULL} if facts.rootless else {"fd2": slots.DEV, "path2": "null"}
+    null = slots.NULL if facts.rootless else slots.DEV
     absent = (ENOENT, ENOTDIR)
-    steps: list[Step] = []
-    for index, path in enumerate(masked):
-        steps.append(Step("mask", INSIDE, f"linux.maskedPaths[{index}]", fd=slots.ROOT, path=path, n1=slots.EMPTY,
-                          accept=absent, what=f"mask {path}", note="where this kernel has it", **null))  # type: ignore[arg-type]  # fmt: skip
-    for index, path in enumerate(read_only):
-        steps.append(Step("read_only", INSIDE, f"linux.readonlyPaths[{index}]", fd=slots.ROOT, path=path, accept=absent,
-                          what=f"{path} read-only", note="with all below it"))  # fmt: skip
-    for number, group in ((0, masked), (len(masked), read_only)):
-        if group:
-            for step in steps[number + 1 : number + len(group)]:
-                part(step)
-            first = steps[number]
-            first.note = f"and {len(group) - 1} more where they exist"
+    hidden = [Step("mask", INSIDE, f"linux.maskedPaths[{index}]", fd=slots.ROOT, path=path, n1=slots.EMPTY, fd2=null,
+                   path2="" if facts.rootless else "null", accept=absent, what=f"mask {path}",
+                   note="where this kernel has it") for index, path in enumerate(masked)]
+    fixed = [Step("read_only", INSIDE, f"linux.readonlyPaths[{index}]", fd=slots.ROOT, path=path, accept=absent,
+                  what=f"{path} read-only", note="with all below it") for index, path in enumerate(read_only)]  # fmt: skip
+    steps = one(hidden, f"and {len(hidden) - 1} more where they exist")
+    steps += one(fixed, f"and {len(fixed) - 1} more where they exist")
     if spec["root"].get("readonly"):
         steps.append(Step("set_attr", INSIDE, "root.readonly", fd=slots.ROOT, n1=RDONLY, what="the rootfs becomes read-only",
                           note="mounts in it stay as they are"))  # fmt: skip

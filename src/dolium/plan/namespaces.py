@@ -33,9 +33,9 @@ def prepare(spec: "dict[str, Any]", facts: "Facts") -> "list[Step]":
                           n1=0, n2=1, what=f"uid_map 0 -> {facts.uid}", note="root inside, you outside"))  # fmt: skip
     else:
         steps.append(Step("unshare", OUTSIDE, "linux.namespaces", n1=FLAGS["mount"], what="unshare mnt",
-                          note="a private copy to prepare mounts in"))  # fmt: skip
+                          note="a private copy to mount things in"))  # fmt: skip
     steps.append(Step("set_attr", OUTSIDE, "linux.rootfsPropagation", path="/", n2=MS_SLAVE, n3=1, what="/ becomes a slave",
-                      note="our mounts stay here, unmounts arrive"))  # fmt: skip
+                      note="what we mount stays in our copy"))  # fmt: skip
     return steps
 
 
@@ -46,7 +46,7 @@ def clone(spec: "dict[str, Any]", facts: "Facts") -> "list[Step]":
     born = limits.is_born_inside(spec, facts)
     flags = sum(FLAGS[each] for each in types)
     names = " ".join(SHORT.get(each, each) for each in sorted(types))
-    note = "born inside the cgroup, never unlimited" if born else "the first process of the container"
+    note = "born in its cgroup, never unlimited" if born else "the first process of the container"
     steps = [Step("clone", OUTSIDE, "linux.namespaces", n1=flags, fd=slots.CGROUP if born else -1,
                   what=f"clone3 {names}", note=note)]  # fmt: skip
     if "user" in types:
@@ -59,7 +59,7 @@ def clone(spec: "dict[str, Any]", facts: "Facts") -> "list[Step]":
                           what="open /proc/PID/ns/user", note="to map the ids of mounts through"))  # fmt: skip
     if "limit" in spec["linux"]["resources"].get("memory", {}):
         steps.append(Step("open_ns", OUTSIDE, "linux.resources.memory.limit", path="ns/mnt", out=slots.MOUNTS,
-                          what="open /proc/PID/ns/mnt", note="held to count its tmpfs files at the end"))  # fmt: skip
+                          what="open /proc/PID/ns/mnt", note="held to count its files in tmpfs"))  # fmt: skip
     return steps
 
 
@@ -72,11 +72,11 @@ def settle(spec: "dict[str, Any]", facts: "Facts") -> "list[Step]":
     score = spec["process"].get("oomScoreAdj")
     if score is not None:
         steps.append(Step("write", INSIDE, "process.oomScoreAdj", path="/proc/self/oom_score_adj", data=b"%d" % score,
-                          what=f"oom_score_adj = {score}", note="who dies first when memory is short"))  # fmt: skip
+                          what=f"oom_score_adj = {score}", note="who dies first for want of memory"))  # fmt: skip
     if facts.own_users:
         steps.append(Step("become", INSIDE, "linux.uidMappings", n1=int(facts.rootless), what="setresuid 0",
                           note="root of its own user namespace"))  # fmt: skip
-    steps.append(Step("undumpable", INSIDE, "process", what="PR_SET_DUMPABLE 0", note="none may trace or open this helper"))
+    steps.append(Step("undumpable", INSIDE, "process", what="PR_SET_DUMPABLE 0", note="none may trace this helper"))
     steps += limits.enter(spec, facts)
     types = wanted(spec) & {"cgroup", "ipc", "network", "uts"}
     if types:

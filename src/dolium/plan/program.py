@@ -51,4 +51,4 @@ def keep(spec: "dict[str, Any]", directories: "list[str]") -> "list[Step]":
     counts = "limit" in spec["linux"]["resources"].get("memory", {})
     return [Step("keep", OUTSIDE, "process", fd=slots.KEEP, fd2=slots.OOM, out=slots.MOUNTS if counts else -1,
                  n1=slots.LEASE, data=strings(*directories), what="become dolium-keep",
-                 note="waits for it, and kills it if you die")]  # fmt: skip
+                 note="waits; ends it when you die")]  # fmt: skip

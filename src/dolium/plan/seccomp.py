@@ -10,9 +10,10 @@ profile names.  (A list of comparisons, one per call, costs a container's start 
 new filter once per number to learn which are always allowed, see seccomp_cache_prepare() in kernel/seccomp.c.)
 
 What the meaning of a profile was never written down is as runc with libseccomp has it, because that is what profiles
-were tried against; tests/property/test_seccomp_oracle.py holds us to it.  Two answers are our own: a call of an
-architecture that the profile does not list kills the process (libseccomp: the thread, which leaves a half-dead
-program), and x32 does not exist (ENOSYS, as on a kernel built without it).
+were tried against; tests/property/test_seccomp_oracle.py holds us to it, and names the few places where libseccomp
+loses a rule and we do not.  Two answers are our own: a call of an architecture that the profile does not list kills the
+process (libseccomp: the thread, which leaves a half-dead program), and x32 does not exist (ENOSYS, as on a kernel built
+without it).
 
 Sources: seccomp(2), seccomp_rule_add(3), <linux/filter.h>, runtime-spec 1.3 config-linux.md "Seccomp".
 """

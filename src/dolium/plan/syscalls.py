@@ -2,7 +2,7 @@
 
 Sources: the kernel's arch/x86/entry/syscalls/syscall_64.tbl and syscall_32.tbl, as exported in <asm/unistd_64.h> and
 <asm/unistd_32.h>.  The names stand in the order of their numbers, `-` where a number was never given out: strings load
-from a .pyc in 2 us and are split when a table is first asked for, 40 us each; dict literals take 114 us at every import.
+from a .pyc in 2 us and are split when a table is first asked for, 40 us each; dict literals take 114 us at any import.
 """
 
 # Since Linux 5.1 a new call gets one number on every machine: 403..423 for 32-bit time_t, 424 and up for the rest.
