@@ -12,8 +12,21 @@ from dolium.errors import (
     Unsupported,
     UsageError,
 )
-from dolium.sandbox import Result, run
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from dolium.sandbox import Result, run
 
 __version__ = "0.1.0"
 __all__ = ["CommandFailed", "CommandTimeout", "DoliumError", "Exists", "NotFound", "Result", "SpecError", "StateError",
            "StepError", "Unsupported", "UsageError", "run"]  # fmt: skip
+
+
+def __getattr__(name: str) -> object:
+    """`run` and `Result` when they are first asked for: the command line has no use for them, and starts sooner."""
+    if name in ("Result", "run"):
+        from dolium import sandbox
+
+        globals().update(Result=sandbox.Result, run=sandbox.run)
+        return globals()[name]
+    raise AttributeError(f"module `dolium` has no attribute `{name}`")

@@ -103,9 +103,7 @@ def specification(identity: str, options: Options, rootfs: "Rootfs", facts: "Fac
             spec["linux"][key] = [{"containerID": 0, "hostID": facts.id_base, "size": 65536}]
     profile = options.seccomp
     if profile is None:
-        from dolium.plan.seccomp_default import default_profile
-
-        profile = default_profile(frozenset(spec["process"]["capabilities"]["bounding"]))
+        profile = _default_profile(frozenset(spec["process"]["capabilities"]["bounding"]))
     if profile != "unconfined":
         spec["linux"]["seccomp"] = profile
     for key, given in (("hostname", options.hostname), ("root.readonly", options.read_only), ("process.args", options.argv),
@@ -123,6 +121,18 @@ def specification(identity: str, options: Options, rootfs: "Rootfs", facts: "Fac
         "asked": asked,
     }
     return spec
+
+
+_profiles: "dict[frozenset[str], dict[str, Any]]" = {}
+
+
+def _default_profile(held: "frozenset[str]") -> "dict[str, Any]":
+    """The default profile for these capabilities, the same object each time, so that it is compiled once."""
+    if held not in _profiles:
+        from dolium.plan.seccomp_default import default_profile
+
+        _profiles[held] = default_profile(held)
+    return _profiles[held]
 
 
 def _namespaces(options: Options, facts: "Facts") -> "list[str]":

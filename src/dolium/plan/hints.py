@@ -1,4 +1,4 @@
-"""What to do about a step that the kernel refused: (operation, errno, facts) -> one hint.  Pure, so each can be tested."""
+"""The words for a step that the kernel refused: what it was to do, and (operation, errno, facts) -> one hint.  Pure."""
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -12,6 +12,16 @@ USERNS = ("this host lets only root make user namespaces: see /proc/sys/user/max
           "kernel.apparmor_restrict_unprivileged_userns (Ubuntu) and kernel.unprivileged_userns_clone (Debian)")  # fmt: skip
 OUTER = ("an outer container or its seccomp profile forbids it; start that one with more privilege, for Docker: "
          "--privileged, or --security-opt seccomp=unconfined --security-opt systempaths=unconfined --cap-add SYS_ADMIN")  # fmt: skip
+
+
+VERBS = {"set_limit": "set", "rlimit": "set", "write": "set", "undumpable": "set", "die_with": "set", "no_new_privs": "set",
+         "new_mount": "mount", "map_ids": "write", "seccomp": "load", "read_only": "make", "reset": "do the"}  # fmt: skip
+
+
+def deed(step: "Step") -> str:
+    """What the step was to do, as it follows "cannot"."""
+    verb = VERBS.get(step.op, "")
+    return f"{verb} {step.what}" if verb else step.what
 
 
 def hint(step: "Step", errno: int, facts: "Facts") -> str:
@@ -52,6 +62,8 @@ def hint(step: "Step", errno: int, facts: "Facts") -> str:
         return "the cgroup file system is not writable here, as in an outer container; limits need it"
     if op == "caps" and errno == EPERM:
         return "dolium itself has not got one of these capabilities; let the container have its own users (--userns auto)"
+    if op == "rlimit" and errno == EPERM:
+        return "above the hard limit of dolium itself; raising it takes CAP_SYS_RESOURCE on the host"
     if op == "read_file" and errno == EFBIG:
         return f"{path} is too large to be what it should be"
     return ""

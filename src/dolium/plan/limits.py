@@ -84,7 +84,7 @@ def cgroup(spec: "dict[str, Any]", facts: "Facts") -> "list[Step]":
         limit("memory", "memory.limit", ("memory.oom.group", "1"), None, "1", "not one of the group dies, but all")
         if facts.controllers["memory"].version == 1:
             steps.append(Step("watch_oom", HOST, "linux.resources.memory.limit", path=where["memory"], out=slots.OOM,
-                              what="eventfd on memory.oom_control", note="dolium-keep ends the whole group"))  # fmt: skip
+                              what="watch memory.oom_control", note="dolium-keep ends the whole group"))  # fmt: skip
     cpu = resources.get("cpu", {})
     if cpu.get("quota", UNLIMITED) > 0:
         quota, period = cpu["quota"], cpu.get("period", PERIOD)

@@ -92,7 +92,7 @@ def hand_over(spec: "dict[str, Any]", facts: "Facts") -> Step:
 
 def root(spec: "dict[str, Any]") -> "list[Step]":
     """Inside: the rootfs is attached on top of our copy of the host's /, below which it will go with the pivot."""
-    steps = [Step("set_attr", INSIDE, "linux.rootfsPropagation", path="/", n2=MS_PRIVATE, n3=1, what="/ becomes private",
+    steps = [Step("set_attr", INSIDE, "linux.rootfsPropagation", path="/", n2=MS_PRIVATE, n3=1, what="make / private",
                   note="no mount below can reach the host"),
              Step("new_mount", INSIDE, "linux.maskedPaths", path="tmpfs", data=strings("mode=000", "size=4k", "nr_inodes=2"),
                   n1=RDONLY | NOSUID | NODEV | NOEXEC, out=slots.EMPTY, what="an empty tmpfs, read-only",
@@ -199,7 +199,7 @@ def _cgroups(why: str, path: str, spec: "dict[str, Any]", facts: "Facts") -> "li
         steps.append(part(Step("new_mount", INSIDE, why, path=kind, data=options, n1=bits, out=slots.NESTED,
                                   what=f"{kind} {controller}", note="read-only")))  # fmt: skip
         steps.append(part(place(why, slots.NESTED, f"{path}/{controller}", f"mount it on {path}/{controller}", "read-only")))
-    steps.append(part(Step("set_attr", INSIDE, why, fd=slot, n1=RDONLY, what=f"{path} becomes read-only", note="")))
+    steps.append(part(Step("set_attr", INSIDE, why, fd=slot, n1=RDONLY, what=f"make {path} read-only", note="no more directories are needed")))
     return steps
 
 
@@ -216,7 +216,7 @@ def cover(spec: "dict[str, Any]", facts: "Facts") -> "list[Step]":
     steps = one(hidden, f"and {len(hidden) - 1} more where they exist")
     steps += one(fixed, f"and {len(fixed) - 1} more where they exist")
     if spec["root"].get("readonly"):
-        steps.append(Step("set_attr", INSIDE, "root.readonly", fd=slots.ROOT, n1=RDONLY, what="the rootfs becomes read-only",
+        steps.append(Step("set_attr", INSIDE, "root.readonly", fd=slots.ROOT, n1=RDONLY, what="make the rootfs read-only",
                           note="mounts in it stay as they are"))  # fmt: skip
     return steps
 

@@ -34,7 +34,7 @@ def prepare(spec: "dict[str, Any]", facts: "Facts") -> "list[Step]":
     else:
         steps.append(Step("unshare", OUTSIDE, "linux.namespaces", n1=FLAGS["mount"], what="unshare mnt",
                           note="a private copy to mount things in"))  # fmt: skip
-    steps.append(Step("set_attr", OUTSIDE, "linux.rootfsPropagation", path="/", n2=MS_SLAVE, n3=1, what="/ becomes a slave",
+    steps.append(Step("set_attr", OUTSIDE, "linux.rootfsPropagation", path="/", n2=MS_SLAVE, n3=1, what="make / a slave",
                       note="what we mount stays in our copy"))  # fmt: skip
     return steps
 
@@ -66,7 +66,7 @@ def clone(spec: "dict[str, Any]", facts: "Facts") -> "list[Step]":
 def settle(spec: "dict[str, Any]", facts: "Facts") -> "list[Step]":
     """The child's first steps: forget the caller, become root of the namespace, enter the limits, make the rest."""
     steps = [
-        Step("reset", INSIDE, "process", what="signals, umask, session reset", note="nothing of the caller's is kept"),
+        Step("reset", INSIDE, "process", what="reset of signals, umask, session", note="nothing of the caller's is kept"),
         Step("sync", BOTH, "linux.uidMappings", what="meet: the ids are mapped", note="inside waits for outside"),
     ]
     score = spec["process"].get("oomScoreAdj")
@@ -83,7 +83,7 @@ def settle(spec: "dict[str, Any]", facts: "Facts") -> "list[Step]":
         names = " ".join(SHORT.get(each, each) for each in sorted(types))
         steps.append(Step("unshare", INSIDE, "linux.namespaces", n1=sum(FLAGS[each] for each in types),
                           what=f"unshare {names}", note="no view of the host's"))  # fmt: skip
-    steps.append(Step("keyring", INSIDE, "process", accept=(38,), what="a new session keyring",
+    steps.append(Step("keyring", INSIDE, "process", accept=(38,), what="join a new session keyring",
                       note="the caller's keys stay the caller's"))  # fmt: skip
     if spec.get("hostname"):
         steps.append(Step("hostname", INSIDE, "hostname", path=spec["hostname"], what=f"sethostname {spec['hostname']}",

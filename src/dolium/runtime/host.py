@@ -103,19 +103,28 @@ def not_idmappable(paths: "Iterable[str]", found: Facts) -> str:
     """Why the ids of one of these paths cannot be mapped on this kernel; empty where all can."""
     if found.kernel < OVERLAY_OF_IDMAPPED:
         return f"Linux {found.kernel[0]}.{found.kernel[1]} cannot map the ids of an image, 5.19 can"
-    by_number = None
     for path in paths:
-        fd = os.open(path, os.O_PATH | os.O_CLOEXEC)
-        try:
-            number = next(line.split()[1] for line in _read(f"/proc/self/fdinfo/{fd}").splitlines() if line[:6] == "mnt_id")
-        finally:
-            os.close(fd)
-        if by_number is None:
-            by_number = {each.number: each for each in _mounts()}
-        kind = by_number[number].kind if number in by_number else "unknown"
+        device = os.stat(path).st_dev
+        kind = _kinds.get(device)
+        if kind is None:
+            kind = _kinds[device] = _kind(path)
         if found.kernel < IDMAPPABLE.get(kind, (99, 0)):
             return f"the ids of `{path}` cannot be mapped: it is on {kind}"
     return ""
+
+
+_kinds: "dict[int, str]" = {}
+"""File system types by device.  Should a device number be used again for another type, the kernel says so at the step."""
+
+
+def _kind(path: str) -> str:
+    """The type of the file system that a path is on, found by the number of its mount (proc_pid_fdinfo(5))."""
+    fd = os.open(path, os.O_PATH | os.O_CLOEXEC)
+    try:
+        number = next(line.split()[1] for line in _read(f"/proc/self/fdinfo/{fd}").splitlines() if line[:6] == "mnt_id")
+    finally:
+        os.close(fd)
+    return next((each.kind for each in _mounts() if each.number == number), "unknown")
 
 
 def _find_cgroups(found: Facts, mounts: "list[Mount]") -> None:

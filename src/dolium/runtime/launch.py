@@ -214,7 +214,7 @@ def _make_group(path: str, running: Running) -> None:
 
 def step_error(step: "Step", steps: "list[Step]", errno: int, call: "int | str", facts: "Facts", words: str = "") -> StepError:
     """The error for a step that failed; `words` are the file system's own."""
-    from dolium.plan.hints import hint
+    from dolium.plan.hints import deed, hint
 
     if isinstance(call, int):
         calls = wire.OPERATIONS[step.op]
@@ -227,7 +227,7 @@ def step_error(step: "Step", steps: "list[Step]", errno: int, call: "int | str",
     advice = hint(step, errno, facts)
     if words:
         advice = f"the kernel says: {words}" + (f"; {advice}" if advice else "")
-    return StepError(step.what, index=index, total=len(numbered), call=f"{call}(2)", errno=errno, why=f"`{step.why}`",
+    return StepError(deed(step), index=index, total=len(numbered), call=f"{call}(2)", errno=errno, why=f"`{step.why}`",
                      filename=step.path, hint=advice, exit_code=code)  # fmt: skip
 
 
