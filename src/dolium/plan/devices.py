@@ -54,7 +54,7 @@ def attach() -> "list[Step]":
     """Inside: /dev gets its place; a rootfs whose /dev is a symlink is refused (CVE-2026-41579)."""
     from dolium.plan.mounts import place
 
-    return [place("linux.devices", slots.DEV, "/dev", "mount it on /dev", "its own few devices", kernel_path=True)]
+    return [place("linux.devices", slots.DEV, "/dev", "mount the tmpfs on /dev", "its own few devices", kernel_path=True)]
 
 
 def pipes(spec: "dict[str, Any]", facts: "Facts") -> "list[Step]":

@@ -163,7 +163,7 @@ def all_of(spec: "dict[str, Any]", facts: "Facts") -> "list[Step]":
         shown = ", ".join(word for word in mount["options"] if word in ("ro", "nosuid", "noexec", "nodev"))
         steps.append(Step("new_mount", INSIDE, why, path=kind, data=strings(*options), n1=bits, out=slot,
                           what=f"{kind} for {path}", note=_NOTES.get(path, shown or "a file system of its own")))  # fmt: skip
-        steps.append(part(place(why, slot, path, f"mount it on {path}", shown or "as it is", kernel_path=path in KERNEL_PATHS)))
+        steps.append(part(place(why, slot, path, f"mount {kind} on {path}", shown or "as it is", kernel_path=path in KERNEL_PATHS)))
     return steps
 
 
@@ -182,7 +182,7 @@ def _cgroups(why: str, path: str, spec: "dict[str, Any]", facts: "Facts") -> "li
     if facts.cgroup2_mounted:
         return [Step("new_mount", INSIDE, why, path="cgroup2", n1=bits, out=slot, what=f"cgroup2 for {path}",
                      note="its own group, read-only"),
-                part(place(why, slot, path, f"mount it on {path}", "read-only"))]  # fmt: skip
+                part(place(why, slot, path, f"mount cgroup2 on {path}", "read-only"))]  # fmt: skip
     from dolium.plan.limits import groups
 
     mine = groups(spec, facts)
@@ -190,7 +190,7 @@ def _cgroups(why: str, path: str, spec: "dict[str, Any]", facts: "Facts") -> "li
         return []
     steps = [Step("new_mount", INSIDE, why, path="tmpfs", data=strings("mode=755", "size=4k"), n1=bits & ~RDONLY, out=slot,
                   what=f"cgroups for {path}", note="its own groups, read-only"),
-             part(place(why, slot, path, f"mount it on {path}", "a directory for each hierarchy"))]  # fmt: skip
+             part(place(why, slot, path, f"mount tmpfs on {path}", "a directory for each hierarchy"))]  # fmt: skip
     for controller in sorted(mine):
         unified = controller == "unified"
         kind, options = ("cgroup2", b"") if unified else ("cgroup", strings(controller))
@@ -198,7 +198,7 @@ def _cgroups(why: str, path: str, spec: "dict[str, Any]", facts: "Facts") -> "li
             continue
         steps.append(part(Step("new_mount", INSIDE, why, path=kind, data=options, n1=bits, out=slots.NESTED,
                                   what=f"{kind} {controller}", note="read-only")))  # fmt: skip
-        steps.append(part(place(why, slots.NESTED, f"{path}/{controller}", f"mount it on {path}/{controller}", "read-only")))
+        steps.append(part(place(why, slots.NESTED, f"{path}/{controller}", f"mount {kind} on {path}/{controller}", "read-only")))
     steps.append(part(Step("set_attr", INSIDE, why, fd=slot, n1=RDONLY, what=f"make {path} read-only", note="no more directories are needed")))
     return steps
 
