@@ -1,0 +1,127 @@
+"""What tests of real containers share: a rootfs, the command as two users, and the check that nothing is left."""
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+
+import pytest
+
+TESTS = os.path.dirname(os.path.abspath(__file__))
+for _path in (f"{os.path.dirname(TESTS)}/src", TESTS):
+    if _path not in sys.path:
+        sys.path.insert(0, _path)
+
+import leaks  # noqa: E402
+from containers import DOLIUM, NOBODY, TOP, Dolium  # noqa: E402
+
+ALPINE = f"{os.path.dirname(TOP)}/shared/rootfs/alpine-minirootfs-3.20.3-x86_64.tar.gz"
+WATCHED = ("live", "security", "api")
+"""Directories below tests/ whose every test is watched for leaks; others ask for the fixture `nothing_left`."""
+_not_run = 0
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "needs_root: not run as a plain user")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    global _not_run
+    if os.geteuid() == 0:
+        return
+    out = [item for item in items if item.get_closest_marker("needs_root") or "root" in getattr(item, "fixturenames", ())]
+    if out:
+        _not_run = len(out)
+        config.hook.pytest_deselected(items=out)
+        items[:] = [item for item in items if item not in out]
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    if _not_run:
+        terminalreporter.write_line(f"{_not_run} not run: need root (sudo make test)")
+
+
+@pytest.fixture(autouse=True)
+def _watch(request: pytest.FixtureRequest) -> None:
+    """First of all fixtures, so that it looks last."""
+    if os.path.relpath(request.path, TESTS).split(os.sep)[0] in WATCHED:
+        request.getfixturevalue("nothing_left")
+
+
+@pytest.fixture
+def nothing_left() -> Iterator[None]:
+    """Fails the test if a process, mount, cgroup, lease, network namespace or descriptor of it is still there after it."""
+    leaks.adopt_orphans()
+    before = leaks.world()
+    yield
+    remaining = leaks.left(before)
+    assert not remaining, "left behind:\n" + "\n".join(remaining)
+
+
+@pytest.fixture(scope="session")
+def workshop() -> Iterator[str]:
+    """A directory that every user can read, gone after the session."""
+    path = tempfile.mkdtemp(prefix="dolium-test-", dir="/tmp")
+    os.chmod(path, 0o755)
+    yield path
+    shutil.rmtree(path, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def alpine(workshop: str) -> str:
+    """Alpine's root file system as a directory, readable for all: from ROOTFS=, else from ../shared/rootfs."""
+    source = os.environ.get("ROOTFS") or ALPINE
+    if os.path.isdir(source):
+        return os.path.abspath(source)
+    if not os.path.exists(source):
+        pytest.skip(f"no Alpine root file system: {source} does not exist; name one by ROOTFS=")
+    path = f"{workshop}/alpine"
+    os.mkdir(path)
+    subprocess.run(["tar", "-xzf", source, "-C", path, "--numeric-owner"], check=True)
+    os.chmod(path, 0o755)
+    return path
+
+
+@pytest.fixture
+def dolium() -> Dolium:
+    """The command `dolium`, run by whoever runs the tests."""
+    return Dolium()
+
+
+@pytest.fixture
+def root() -> Dolium:
+    """The command, run by root; a plain user does not run tests that ask for it."""
+    return Dolium()
+
+
+_reachable: dict[int, str] = {}
+
+
+@pytest.fixture
+def plain() -> Dolium:
+    """The command, run by a plain user without any group, subordinate id or capability."""
+    user = Dolium(NOBODY if os.geteuid() == 0 else None)
+    if user.uid not in _reachable:
+        ended = user("--version", argv=["/bin/sh", DOLIUM]) if _can_read(user) else None
+        fine = ended is not None and ended.code == 0
+        _reachable[user.uid] = "" if fine else f"uid {user.uid} cannot read {TOP}: {ended and ended.stderr}"
+    if _reachable[user.uid]:
+        pytest.skip(_reachable[user.uid])
+    return user
+
+
+def _can_read(user: Dolium) -> bool:
+    with user.start(argv=["/bin/sh", "-c", f"test -r {DOLIUM} && test -r {TOP}/src/dolium/programs/dolium-init"]) as process:
+        return process.wait() == 0
+
+
+@pytest.fixture
+def folder(workshop: str) -> Iterator[str]:
+    """An empty directory for one test, readable for all."""
+    path = tempfile.mkdtemp(dir=workshop)
+    os.chmod(path, 0o755)
+    yield path
+    shutil.rmtree(path, ignore_errors=True)

@@ -1,0 +1,81 @@
+"""Hosts and requests that exist nowhere: what the planner's tests plan for, from plain data such as JSON holds."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from dolium.core import wire
+from dolium.engine import config
+from dolium.engine.rootfs import DIRECTORIES, GROUP, PASSWD, Rootfs
+from dolium.engine.users import User
+from dolium.plan import build, capabilities
+from dolium.plan.facts import Facts, Hierarchy
+
+NAME = "0123456789ab"
+RANGE = 524288
+ALL_CAPABILITIES = (1 << len(capabilities.NUMBERS)) - 1
+CONTROLLERS = ("cpu", "cpuset", "memory", "pids")
+
+HIERARCHIES: dict[str, dict[str, tuple[int, str]]] = {
+    "v2": {each: (2, "/sys/fs/cgroup/dolium") for each in (*CONTROLLERS, "unified")},
+    "hybrid": {**{each: (1, f"/sys/fs/cgroup/{each}/dolium") for each in CONTROLLERS},
+               "unified": (2, "/sys/fs/cgroup/unified/dolium")},
+    "v1": {each: (1, f"/sys/fs/cgroup/{each}/dolium") for each in CONTROLLERS},
+    "counting": {"unified": (2, "/sys/fs/cgroup/dolium")},
+    "none": {},
+}
+"""Kinds of host, by where their cgroup controllers are."""
+
+
+def facts(cgroups: str = "v2", *, kernel: Any = (6, 18), **fields: Any) -> Facts:
+    """The facts of a host of that kind; `fields` are those of Facts."""
+    controllers = {name: Hierarchy(*where) for name, where in HIERARCHIES[cgroups].items()}
+    fields.setdefault("capabilities", ALL_CAPABILITIES)
+    fields.setdefault("no_controllers", ("it is not there", "boot with it"))
+    return Facts(kernel=tuple(kernel), controllers=controllers, cgroup2_mounted=cgroups in ("v2", "counting"), **fields)
+
+
+def options(**fields: Any) -> config.Options:
+    """What is asked for; `user` may be given as the fields of User."""
+    found = config.Options()
+    found.argv = ["sh", "-c", "exit 0"]
+    if isinstance(fields.get("user"), dict):
+        user = dict(fields["user"])
+        user["groups"] = tuple(user.get("groups", ()))
+        fields["user"] = User(**user)
+    for name, value in fields.items():
+        assert name in config.Options.__slots__, name
+        setattr(found, name, value)
+    for name in ("devices", "ulimits", "volumes"):
+        setattr(found, name, [tuple(each) for each in getattr(found, name)])
+    found.tmpfs = [(path, tuple(words)) for path, words in found.tmpfs]
+    return found
+
+
+def rootfs(name: str) -> Rootfs:
+    """A directory's name, or `@host` with a /usr that holds /bin and /lib."""
+    if name != "@host":
+        return Rootfs(name, "overlay", name)
+    found = Rootfs(name, "tmpfs", "")
+    found.directories += DIRECTORIES
+    for path in ("/usr", "/etc/ssl/certs", "/etc/ld.so.cache"):
+        found.mounts.append({"destination": path, "type": "bind", "source": path, "options": ["rbind", "ro", "nosuid", "nodev"]})
+    found.links += [("/bin", "usr/bin"), ("/lib", "usr/lib")]
+    found.files += [("/etc/passwd", PASSWD), ("/etc/group", GROUP)]
+    return found
+
+
+def spec(host: Facts, asked: config.Options, image: str = "/srv/alpine") -> dict[str, Any]:
+    """The OCI config that the engine would make of it."""
+    found = config.specification(NAME, asked, rootfs(image), host)
+    files = dict(found["dolium"]["files"])
+    if asked.network == "host":  # the one thing in it that is of the host the tests run on
+        files["/etc/resolv.conf"] = "nameserver 192.0.2.1\n"
+    found["dolium"]["files"] = [*files.items()]
+    return found
+
+
+def plan(host: Facts | None = None, image: str = "/srv/alpine", **fields: Any) -> list[wire.Step]:
+    """The plan for a request on a host, root with own users on cgroup v2 unless told otherwise."""
+    host = host or facts(id_base=RANGE)
+    return build.plan(spec(host, options(**fields), image), host)
