@@ -85,6 +85,18 @@ def alpine(workshop: str) -> str:
     return path
 
 
+@pytest.fixture(scope="session")
+def own_alpine(workshop: str, alpine: str) -> str:
+    """The same, every file of it owned by the plain user."""
+    if os.geteuid() != 0 and alpine.startswith(workshop):
+        return alpine
+    path = f"{workshop}/alpine-of-plain-user"
+    shutil.copytree(alpine, path, symlinks=True)
+    if os.geteuid() == 0:
+        subprocess.run(["chown", "-hR", f"{NOBODY}:{NOBODY}", path], check=True)
+    return path
+
+
 @pytest.fixture
 def dolium() -> Dolium:
     """The command `dolium`, run by whoever runs the tests."""
