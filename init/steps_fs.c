@@ -303,7 +303,7 @@ static int write_all(int fd, const char *data, size_t length)
     return 0;
 }
 
-/* A file of ours in the rootfs, new: what an image has there, a symlink above all, is removed first (CVE-2025-24965). */
+/* n1: mode; n2: owner or -1.  A file of ours in the rootfs, new: what an image has there, a symlink above all, is removed first (CVE-2025-24965). */
 int step_write_file(struct record *r)
 {
     const char *leaf;
@@ -320,6 +320,8 @@ int step_write_file(struct record *r)
         return fail(r, 2);
     if (write_all(fd, text(r->data), r->length))
         return fail(r, 3);
+    if (r->n2 >= 0 && fchown(fd, (uid_t)r->n2, (gid_t)r->n2))
+        return fail(r, 4);
     close(fd);
     close(parent);
     return 0;

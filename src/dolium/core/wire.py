@@ -15,7 +15,7 @@ OPERATIONS = {
     "open": ("openat2",), "open_tree": ("open_tree",), "set_attr": ("mount_setattr",),
     "new_mount": ("fsopen", "fsconfig", "fsmount"), "move_mount": ("openat2", "mkdirat", "move_mount"),
     "mkdir": ("openat2", "mkdirat", "fchownat"), "symlink": ("openat2", "symlinkat", "fchownat"),
-    "mknod": ("openat2", "mknodat", "fchmodat", "fchownat"), "write_file": ("openat2", "unlinkat", "openat", "write"),
+    "mknod": ("openat2", "mknodat", "fchmodat", "fchownat"), "write_file": ("openat2", "unlinkat", "openat", "write", "fchown"),
     "read_file": ("openat2", "fstat", "read"), "write": ("openat2", "write"), "write_fd": ("write",),
     "clone": ("clone3",), "unshare": ("unshare",), "map_ids": ("open", "write"), "open_ns": ("open",),
     "sync": ("sendmsg", "recvmsg"), "reset": ("sigprocmask", "setsid"),

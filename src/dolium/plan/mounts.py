@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from dolium.plan.facts import Facts
 
 O_NOFOLLOW, O_DIRECTORY = 0o400000, 0o200000
-DIRECTORY, LIKE_SOURCE = 1, 3
+DIRECTORY, PLAIN_FILE, LIKE_SOURCE = 1, 2, 3
 ENOENT, EACCES, ENOTDIR, EOVERFLOW = 2, 13, 20, 75
 KERNEL_PATHS = ("/proc", "/sys", "/dev")
 
@@ -54,7 +54,21 @@ def layers(spec: "dict[str, Any]", facts: "Facts") -> "list[Step]":
         options.append("userxattr")
     steps.append(Step("new_mount", OUTSIDE, "root", path="overlay", data=strings(*options), n1=NODEV, out=slots.ROOT,
                       what="overlay of 1 layer + the tmpfs", note="a private copy that costs nothing"))  # fmt: skip
-    return steps
+    return steps + _own_files(spec, facts)
+
+
+def _own_files(spec: "dict[str, Any]", facts: "Facts") -> "list[Step]":
+    """Outside: our files for an image, on the tmpfs beside the upper directory.  They are bound over the image's: writing
+    into an overlay would first copy the directory up, which takes longer and is refused to a plain user whose image
+    belongs to others."""
+    steps = []
+    for slot, (path, text) in enumerate(spec["dolium"]["files"], slots.FIRST_FILE):
+        name = f"files/{slot}"
+        steps.append(Step("write_file", OUTSIDE, "root", fd=slots.STORE, path=name, data=text.encode(), n1=0o644,
+                          n2=facts.id_base, what=f"write our {path}", note="what no image can know"))  # fmt: skip
+        steps.append(Step("open_tree", OUTSIDE, "root", fd=slots.STORE, path=name, out=slot,
+                          what=f"open_tree our {path}", note="to be bound over the image's"))  # fmt: skip
+    return one(steps, f"and {len(spec['dolium']['files']) - 1} more files of our own")
 
 
 def sources(spec: "dict[str, Any]", facts: "Facts") -> "list[Step]":
@@ -83,6 +97,7 @@ def hand_over(spec: "dict[str, Any]", facts: "Facts") -> Step:
     numbers = [slots.DEV]
     if spec["dolium"]["root"]["kind"] == "overlay":
         numbers.append(slots.ROOT)
+        numbers += range(slots.FIRST_FILE, slots.FIRST_FILE + len(spec["dolium"]["files"]))
     numbers += [slot for slot, *_ in _binds(spec, facts)]
     if len(numbers) > 200:
         raise SpecError("mounts", "more than 190 bind mounts")
@@ -114,11 +129,17 @@ def root(spec: "dict[str, Any]") -> "list[Step]":
 
 
 def contents(spec: "dict[str, Any]", facts: "Facts") -> "list[Step]":
-    """Inside: the directories, links and files of ours in the rootfs, such as /etc/hosts.  Never through a symlink at
-    the end of a path (CVE-2025-24965)."""
+    """Inside: the directories, links and files of ours in the rootfs, such as /etc/hosts.  Never through a symlink that
+    leads out of it (CVE-2025-24965)."""
     own, steps = spec["dolium"], []
-    # A plain user's overlay cannot copy up what belongs to ids that its namespace has not got: the image's file stays.
-    foreign = (EOVERFLOW, EACCES) if facts.rootless and own["root"]["kind"] == "overlay" else ()
+    if own["root"]["kind"] == "overlay":
+        # A plain user cannot make a missing one in a directory of ids that its namespace has not got; then it stays so.
+        foreign = (EOVERFLOW, EACCES) if facts.rootless else ()
+        for slot, (path, _) in enumerate(own["files"], slots.FIRST_FILE):
+            step = place("root", slot, path, f"bind our {path}", "over the image's", kind=PLAIN_FILE)
+            step.accept = foreign
+            steps.append(step)
+        return one(steps, f"and {len(steps) - 1} more, over the image's")
     for path, mode in own["directories"]:
         steps.append(Step("mkdir", INSIDE, "root", fd=slots.ROOT, path=path, n1=mode, n2=-1, what=f"mkdir {path}",
                           note=f"mode {mode:o}"))  # fmt: skip
@@ -126,8 +147,8 @@ def contents(spec: "dict[str, Any]", facts: "Facts") -> "list[Step]":
         steps.append(Step("symlink", INSIDE, "root", fd=slots.ROOT, path=path, path2=target, n3=-1, what=f"link {path}",
                           note=f"to {target}"))  # fmt: skip
     for path, text in own["files"]:
-        steps.append(Step("write_file", INSIDE, "root", fd=slots.ROOT, path=path, data=text.encode(), n1=0o644,
-                          accept=foreign, what=f"write {path}", note="the container's own"))  # fmt: skip
+        steps.append(Step("write_file", INSIDE, "root", fd=slots.ROOT, path=path, data=text.encode(), n1=0o644, n2=-1,
+                          what=f"write {path}", note="the container's own"))  # fmt: skip
     return one(steps, f"and {len(steps) - 1} more of our own")
 
 
@@ -151,7 +172,7 @@ def all_of(spec: "dict[str, Any]", facts: "Facts") -> "list[Step]":
         if path == "/dev":
             steps += devices.attach()
             for why, source, path in devices.bound(spec, facts):
-                steps.append(part(place(why, binds[path], path, f"bind {source}", "may not be made without root", kind=2)))
+                steps.append(part(place(why, binds[path], path, f"bind {source}", "may not be made without root", kind=PLAIN_FILE)))
             continue
         if kind == "cgroup":
             steps += _cgroups(why, path, spec, facts)

@@ -32,5 +32,7 @@ NESTED = 14
 """a new mount on its way into the one before"""
 FIRST_TASKS = 16
 """`tasks` files of cgroup v1 hierarchies"""
+FIRST_FILE = 24
+"""files of ours that cover an image's, such as /etc/hosts; at most eight"""
 FIRST_MOUNT = 32
 """one for each bind mount"""
