@@ -234,58 +234,83 @@ int step_move_mount(struct record *r)
     return 0;
 }
 
-/* n1: mode; n2: owner or -1 */
+/* `data` of the steps below is a list of strings, two for each item or one; `item` says at which one a failure was. */
+static const char *after(const char *at)
+{
+    return at + strlen(at) + 1;
+}
+
+static int64_t number(const char *digits, int base)
+{
+    int64_t value = 0;
+    for (; *digits; digits++)
+        value = value * base + (*digits - '0');
+    return value;
+}
+
+static int give(struct record *r, int parent, const char *leaf)
+{
+    return r->n2 >= 0 && fchownat(parent, leaf, (uid_t)r->n2, (gid_t)r->n2, AT_SYMLINK_NOFOLLOW);
+}
+
+/* data: path, mode in octal; n2: owner or -1.  A directory that exists stays as it is. */
 int step_mkdir(struct record *r)
 {
-    int root = slot(r->fd), made;
-    const char *path = text(r->path), *leaf;
-    if (make_parents(root, path))
-        return fail(r, 1);
-    int parent = open_parent(root, path, &leaf);
-    if (parent < 0)
-        return fail(r, 0);
-    made = mkdirat(parent, leaf, (mode_t)r->n1) == 0;
-    if (!made && errno != EEXIST)
-        return fail(r, 1);
-    if (made && r->n2 >= 0 && fchownat(parent, leaf, (uid_t)r->n2, (gid_t)r->n2, AT_SYMLINK_NOFOLLOW))
-        return fail(r, 2);
-    close(parent);
+    const char *path = text(r->data), *end = path + r->length, *leaf;
+    for (; path < end; path = after(after(path)), r->item++) {
+        if (make_parents(slot(r->fd), path))
+            return fail(r, 1);
+        int parent = open_parent(slot(r->fd), path, &leaf);
+        if (parent < 0)
+            return fail(r, 0);
+        if (mkdirat(parent, leaf, (mode_t)number(after(path), 8))) {
+            if (errno != EEXIST)
+                return fail(r, 1);
+        } else if (give(r, parent, leaf)) {
+            return fail(r, 2);
+        }
+        close(parent);
+    }
     return 0;
 }
 
-/* path2: the target; n3: owner or -1 */
+/* data: path, target; n2: owner or -1 */
 int step_symlink(struct record *r)
 {
-    const char *leaf;
-    if (make_parents(slot(r->fd), text(r->path)))
-        return fail(r, 0);
-    int parent = open_parent(slot(r->fd), text(r->path), &leaf);
-    if (parent < 0)
-        return fail(r, 0);
-    if (symlinkat(text(r->path2), parent, leaf))
-        return fail(r, 1);
-    if (r->n3 >= 0 && fchownat(parent, leaf, (uid_t)r->n3, (gid_t)r->n3, AT_SYMLINK_NOFOLLOW))
-        return fail(r, 2);
-    close(parent);
+    const char *path = text(r->data), *end = path + r->length, *leaf;
+    for (; path < end; path = after(after(path)), r->item++) {
+        if (make_parents(slot(r->fd), path))
+            return fail(r, 0);
+        int parent = open_parent(slot(r->fd), path, &leaf);
+        if (parent < 0)
+            return fail(r, 0);
+        if (symlinkat(after(path), parent, leaf))
+            return fail(r, 1);
+        if (give(r, parent, leaf))
+            return fail(r, 2);
+        close(parent);
+    }
     return 0;
 }
 
-/* n1: mode with the kind; n2: device; n3: owner */
+/* data: path, device in decimal; n1: mode with the kind; n2: owner or -1 */
 int step_mknod(struct record *r)
 {
-    const char *leaf;
-    if (make_parents(slot(r->fd), text(r->path)))
-        return fail(r, 0);
-    int parent = open_parent(slot(r->fd), text(r->path), &leaf);
-    if (parent < 0)
-        return fail(r, 0);
-    if (mknodat(parent, leaf, (mode_t)r->n1, (dev_t)r->n2))
-        return fail(r, 1);
-    if (fchmodat(parent, leaf, (mode_t)r->n1 & 07777, 0)) /* the caller's umask was in the way */
-        return fail(r, 2);
-    if (fchownat(parent, leaf, (uid_t)r->n3, (gid_t)r->n3, AT_SYMLINK_NOFOLLOW))
-        return fail(r, 3);
-    close(parent);
+    const char *path = text(r->data), *end = path + r->length, *leaf;
+    for (; path < end; path = after(after(path)), r->item++) {
+        if (make_parents(slot(r->fd), path))
+            return fail(r, 0);
+        int parent = open_parent(slot(r->fd), path, &leaf);
+        if (parent < 0)
+            return fail(r, 0);
+        if (mknodat(parent, leaf, (mode_t)r->n1, (dev_t)number(after(path), 10)))
+            return fail(r, 1);
+        if (fchmodat(parent, leaf, (mode_t)r->n1 & 07777, 0)) /* the caller's umask was in the way */
+            return fail(r, 2);
+        if (give(r, parent, leaf))
+            return fail(r, 3);
+        close(parent);
+    }
     return 0;
 }
 
@@ -303,27 +328,29 @@ static int write_all(int fd, const char *data, size_t length)
     return 0;
 }
 
-/* n1: mode; n2: owner or -1.  A file of ours in the rootfs, new: what an image has there, a symlink above all, is removed first (CVE-2025-24965). */
+/* data: path, text; n1: mode; n2: owner or -1.  Each file is new: what an image has there, a symlink above all, is removed
+ * first (CVE-2025-24965). */
 int step_write_file(struct record *r)
 {
-    const char *leaf;
-    int root = slot(r->fd);
-    if (make_parents(root, text(r->path)))
-        return fail(r, 0);
-    int parent = open_parent(root, text(r->path), &leaf);
-    if (parent < 0)
-        return fail(r, 0);
-    if (unlinkat(parent, leaf, 0) && errno != ENOENT)
-        return fail(r, 1);
-    int fd = openat(parent, leaf, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, (mode_t)r->n1);
-    if (fd < 0)
-        return fail(r, 2);
-    if (write_all(fd, text(r->data), r->length))
-        return fail(r, 3);
-    if (r->n2 >= 0 && fchown(fd, (uid_t)r->n2, (gid_t)r->n2))
-        return fail(r, 4);
-    close(fd);
-    close(parent);
+    const char *path = text(r->data), *end = path + r->length, *leaf;
+    for (; path < end; path = after(after(path)), r->item++) {
+        if (make_parents(slot(r->fd), path))
+            return fail(r, 0);
+        int parent = open_parent(slot(r->fd), path, &leaf);
+        if (parent < 0)
+            return fail(r, 0);
+        if (unlinkat(parent, leaf, 0) && errno != ENOENT)
+            return fail(r, 1);
+        int fd = openat(parent, leaf, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, (mode_t)r->n1);
+        if (fd < 0)
+            return fail(r, 2);
+        if (write_all(fd, after(path), strlen(after(path))))
+            return fail(r, 3);
+        if (give(r, parent, leaf))
+            return fail(r, 4);
+        close(fd);
+        close(parent);
+    }
     return 0;
 }
 
@@ -370,18 +397,22 @@ int step_write_fd(struct record *r)
     return write_all(slot(r->fd), text(r->data), r->length) ? fail(r, 0) : 0;
 }
 
-/* fd: root; a directory is covered by a copy of the empty mount in slot n1, anything else by path2 in slot fd2 (null) */
-int step_mask(struct record *r)
+static int is_absent(int error)
+{
+    return error == ENOENT || error == ENOTDIR;
+}
+
+static int mask_one(struct record *r, const char *path)
 {
     struct stat st;
-    int target = open_in(slot(r->fd), text(r->path), O_PATH | O_NOFOLLOW);
+    int target = open_in(slot(r->fd), path, O_PATH | O_NOFOLLOW);
     if (target < 0)
-        return fail(r, 0);
+        return is_absent(errno) ? 0 : fail(r, 0);
     if (fstat(target, &st))
         return fail(r, 1);
     int directory = S_ISDIR(st.st_mode), from = slot(directory ? (int)r->n1 : r->fd2);
-    const char *path = directory ? "" : text(r->path2);
-    long cover = syscall(NR_open_tree, from, path, OPEN_TREE_CLONE_ | O_CLOEXEC | (*path ? 0 : AT_EMPTY_PATH));
+    const char *leaf = directory ? "" : text(r->path);
+    long cover = syscall(NR_open_tree, from, leaf, OPEN_TREE_CLONE_ | O_CLOEXEC | (*leaf ? 0 : AT_EMPTY_PATH));
     if (cover < 0)
         return fail(r, 2);
     /* The cover must be what we took it for: the null device itself (CVE-2025-31133). */
@@ -394,22 +425,43 @@ int step_mask(struct record *r)
     return 0;
 }
 
-int step_read_only(struct record *r)
+/* data: paths below the root fd, of which one that is absent is passed over; a directory is covered by a copy of the empty
+ * mount in slot n1, anything else by path in slot fd2 (null) */
+int step_mask(struct record *r)
+{
+    int error = 0;
+    for (const char *path = text(r->data), *end = path + r->length; path < end && !error; path = after(path))
+        if (!(error = mask_one(r, path)))
+            r->item++;
+    return error;
+}
+
+static int read_only_one(struct record *r, const char *path)
 {
     struct mount_attr_ attributes = {.attr_set = MOUNT_ATTR_RDONLY_};
-    int target = open_in(slot(r->fd), text(r->path), O_PATH | O_NOFOLLOW);
+    int target = open_in(slot(r->fd), path, O_PATH | O_NOFOLLOW);
     if (target < 0)
-        return fail(r, 0);
+        return is_absent(errno) ? 0 : fail(r, 0);
     long copy = syscall(NR_open_tree, target, "", OPEN_TREE_CLONE_ | O_CLOEXEC | AT_RECURSIVE_ | AT_EMPTY_PATH);
     if (copy < 0)
-        return fail(r, 0);
-    if (set_attributes((int)copy, "", attributes, 1))
         return fail(r, 1);
-    if (move((int)copy, target))
+    if (set_attributes((int)copy, "", attributes, 1))
         return fail(r, 2);
+    if (move((int)copy, target))
+        return fail(r, 3);
     close((int)copy);
     close(target);
     return 0;
+}
+
+/* data: paths below the root fd, of which one that is absent is passed over */
+int step_read_only(struct record *r)
+{
+    int error = 0;
+    for (const char *path = text(r->data), *end = path + r->length; path < end && !error; path = after(path))
+        if (!(error = read_only_one(r, path)))
+            r->item++;
+    return error;
 }
 
 /* The new root, already attached, becomes `/`; the old one lies on top of it until drop_old, pivot_root(2). */

@@ -35,7 +35,8 @@ struct record {
     uint32_t nanoseconds;                     /* report */
     uint16_t branch;                          /* report: 0 as planned, 1 accepted errno, 2 other; exec: candidate */
     uint16_t fault;                           /* errno to fail with, unmade; only in the build for tests */
-    uint16_t unused[4];
+    uint16_t item;                            /* report: which item of a list failed */
+    uint16_t unused[3];
 };
 
 _Static_assert(sizeof(struct header) == 32 + 2 * SLOTS + MESSAGE, "header has no holes");

@@ -15,14 +15,14 @@ OPERATIONS = {
     "open": ("openat2",), "open_tree": ("open_tree",), "set_attr": ("mount_setattr",),
     "new_mount": ("fsopen", "fsconfig", "fsmount"), "move_mount": ("openat2", "mkdirat", "move_mount"),
     "mkdir": ("openat2", "mkdirat", "fchownat"), "symlink": ("openat2", "symlinkat", "fchownat"),
-    "mknod": ("openat2", "mknodat", "fchmodat", "fchownat"), "write_file": ("openat2", "unlinkat", "openat", "write", "fchown"),
+    "mknod": ("openat2", "mknodat", "fchmodat", "fchownat"), "write_file": ("openat2", "unlinkat", "openat", "write", "fchownat"),
     "read_file": ("openat2", "fstat", "read"), "write": ("openat2", "write"), "write_fd": ("write",),
     "clone": ("clone3",), "unshare": ("unshare",), "map_ids": ("open", "write"), "open_ns": ("open",),
     "sync": ("sendmsg", "recvmsg"), "reset": ("sigprocmask", "setsid"),
     "become": ("setgroups", "setresgid", "setresuid"), "undumpable": ("prctl",), "keyring": ("keyctl",),
     "hostname": ("sethostname",), "loopback": ("socket", "ioctl"),
     "mask": ("openat2", "fstat", "open_tree", "move_mount"),
-    "read_only": ("open_tree", "mount_setattr", "move_mount"), "pivot_root": ("fchdir", "pivot_root"),
+    "read_only": ("openat2", "open_tree", "mount_setattr", "move_mount"), "pivot_root": ("fchdir", "pivot_root"),
     "drop_old": ("umount2", "chdir"), "own_pipes": ("fchown",), "rlimit": ("prlimit",), "bounds": ("prctl",),
     "caps": ("capset", "prctl"), "no_new_privs": ("prctl",), "seccomp": ("seccomp",), "chdir": ("chdir", "getcwd"),
     "umask": ("umask",), "die_with": ("prctl", "recv"), "reap": ("fork",), "exec": ("execve",), "keep": ("execve",),
@@ -34,7 +34,7 @@ MAGIC = 0x326C6F64
 SLOTS = 250
 MESSAGE = 160
 HEADER = Struct(f"=IIIIiiii{SLOTS}h{MESSAGE}s")
-RECORD = Struct("=HBB3hhhhhhIIIIiqqqIHH8x")
+RECORD = Struct("=HBB3hhhhhhIIIIiqqqIHHH6x")
 REPORT = Struct("=IIIIiiii")
 NONE = -1
 
@@ -95,6 +95,18 @@ def strings(*parts: str) -> bytes:
     return b"".join(part.encode("utf-8", "surrogateescape") + b"\0" for part in parts)
 
 
+PAIRS = frozenset(("mkdir", "symlink", "mknod", "write_file"))
+LISTS = frozenset(("mask", "read_only"))
+
+
+def items(step: Step) -> "list[str]":
+    """The paths that a step goes through one by one; none for a step on a single thing."""
+    if step.op not in PAIRS and step.op not in LISTS:
+        return []
+    parts = step.data.decode("utf-8", "surrogateescape").split("\0")[:-1]
+    return parts[::2] if step.op in PAIRS else parts
+
+
 class Message:
     """A plan encoded: `data` for the memfd, and which step each of its records is."""
 
@@ -151,7 +163,7 @@ def encode(steps: "Iterable[Step]", slots: "dict[int, int]") -> Message:
             accept[0] if accept else 0, accept[1] if len(accept) > 1 else 0, accept[2] if len(accept) > 2 else 0,
             step.on, other, step.out, step.fd, step.fd2,
             string(step.path, step.why), string(step.path2, step.why), data,
-            len(step.data), 0, step.n1, step.n2, step.n3, 0, 0, 0)  # fmt: skip
+            len(step.data), 0, step.n1, step.n2, step.n3, 0, 0, 0, 0)  # fmt: skip
     table = [NONE] * SLOTS
     for number, fd in slots.items():
         table[number] = fd
@@ -162,11 +174,11 @@ def encode(steps: "Iterable[Step]", slots: "dict[int, int]") -> Message:
 class Report:
     """What dolium-init left in the memfd.
 
-    `failed` is the index of the record that failed or -1, `errno` and `call` what it said, `status` the wait status of a
+    `failed` is the index of the record that failed or -1, `errno` and `call` what it said, `item` where in its list, `status` the wait status of a
     child that died on the way or -1, `message` the file system's own words.
     """
 
-    __slots__ = ("failed", "errno", "call", "status", "message", "rows")
+    __slots__ = ("failed", "errno", "call", "item", "status", "message", "rows")
 
     def __init__(self, data: bytes) -> None:
         _, _, count, length, self.failed, _, _, self.status = REPORT.unpack_from(data)
@@ -176,6 +188,7 @@ class Report:
         self.rows = [(row[15], row[19], row[20]) for row in rows]
         self.errno = rows[self.failed][15] if self.failed >= 0 else 0
         self.call = rows[self.failed][2] if self.failed >= 0 else 0
+        self.item = rows[self.failed][22] if self.failed >= 0 else 0
 
 
 def read_result(data: bytes, index: int) -> bytes:

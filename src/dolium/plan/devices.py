@@ -21,22 +21,19 @@ def tree(spec: "dict[str, Any]", facts: "Facts") -> "list[Step]":
     """Root makes the nodes beside the container, whose user namespace may not; who is not root binds the host's."""
     owner = facts.id_base
     asked = spec["linux"].get("devices", ())
-    steps = [Step("new_mount", OUTSIDE, "linux.devices", path="tmpfs", data=strings("mode=755", "size=65536k", f"uid={owner}", f"gid={owner}"),
-                  n1=NOSUID | NOEXEC, out=slots.DEV, what=f"tmpfs for /dev, {len(NODES) + len(asked)} nodes",
-                  note="no disk, no kernel memory device")]  # fmt: skip
-    for index, (name, target) in enumerate(LINKS):
-        steps.append(part(Step("symlink", OUTSIDE, f"linux.devices.links[{index}]", fd=slots.DEV, path=name, path2=target, n3=owner,
-                                 what=f"link /dev/{name}", note=target)))  # fmt: skip
-    for name in ("pts", "shm", "mqueue"):
-        steps.append(part(Step("mkdir", OUTSIDE, "linux.devices", fd=slots.DEV, path=name, n1=0o755, n2=owner,
-                                 what=f"mkdir /dev/{name}", note="for a mount")))  # fmt: skip
-    for name, major, minor in () if facts.rootless else NODES:
-        steps.append(part(_node("linux.devices", name, S_IFCHR | 0o666, major, minor, owner)))
-    for index, device in enumerate(asked):
-        if not facts.rootless:
-            kind = S_IFBLK if device["type"] == "b" else S_IFCHR
-            steps.append(_node(f"linux.devices[{index}]", device["path"].removeprefix("/dev/"), kind | device["fileMode"],
-                               device["major"], device["minor"], owner))  # fmt: skip
+    steps = [
+        Step("new_mount", OUTSIDE, "linux.devices", path="tmpfs", n1=NOSUID | NOEXEC, out=slots.DEV,
+             data=strings("mode=755", "size=65536k", f"uid={owner}", f"gid={owner}"),
+             what="tmpfs for /dev", note="no disk, no kernel memory device"),
+        part(Step("symlink", OUTSIDE, "linux.devices", fd=slots.DEV, data=_LINKS, n2=owner, what="links in /dev",
+                  note="fd, stdin, stdout, stderr, ptmx")),
+        part(Step("mkdir", OUTSIDE, "linux.devices", fd=slots.DEV, data=_DIRECTORIES, n2=owner, what="directories in /dev",
+                  note="for mounts: pts, shm, mqueue")),
+    ]  # fmt: skip
+    if not facts.rootless:
+        steps.append(part(Step("mknod", OUTSIDE, "linux.devices", fd=slots.DEV, data=_NODES, n1=S_IFCHR | 0o666, n2=owner,
+                               what="nodes in /dev", note=", ".join(name for name, _, _ in NODES))))  # fmt: skip
+        steps += [_node(index, device, owner) for index, device in enumerate(asked)]
     return steps
 
 
@@ -66,7 +63,19 @@ def pipes(spec: "dict[str, Any]", facts: "Facts") -> "list[Step]":
                  what="fchown stdin, stdout, stderr", note="only where they are anonymous pipes")]  # fmt: skip
 
 
-def _node(why: str, name: str, mode: int, major: int, minor: int, owner: int) -> Step:
-    device = (major & 0xFFF) << 8 | minor & 0xFF | (minor & ~0xFF) << 12 | (major & ~0xFFF) << 32
-    return Step("mknod", OUTSIDE, why, fd=slots.DEV, path=name, n1=mode, n2=device, n3=owner, what=f"mknod /dev/{name}",
-                note=f"{'block' if mode & S_IFBLK == S_IFBLK else 'character'} device {major}:{minor}")  # fmt: skip
+def _node(index: int, device: "dict[str, Any]", owner: int) -> Step:
+    kind = S_IFBLK if device["type"] == "b" else S_IFCHR
+    number = _number(device["major"], device["minor"])
+    return Step("mknod", OUTSIDE, f"linux.devices[{index}]", fd=slots.DEV, n1=kind | device["fileMode"], n2=owner,
+                data=strings(device["path"].removeprefix("/dev/"), str(number)), what=f"mknod {device['path']}",
+                note=f"{'block' if kind == S_IFBLK else 'character'} device {device['major']}:{device['minor']}")  # fmt: skip
+
+
+def _number(major: int, minor: int) -> int:
+    """The kernel's dev_t, as makedev(3) makes it."""
+    return (major & 0xFFF) << 8 | minor & 0xFF | (minor & ~0xFF) << 12 | (major & ~0xFFF) << 32
+
+
+_LINKS = strings(*(each for pair in LINKS for each in pair))
+_DIRECTORIES = strings("pts", "755", "shm", "755", "mqueue", "755")
+_NODES = strings(*(each for name, major, minor in NODES for each in (name, str(_number(major, minor)))))

@@ -1,6 +1,6 @@
 """A plan for people: numbered, one line of at most 80 columns for each step.  Pure."""
 
-from dolium.core.wire import BOTH, HOST, INSIDE, OUTSIDE
+from dolium.core.wire import BOTH, HOST, INSIDE, OUTSIDE, items
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -52,6 +52,8 @@ def text(steps: "list[Step]", spec: "dict[str, Any]", image: str, note: str, par
         mark = "*" if is_asked(step, asked) else "."
         head = "       -" if step.is_part else f"{number:3} {mark} {LETTER[step.actor]} "
         lines.append(_fit(f"{head} {_cut(step.what, 34):<34} {step.note}"))
+        if parts:
+            lines += [_fit(f"         {item}") for item in items(step)]
     return "\n".join(lines) + "\n"
 
 
@@ -59,7 +61,7 @@ def rows(steps: "list[Step]", spec: "dict[str, Any]") -> "list[dict[str, Any]]":
     """The plan for programs: every step and part, with stable keys."""
     asked = spec["dolium"]["asked"]
     return [{"step": number, "part": step.is_part, "actor": ACTOR[step.actor], "chapter": step.chapter, "op": step.op,
-             "what": step.what, "note": step.note, "why": step.why, "asked": is_asked(step, asked)}
+             "what": step.what, "note": step.note, "items": items(step), "why": step.why, "asked": is_asked(step, asked)}
             for number, step in numbered(steps)]  # fmt: skip
 
 

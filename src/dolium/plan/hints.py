@@ -15,12 +15,14 @@ OUTER = ("an outer container or its seccomp profile forbids it; start that one w
 
 
 VERBS = {"set_limit": "set", "rlimit": "set", "write": "set", "undumpable": "set", "die_with": "set", "no_new_privs": "set",
-         "new_mount": "mount", "map_ids": "write", "seccomp": "load", "read_only": "make", "reset": "do the"}  # fmt: skip
+         "new_mount": "mount", "map_ids": "write", "seccomp": "load", "read_only": "make", "reset": "do the", "write_file": "write", "symlink": "link"}  # fmt: skip
 
 
-def deed(step: "Step") -> str:
-    """What the step was to do, as it follows "cannot"."""
+def deed(step: "Step", item: str = "") -> str:
+    """What the step was to do, as it follows "cannot"; `item` is the one of its list that failed."""
     verb = VERBS.get(step.op, "")
+    if item:
+        return f"{verb or step.op} {item}" + (" read-only" if step.op == "read_only" else "")
     return f"{verb} {step.what}" if verb else step.what
 
 

@@ -9,13 +9,14 @@ from dolium.plan.quantities import show_size
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from typing import Any
 
     from dolium.plan.facts import Facts
 
 O_NOFOLLOW, O_DIRECTORY = 0o400000, 0o200000
 DIRECTORY, PLAIN_FILE, LIKE_SOURCE = 1, 2, 3
-ENOENT, EACCES, ENOTDIR, EOVERFLOW = 2, 13, 20, 75
+EACCES, EOVERFLOW = 13, 75
 KERNEL_PATHS = ("/proc", "/sys", "/dev")
 
 
@@ -45,9 +46,8 @@ def layers(spec: "dict[str, Any]", facts: "Facts") -> "list[Step]":
         for slot in (slots.LOWER, slots.STORE):
             steps.append(part(Step("move_mount", OUTSIDE, "root", fd=slot, path="/", what="attach it in our copy of /",
                                       note="before Linux 6.15 overlay wants it")))  # fmt: skip
-    for name in ("upper", "work"):
-        steps.append(part(Step("mkdir", OUTSIDE, "root", fd=slots.STORE, path=name, n1=0o755, n2=facts.id_base,
-                                  what=f"mkdir {name}", note="of the overlay")))  # fmt: skip
+    steps.append(part(Step("mkdir", OUTSIDE, "root", fd=slots.STORE, data=strings("upper", "755", "work", "755"),
+                           n2=facts.id_base, what="directories in it", note="upper and work, of the overlay")))  # fmt: skip
     options = [f"lowerdir=/proc/self/fd/{{{slots.LOWER}}}", f"upperdir=/proc/self/fd/{{{slots.STORE}}}/upper",
                f"workdir=/proc/self/fd/{{{slots.STORE}}}/work"]  # fmt: skip
     if facts.rootless:
@@ -61,14 +61,14 @@ def _own_files(spec: "dict[str, Any]", facts: "Facts") -> "list[Step]":
     """Outside: our files for an image, on the tmpfs beside the upper directory.  They are bound over the image's: writing
     into an overlay would first copy the directory up, which takes longer and is refused to a plain user whose image
     belongs to others."""
-    steps = []
-    for slot, (path, text) in enumerate(spec["dolium"]["files"], slots.FIRST_FILE):
-        name = f"files/{slot}"
-        steps.append(Step("write_file", OUTSIDE, "root", fd=slots.STORE, path=name, data=text.encode(), n1=0o644,
-                          n2=facts.id_base, what=f"write our {path}", note="what no image can know"))  # fmt: skip
-        steps.append(Step("open_tree", OUTSIDE, "root", fd=slots.STORE, path=name, out=slot,
-                          what=f"open_tree our {path}", note="to be bound over the image's"))  # fmt: skip
-    return one(steps, f"and {len(spec['dolium']['files']) - 1} more files of our own")
+    files = spec["dolium"]["files"]
+    pairs = [each for path, text in files for each in (path.removeprefix("/"), text)]
+    steps = [Step("write_file", OUTSIDE, "root", fd=slots.STORE, data=strings(*pairs), n1=0o644, n2=facts.id_base,
+                  what=f"write {len(files)} files of our own", note=_names(path for path, _ in files))]  # fmt: skip
+    for slot, (path, _) in enumerate(files, slots.FIRST_FILE):
+        steps.append(part(Step("open_tree", OUTSIDE, "root", fd=slots.STORE, path=path.removeprefix("/"), out=slot,
+                               what=f"open_tree our {path}", note="to be bound over the image's")))  # fmt: skip
+    return steps
 
 
 def sources(spec: "dict[str, Any]", facts: "Facts") -> "list[Step]":
@@ -140,16 +140,16 @@ def contents(spec: "dict[str, Any]", facts: "Facts") -> "list[Step]":
             step.accept = foreign
             steps.append(step)
         return one(steps, f"and {len(steps) - 1} more, over the image's")
-    for path, mode in own["directories"]:
-        steps.append(Step("mkdir", INSIDE, "root", fd=slots.ROOT, path=path, n1=mode, n2=-1, what=f"mkdir {path}",
-                          note=f"mode {mode:o}"))  # fmt: skip
-    for path, target in own["links"]:
-        steps.append(Step("symlink", INSIDE, "root", fd=slots.ROOT, path=path, path2=target, n3=-1, what=f"link {path}",
-                          note=f"to {target}"))  # fmt: skip
-    for path, text in own["files"]:
-        steps.append(Step("write_file", INSIDE, "root", fd=slots.ROOT, path=path, data=text.encode(), n1=0o644, n2=-1,
-                          what=f"write {path}", note="the container's own"))  # fmt: skip
-    return one(steps, f"and {len(steps) - 1} more of our own")
+    for op, what, pairs in (
+        ("mkdir", "directories", [(path, f"{mode:o}") for path, mode in own["directories"]]),
+        ("symlink", "links", own["links"]),
+        ("write_file", "files of our own", own["files"]),
+    ):
+        if pairs:
+            data = strings(*(each for pair in pairs for each in pair))
+            steps.append(Step(op, INSIDE, "root", fd=slots.ROOT, data=data, n1=0o644, n2=-1, what=f"make {len(pairs)} {what}",
+                              note=_names(path for path, _ in pairs)))  # fmt: skip
+    return steps
 
 
 def all_of(spec: "dict[str, Any]", facts: "Facts") -> "list[Step]":
@@ -192,6 +192,16 @@ _NOTES = {"/proc": "its own process list, not the host's", "/sys": "read-only: d
           "/dev/pts": "terminals of its own", "/dev/shm": "shared memory of its own", "/dev/mqueue": "message queues of its own"}  # fmt: skip
 
 
+def _names(paths: "Iterable[str]") -> str:
+    """As many of the paths as explain has room for."""
+    text = ""
+    for path in paths:
+        if len(text) + len(path) > 32:
+            return f"{text}, ..." if text else "..."
+        text += f", {path}" if text else path
+    return text
+
+
 def _room(size: int) -> str:
     return f"at most {show_size(size)}, counted as memory" if size else "at most half of the host's memory"
 
@@ -228,14 +238,13 @@ def cover(spec: "dict[str, Any]", facts: "Facts") -> "list[Step]":
     """Inside: masked and read-only paths; one that this kernel has not is passed over."""
     masked, read_only = spec["linux"].get("maskedPaths", ()), spec["linux"].get("readonlyPaths", ())
     null = slots.NULL if facts.rootless else slots.DEV
-    absent = (ENOENT, ENOTDIR)
-    hidden = [Step("mask", INSIDE, f"linux.maskedPaths[{index}]", fd=slots.ROOT, path=path, n1=slots.EMPTY, fd2=null,
-                   path2="" if facts.rootless else "null", accept=absent, what=f"mask {path}",
-                   note="where this kernel has it") for index, path in enumerate(masked)]
-    fixed = [Step("read_only", INSIDE, f"linux.readonlyPaths[{index}]", fd=slots.ROOT, path=path, accept=absent,
-                  what=f"{path} read-only", note="with all below it") for index, path in enumerate(read_only)]  # fmt: skip
-    steps = one(hidden, f"and {len(hidden) - 1} more where they exist")
-    steps += one(fixed, f"and {len(fixed) - 1} more where they exist")
+    steps = []
+    if masked:
+        steps.append(Step("mask", INSIDE, "linux.maskedPaths", fd=slots.ROOT, data=strings(*masked), n1=slots.EMPTY, fd2=null,
+                          path="" if facts.rootless else "null", what=f"mask {len(masked)} paths", note=_names(masked)))  # fmt: skip
+    if read_only:
+        steps.append(Step("read_only", INSIDE, "linux.readonlyPaths", fd=slots.ROOT, data=strings(*read_only),
+                          what=f"make {len(read_only)} paths read-only", note=_names(read_only)))  # fmt: skip
     if spec["root"].get("readonly"):
         steps.append(Step("set_attr", INSIDE, "root.readonly", fd=slots.ROOT, n1=RDONLY, what="make the rootfs read-only",
                           note="mounts in it stay as they are"))  # fmt: skip

@@ -124,7 +124,9 @@ class Running:
         step = self.message.steps[report.failed]
         if step.op == "keep" and report.errno == ECHILD:
             return self._died_in_setup(report.status)
-        return step_error(step, self.steps, report.errno, report.call, self.facts, report.message)
+        listed = wire.items(step)
+        item = listed[report.item] if report.item < len(listed) else ""
+        return step_error(step, self.steps, report.errno, report.call, self.facts, report.message, item)
 
     def _died_in_setup(self, status: int) -> DoliumError:
         limit = self.spec["linux"]["resources"].get("memory", {}).get("limit")
@@ -212,8 +214,9 @@ def _make_group(path: str, running: Running) -> None:
     cgroup.make(path)
 
 
-def step_error(step: "Step", steps: "list[Step]", errno: int, call: "int | str", facts: "Facts", words: str = "") -> StepError:
-    """The error for a step that failed; `words` are the file system's own."""
+def step_error(step: "Step", steps: "list[Step]", errno: int, call: "int | str", facts: "Facts", words: str = "",
+               item: str = "") -> StepError:
+    """The error for a step that failed; `words` are the file system's own, `item` the one of the step's list."""
     from dolium.plan.hints import deed, hint
 
     if isinstance(call, int):
@@ -227,8 +230,8 @@ def step_error(step: "Step", steps: "list[Step]", errno: int, call: "int | str",
     advice = hint(step, errno, facts)
     if words:
         advice = f"the kernel says: {words}" + (f"; {advice}" if advice else "")
-    return StepError(deed(step), index=index, total=len(numbered), call=f"{call}(2)", errno=errno, why=f"`{step.why}`",
-                     filename=step.path, hint=advice, exit_code=code)  # fmt: skip
+    return StepError(deed(step, item), index=index, total=len(numbered), call=f"{call}(2)", errno=errno, why=f"`{step.why}`",
+                     filename=item or step.path, hint=advice, exit_code=code)  # fmt: skip
 
 
 def _mend_once() -> None:
