@@ -90,9 +90,19 @@ def one(steps: "list[Step]", note: str) -> "list[Step]":
     return steps
 
 
-def strings(*parts: str) -> bytes:
-    """The parts, each ended by a NUL, as `data` holds them."""
-    return b"".join(part.encode("utf-8", "surrogateescape") + b"\0" for part in parts)
+def strings(*parts: str, why: str = "mounts") -> bytes:
+    """The parts, each ended by a NUL, as `data` holds them.  Raises SpecError, naming `why`, for what no system call takes."""
+    return b"".join(encoded(part, why) + b"\0" for part in parts)
+
+
+def encoded(text: str, why: str) -> bytes:
+    """The text as the kernel takes it.  Raises SpecError, naming `why`, for a NUL and for half a surrogate pair."""
+    if "\0" in text:
+        raise SpecError(why, "holds a NUL character")
+    try:
+        return text.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        raise SpecError(why, "holds half of a surrogate pair, which no name in Linux can") from None
 
 
 PAIRS = frozenset(("mkdir", "symlink", "mknod", "write_file"))
@@ -120,7 +130,7 @@ class Message:
 def encode(steps: "Iterable[Step]", slots: "dict[int, int]") -> Message:
     """Encode the steps of the two actors in C; `slots` are the descriptors that the helper is started with.
 
-    Raises SpecError for a string with a NUL in it, which no system call could take.
+    Raises SpecError for a string that no system call could take.
     """
     rows = [step for step in steps if step.actor]
     alternatives = [step.other for step in rows if step.other is not None]
@@ -139,11 +149,7 @@ def encode(steps: "Iterable[Step]", slots: "dict[int, int]") -> Message:
         return place
 
     def string(text: str, why: str) -> int:
-        if not text:
-            return 0
-        if "\0" in text:
-            raise SpecError(why, "holds a NUL character")
-        return put(text.encode("utf-8", "surrogateescape"))
+        return put(encoded(text, why)) if text else 0
 
     records = bytearray()
     pack = RECORD.pack

@@ -42,8 +42,9 @@ def run(spec: "dict[str, Any]") -> "list[Step]":
         path = next((each[5:] for each in env if each.startswith("PATH=")), DEFAULT_PATH)
         candidates = [f"{part or '.'}/{name}" for part in path.split(":")]
     user = process["user"]
-    return [Step("exec", INSIDE, "process.args", data=strings(*candidates, *argv, *env), n1=len(candidates), n2=len(argv),
-                 n3=len(env), what=f"exec {name}", note=f"uid {user['uid']} in {process['cwd']}, {len(env)} variables")]  # fmt: skip
+    data = strings(*candidates, *argv, why="process.args") + strings(*env, why="process.env")
+    return [Step("exec", INSIDE, "process.args", data=data, n1=len(candidates), n2=len(argv), n3=len(env),
+                 what=f"exec {name}", note=f"uid {user['uid']} in {process['cwd']}, {len(env)} variables")]  # fmt: skip
 
 
 def keep(spec: "dict[str, Any]", directories: "list[str]") -> "list[Step]":

@@ -1,6 +1,6 @@
 """Kernel parameters of the container's own namespaces, sysctl(8)."""
 
-from dolium.core.wire import INSIDE, Step
+from dolium.core.wire import INSIDE, Step, encoded
 from dolium.errors import SpecError
 from dolium.plan import slots
 from dolium.plan.namespaces import wanted
@@ -30,6 +30,6 @@ def write(spec: "dict[str, Any]") -> "list[Step]":
         if needed not in types:
             raise SpecError(why, f"needs a {needed} namespace of its own", hint="leave --network host out")
         path = "/".join(("sys", *name.split(".")))
-        steps.append(Step("write", INSIDE, why, fd=slots.PROC, path=path, data=value.encode(), what=f"{key} = {value}",
+        steps.append(Step("write", INSIDE, why, fd=slots.PROC, path=path, data=encoded(value, why), what=f"{key} = {value}",
                           note="in its own namespace only"))  # fmt: skip
     return steps
