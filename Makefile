@@ -1,0 +1,29 @@
+# make            build the helpers          make run     a container, its world and its limits, shown
+# make test       lint and all tests         make shell   a shell in a container (ARGS="-m 64m --cpus 0.5")
+# make help       the others
+#
+# ROOTFS=DIR|TARBALL is what runs (default: Alpine from ../shared/rootfs if that is there, else @host);
+# DOLIUM_PYTHON=/path/to/python3 chooses the interpreter, SUDO= does without sudo.
+
+.PHONY: all help run shell test test-live test-v2 lint golden bench clean
+export ROOTFS DOLIUM_PYTHON ARGS
+
+all:
+	@sh make/setup.sh run
+
+help:
+	@sed -n 's/^# //p; /^$$/q' Makefile
+	@echo 'make lint       ruff, mypy --strict, the C compiler'"'"'s warnings'
+	@echo 'make test-live  only the tests that start containers      make golden  write the golden plans anew'
+	@echo 'make test-v2    those again in a machine with cgroup v2    make bench   measure, and write the table in README.md'
+	@echo 'make clean      take everything away again'
+
+run shell: all
+	@sh make/run.sh $@
+
+test test-live test-v2 lint golden bench:
+	@sh make/setup.sh test
+	@sh make/test.sh $@
+
+clean:
+	@sh make/clean.sh

@@ -1,0 +1,36 @@
+#!/bin/sh
+# Take away all that `make` has made, and the empty directories that Dolium has left on this host.
+set -u
+cd "$(dirname "$0")/.." || exit 1
+. make/shared.sh
+
+host_directories() {
+    while read -r _ _ _ _ point rest; do
+        case $rest in
+        *" - cgroup2 "* | *" - cgroup "*)
+            find "$point" -xdev -depth -type d \( -name dolium -o -name dolium.caller \) 2>/dev/null ;;
+        esac
+    done </proc/self/mountinfo
+    for each in /run/dolium/leases /run/dolium "/tmp/dolium-$user/leases" "/tmp/dolium-$user" \
+        ${XDG_RUNTIME_DIR:+"$XDG_RUNTIME_DIR/dolium/leases" "$XDG_RUNTIME_DIR/dolium"}; do
+        [ -d "$each" ] && printf '%s\n' "$each"
+    done
+    return 0
+}
+
+# Only rmdir, which refuses what is not empty: a container that lives keeps its groups and its lease.
+for each in $(host_directories); do rmdir "$each" 2>/dev/null; done
+left=$(host_directories)
+if [ -n "$left" ] && [ "$user" != 0 ]; then
+    say "Left on this host by containers that root has run:" $left
+    say "to remove them takes root: $SUDO rmdir ..."
+    # shellcheck disable=SC2086
+    can_be_root && "$SUDO" rmdir $left 2>/dev/null
+    left=$(host_directories)
+fi
+[ -n "$left" ] && say "not removed, not empty (containers that live?) or not yours:" $left
+
+# A container's files that belong to others stay where the one who cleans may not remove them; that is said.
+rm -rf .build src/dolium/programs .hypothesis .pytest_cache .mypy_cache .ruff_cache || exit 1
+find src tests demo make examples -name __pycache__ -prune -exec rm -rf {} + 2>/dev/null
+exit 0

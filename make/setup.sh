@@ -1,0 +1,217 @@
+#!/bin/sh
+# Make ready what `make run` needs; with the word `test` also what the tests need.  Everything is made below .build, except
+# the two helpers (src/dolium/programs), Python's own caches and system packages, which are named before they are installed.
+# What is there already is left alone, so the second time nothing is done, without a network.
+set -u
+cd "$(dirname "$0")/.." || exit 1
+. make/shared.sh
+purpose=${1:-run}
+log=.build/setup.log
+
+fail() {
+    [ -s "$log" ] && tail -n 20 "$log" >&2
+    printf '\n' >&2
+    for line in "$@"; do printf '%s\n' "$line" >&2; done
+    printf 'The whole log: %s/%s\n' "$(pwd)" "$log" >&2
+    exit 1
+}
+
+# phase NAME TEXT COMMAND...: one line, with its seconds; what the command prints goes into the log
+phase() {
+    # shellcheck disable=SC2059
+    printf "$tab" "$1" "$2"
+    name=$1 began=$(now)
+    shift 2
+    [ -z "${begun:-}" ] && begun=1 && : >"$log"
+    printf '\n== %s: %s\n' "$name" "$*" >>"$log"
+    if "$@" >>"$log" 2>&1; then
+        say "  ($(since "$began"))"
+    else
+        say "  FAILED after $(since "$began")"
+        return 1
+    fi
+}
+
+# ---- python
+
+version_of() { "$1" -IS -c 'import sys; print("%d.%d.%d" % sys.version_info[:3])' 2>/dev/null; }
+
+is_new_enough() { "$1" -IS -c 'import sys, os, _socket; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; }
+
+# Sets `python` and `why`, or returns 1.
+choose_python() {
+    if [ -n "${DOLIUM_PYTHON:-}" ]; then
+        is_new_enough "$DOLIUM_PYTHON" || fail "DOLIUM_PYTHON=$DOLIUM_PYTHON is no Python of 3.11 or newer."
+        python=$DOLIUM_PYTHON why="DOLIUM_PYTHON says so"
+        return 0
+    fi
+    refused=
+    for each in /usr/bin/python3 /usr/local/bin/python3 python3 python3.14 python3.13 python3.12 python3.11; do
+        each=$(command -v "$each") || continue
+        if is_new_enough "$each"; then
+            python=$each why="the system's own"
+            [ "$each" = /usr/bin/python3 ] || why="the first of 3.11 or newer, after ${refused:-no /usr/bin/python3}"
+            return 0
+        fi
+        refused="$refused${refused:+, }$each ($(version_of "$each"))"
+    done
+    return 1
+}
+
+settle_python() {
+    if [ -z "${DOLIUM_PYTHON:-}" ] && [ -x .build/python ] && is_new_enough .build/python; then
+        python=.build/python
+        return 0
+    fi
+    if ! choose_python; then
+        [ -z "$refused" ] && install_packages python3 && choose_python ||
+            fail "Dolium needs Python 3.11 or newer; here is: ${refused:-none}." \
+                 "Install one beside it (python3.11 or later), or name one: make DOLIUM_PYTHON=/path/to/python3"
+    fi
+    real=$("$python" -IS -c 'import sys; print(sys.executable)')
+    if [ "$(readlink .build/python)" != "$real" ]; then
+        ln -sfn "$real" .build/python
+        # shellcheck disable=SC2059
+        printf "$tab  (%s)\n" python "$real $(version_of "$real")" "$why"
+    fi
+    python=.build/python
+}
+
+# ---- packages
+
+apt() {
+    ${SUDO:+"$SUDO"} env DEBIAN_FRONTEND=noninteractive NEEDRESTART_MODE=l apt-get -q -o DPkg::Lock::Timeout=300 "$@" </dev/null
+}
+
+apt_install() {
+    for list in /var/lib/apt/lists/*_Packages*; do
+        [ -e "$list" ] || apt update || return 1
+        break
+    done
+    # --no-remove: a package of ours must never push out one of yours, such as Docker's own
+    apt install -y --no-remove --no-install-recommends "$@"
+}
+
+# install_packages NAME...: 1 where that cannot be done here
+install_packages() {
+    if ! command -v apt-get >/dev/null 2>&1; then
+        say "missing: $*, as Debian calls them. There is no apt-get here to install them with."
+        return 1
+    fi
+    say "missing packages: $*"
+    [ "$user" = 0 ] || [ -z "$SUDO" ] || say "to install them takes root: \`$SUDO\` may ask for your password"
+    if ! can_be_root; then
+        say "not installed: you are not root and sudo is absent or refused. Root can do it so:"
+        say "    apt-get install --no-install-recommends $*"
+        return 1
+    fi
+    phase packages "apt-get install $*" apt_install "$@"
+}
+
+has_library() {
+    for each in /lib/*/"$1" /usr/lib/*/"$1" /usr/lib64/"$1" /usr/lib/"$1"; do
+        [ -e "$each" ] && return 0
+    done
+    return 1
+}
+
+test_packages() {
+    wanted=
+    "$python" -IS -c 'import ensurepip, venv' 2>/dev/null || [ -e .build/venv/complete ] || wanted="$wanted python3-venv"
+    command -v strace >/dev/null 2>&1 || wanted="$wanted strace"
+    command -v setpriv >/dev/null 2>&1 || wanted="$wanted util-linux"
+    has_library libseccomp.so.2 || wanted="$wanted libseccomp2"
+    [ -z "$wanted" ] && return 0
+    # shellcheck disable=SC2086
+    install_packages $wanted && return 0
+    case $wanted in
+    *python3-venv*) fail "The tests need \`venv\` of $(readlink .build/python) (Debian: python3-venv). \`make run\` does not." ;;
+    *) say "going on without:$wanted; the tests that need them are skipped and say so" ;;
+    esac
+}
+
+# ---- the two programs in C
+
+FLAGS='-std=c11 -static -Os -Wall -Wextra -Werror'
+programs=src/dolium/programs
+
+# Sets `compiler`: musl's, which makes helpers of a few kilobytes, else any that can link statically.
+choose_compiler() {
+    compiler=musl-gcc
+    command -v musl-gcc >/dev/null 2>&1 && return 0
+    install_packages musl-tools
+    command -v musl-gcc >/dev/null 2>&1 && return 0
+    echo 'int main(void) { return 0; }' >.build/try.c
+    for compiler in cc gcc clang; do
+        if command -v "$compiler" >/dev/null 2>&1 && "$compiler" -static -o .build/try .build/try.c >>"$log" 2>&1; then
+            say "no musl-gcc: built with $compiler and the system's C library instead; the helpers are larger so"
+            return 0
+        fi
+    done
+    fail "Dolium needs a C compiler that links statically: musl-gcc (Debian: musl-tools; Fedora: musl-gcc; Arch: musl)," \
+         "or cc with a static C library."
+}
+
+compile() {
+    mkdir -p "$programs"
+    # shellcheck disable=SC2086
+    "$compiler" $FLAGS -o "$programs/.init.new" init/init.c init/steps_*.c &&
+        "$compiler" $FLAGS -o "$programs/.keep.new" init/keep.c &&
+        mv "$programs/.keep.new" "$programs/dolium-keep" && mv "$programs/.init.new" "$programs/dolium-init"
+}
+
+settle_programs() {
+    if [ -e "$programs/dolium-init" ] && [ -e "$programs/dolium-keep" ] &&
+        [ -z "$(find init make/setup.sh -newer "$programs/dolium-init" -type f)" ]; then
+        return 0
+    fi
+    choose_compiler
+    phase helpers "$compiler: dolium-init, dolium-keep" compile || fail "The helpers do not compile."
+}
+
+# ---- byte code: without it every start compiles Dolium anew
+
+settle_bytecode() {
+    stamp=.build/bytecode-$(version_of "$python")
+    [ -e "$stamp" ] && [ -z "$(find src -name '*.py' -newer "$stamp")" ] && return 0
+    touch "$stamp.new"
+    phase bytecode "compileall src" "$python" -IS -m compileall -q src || fail "Dolium's own modules do not compile."
+    mv "$stamp.new" "$stamp"
+}
+
+# ---- the tests' environment; its stamp is written last, so one half made is thrown away
+
+make_venv() {
+    rm -rf .build/venv
+    "$(readlink .build/python)" -m venv .build/venv &&
+        env -u PIP_USER -u PIP_TARGET -u PIP_PREFIX -u PYTHONPATH -u PYTHONHOME .build/venv/bin/python -m pip install \
+            --require-hashes --no-deps --only-binary :all: --disable-pip-version-check --cache-dir .build/pip-cache \
+            -r make/requirements.txt
+}
+
+settle_venv() {
+    key="$(readlink .build/python) $(version_of "$python") $(cksum <make/requirements.txt) $(pwd)"
+    [ -e .build/venv/complete ] && [ "$(cat .build/venv/complete)" = "$key" ] && return 0
+    phase venv "pytest hypothesis mypy ruff from PyPI into .build/venv" make_venv ||
+        fail "The tests' environment could not be made; if PyPI cannot be reached, pip's own settings (a proxy, a mirror) apply."
+    printf '%s\n' "$key" >.build/venv/complete
+}
+
+# ----
+
+case $(uname -s)/$(uname -m) in
+Linux/x86_64) ;;
+*) say "Dolium runs on Linux x86_64 only so far; this is $(uname -s) $(uname -m)." >&2; exit 1 ;;
+esac
+if ! mkdir -p .build 2>/dev/null || ! [ -w .build ]; then
+    say "$(pwd) is not yours to write in (it belongs to $(stat -c %U .)); clone Dolium as $(id -un), or work as its owner." >&2
+    exit 1
+fi
+trap 'give_back' EXIT
+trap 'printf "\ninterrupted; the next time goes on where this one was\n" >&2; exit 130' INT TERM
+settle_python
+[ "$purpose" = test ] && test_packages
+settle_programs
+settle_bytecode
+[ "$purpose" = test ] && settle_venv
+exit 0

@@ -1,0 +1,37 @@
+# What the scripts of this directory share; read by `.`, from the top of the clone.  Needs nothing but sh and coreutils.
+
+user=$(id -u)
+tab='  %-10s %s'
+
+# Centiseconds since the machine started: POSIX date(1) counts whole seconds only.
+now() {
+    read -r up _ </proc/uptime
+    echo "${up%.*}${up#*.}"
+}
+
+# since TIME: "1.2 s"
+since() {
+    passed=$(($(now) - $1))
+    echo "$((passed / 100)).$((passed % 100 / 10)) s"
+}
+
+say() { printf '%s\n' "$*"; }
+
+# Where root works in somebody else's clone (sudo make ...): what we made belongs to the clone's owner.
+give_back() {
+    [ "$user" = 0 ] || return 0
+    owner=$(stat -c %u:%g .)
+    [ "${owner%:*}" = 0 ] && return 0
+    find .build src/dolium/programs .hypothesis -xdev -user 0 -exec chown -h "$owner" {} + 2>/dev/null
+    find src tests demo make -xdev -name __pycache__ -prune -exec chown -hR "$owner" {} + 2>/dev/null
+    return 0
+}
+
+# How to become root for one command: nothing for root, empty and false where it cannot be done.  SUDO= does without.
+SUDO=${SUDO-sudo}
+can_be_root() {
+    [ "$user" = 0 ] && SUDO='' && return 0
+    [ -n "$SUDO" ] && command -v "$SUDO" >/dev/null 2>&1 || return 1
+    "$SUDO" -n true 2>/dev/null && return 0
+    [ -t 0 ] && "$SUDO" -v
+}

@@ -1,0 +1,114 @@
+#!/bin/sh
+# make test | test-live | test-v2 | lint | golden | bench, after the set-up.
+set -u
+cd "$(dirname "$0")/.." || exit 1
+. make/shared.sh
+venv=.build/venv/bin
+export HYPOTHESIS_STORAGE_DIRECTORY=.build/hypothesis
+DOLIUM_PYTHON=${DOLIUM_PYTHON:-$(readlink .build/python)}
+export DOLIUM_PYTHON
+[ -z "${ROOTFS:-}" ] && unset ROOTFS
+[ -z "${ARGS:-}" ] && ARGS=
+FAST='unit golden property house'
+LIVE='live security api faults'
+
+# The directories out of those named that have tests.
+present() {
+    for each in "$@"; do
+        [ -n "$(find "tests/$each" -name 'test_*.py' 2>/dev/null | head -n 1)" ] && printf 'tests/%s ' "$each"
+    done
+}
+
+# step NAME COMMAND...: silent and one line when all is well
+step() {
+    name=$1 began=$(now)
+    shift
+    # shellcheck disable=SC2059
+    if "$@" >.build/step.log 2>&1; then
+        printf "$tab  (%s)\n" "$name" "$(tail -n 1 .build/step.log)" "$(since "$began")"
+    else
+        printf "$tab  (%s)\n" "$name" FAILED "$(since "$began")"
+        cat .build/step.log
+        return 1
+    fi
+}
+
+warnings() {
+    compiler=musl-gcc
+    command -v musl-gcc >/dev/null 2>&1 || compiler=cc
+    for each in init/*.c; do
+        "$compiler" -std=c11 -Os -Wall -Wextra -Wshadow -Werror -fsyntax-only "$each" || return 1
+    done
+    echo "$compiler: no warnings"
+}
+
+lint() {
+    failed=0
+    step ruff "$venv/ruff" check --output-format concise . || failed=1
+    step mypy "$venv/mypy" || failed=1
+    step C warnings || failed=1
+    return $failed
+}
+
+# shellcheck disable=SC2046,SC2086
+run_pytest() {
+    directories=$(present "$@")
+    [ -n "$directories" ] || { say "no tests in: $*"; return 0; }
+    "$venv/python" -m pytest $directories $ARGS
+}
+
+# Run the tests, and see that the host is afterwards as it was before.
+whole() {
+    began=$(now)
+    "$venv/python" make/host_state.py >.build/host.before
+    run_pytest "$@"
+    code=$?
+    "$venv/python" make/host_state.py .build/host.before || code=1
+    return $code
+}
+
+took=.build/test-seconds-$user
+case $1 in
+lint) lint ;;
+test)
+    expected="about 4 minutes on 2 cores"
+    [ -e "$took" ] && expected="$(cat "$took") s the last time"
+    say "lint, then the tests that start nothing ($FAST), then those that start containers ($LIVE): $expected"
+    start=$(now)
+    lint || exit 1
+    # shellcheck disable=SC2086
+    whole $FAST $LIVE
+    code=$?
+    [ $code = 0 ] && echo $((($(now) - start) / 100)) >"$took"
+    exit $code
+    ;;
+test-live)
+    # shellcheck disable=SC2086
+    whole $LIVE
+    ;;
+test-v2)
+    machine=../shared/tools/vmtest
+    if ! [ -x "$machine" ]; then
+        say "not run: there is no $machine; on a host with cgroup v2 alone, \`make test\` is this test"
+        exit 0
+    fi
+    # A machine under emulation is some 20 times slower, and its user cannot reach an interpreter in root's home.
+    directories=$(present live security api)
+    [ -n "$directories" ] || { say "no tests in: live security api"; exit 0; }
+    # shellcheck disable=SC2086
+    exec "$machine" --mem 3G --tmpfs /tmp --timeout "${TEST_V2_TIMEOUT:-7200}" --env DOLIUM_TEST_SLOW=20 \
+        --env DOLIUM_PYTHON=/usr/bin/python3 ${ROOTFS:+--env ROOTFS} -- \
+        sh -c "cd '$(pwd)' && exec .build/venv/bin/python -m pytest -p no:cacheprovider $directories $ARGS"
+    ;;
+golden)
+    DOLIUM_GOLDEN=write "$venv/python" -m pytest -q tests/golden
+    git diff --stat -- tests/golden 2>/dev/null
+    ;;
+bench)
+    # shellcheck disable=SC2086
+    "$(readlink .build/python)" tests/bench/bench.py $ARGS
+    ;;
+esac
+code=$?
+give_back
+exit $code
