@@ -15,7 +15,7 @@ def modules() -> "dict[str, object]":
         path = sys.modules[name].__file__ or ""
         status = os.stat(path)
         with open(path, "rb") as file:
-            code = compile(file.read(), path, "exec", dont_inherit=True)
+            code = compile(file.read(), path, "exec", dont_inherit=True, optimize=2)
         saved[name] = (path.endswith("__init__.py"), path, status.st_mtime_ns, status.st_size, code)
     return saved
 
@@ -38,7 +38,7 @@ def main() -> None:
     from dolium.plan.seccomp_default import default_profile
 
     with open(loader.__file__, "rb") as file:
-        code = compile(file.read(), loader.__file__, "exec", dont_inherit=True)
+        code = compile(file.read(), loader.__file__, "exec", dont_inherit=True, optimize=2)
     write("modules", marshal.dumps((sys.version, code, saved)))
     sets = (frozenset(capabilities.DEFAULT), frozenset(capabilities.DEFAULT) - {"CAP_MKNOD"})
     profiles = [default_profile(held) for held in sets]

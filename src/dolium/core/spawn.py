@@ -5,10 +5,8 @@ from _socket import AF_UNIX, SOCK_SEQPACKET, socket, socketpair
 from _thread import allocate_lock
 from fcntl import F_ADD_SEALS, F_DUPFD_CLOEXEC, F_SEAL_GROW, F_SEAL_SEAL, F_SEAL_SHRINK, F_SEAL_WRITE, fcntl
 
+from dolium.core import PROGRAMS
 from dolium.errors import Unsupported
-
-PROGRAMS = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "programs")
-"""Where the build puts dolium-init and dolium-keep."""
 
 MFD_CLOEXEC, MFD_ALLOW_SEALING, MFD_EXEC = 1, 2, 16
 EINVAL, EACCES = 22, 13

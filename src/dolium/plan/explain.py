@@ -1,5 +1,7 @@
 """A plan for people: numbered, one line of at most 80 columns for each step.  Pure."""
 
+from unicodedata import east_asian_width
+
 from dolium.core.wire import BOTH, HOST, INSIDE, OUTSIDE, items
 
 TYPE_CHECKING = False
@@ -51,7 +53,8 @@ def text(steps: "list[Step]", spec: "dict[str, Any]", image: str, note: str, par
             lines += ["", f"{chapter:<14}{CHAPTERS[chapter]}"]
         mark = "*" if is_asked(step, asked) else "."
         head = "       -" if step.is_part else f"{number:3} {mark} {LETTER[step.actor]} "
-        lines.append(_fit(f"{head} {_cut(step.what, 34):<34} {step.note}"))
+        what = _cut(step.what, 34)
+        lines.append(_fit(f"{head} {what}{' ' * (34 - _columns(what))} {step.note}"))
         if parts:
             lines += [_fit(f"         {item}") for item in items(step)]
     return "\n".join(lines) + "\n"
@@ -65,12 +68,20 @@ def rows(steps: "list[Step]", spec: "dict[str, Any]") -> "list[dict[str, Any]]":
             for number, step in numbered(steps)]  # fmt: skip
 
 
+def _columns(line: str) -> int:
+    """How wide a terminal shows it: characters of East Asia take two columns, UAX 11."""
+    return sum(2 if east_asian_width(each) in "WF" else 1 for each in line)
+
+
 def _cut(line: str, width: int) -> str:
-    return line if len(line) <= width else line[: width - 3] + "..."
+    if _columns(line) <= width:
+        return line
+    line = line[: width - 3]
+    while _columns(line) > width - 3:
+        line = line[:-1]
+    return line + "..."
 
 
 def _fit(line: str) -> str:
     printable = "".join(each if each.isprintable() else "?" for each in line)
     return _cut(printable, WIDTH).rstrip()
-
-

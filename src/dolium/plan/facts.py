@@ -25,21 +25,24 @@ class Facts:
     no_controllers   why there are not more: (what was found, how to mend it)
     cgroup2_mounted  cgroup v2 is mounted at /sys/fs/cgroup itself (not hybrid, not v1)
     memory_nodes     /sys/devices/system/node/online, such as `0`
+    filters          system call filters that the build has compiled, by plan.filter.key
     throttles        /sys/devices/system/cpu/cpu*/thermal_throttle that exist
     """
 
     __slots__ = ("uid", "gid", "rootless", "kernel", "machine", "id_base", "capabilities", "controllers",
-                 "no_controllers", "cgroup2_mounted", "memory_nodes", "throttles", "all_ids")  # fmt: skip
+                 "no_controllers", "cgroup2_mounted", "memory_nodes", "throttles", "all_ids", "filters")  # fmt: skip
 
     def __init__(self, *, uid: int = 0, gid: int = 0, kernel: "tuple[int, int]" = (6, 18), machine: str = "x86_64",
                  id_base: int = 0, capabilities: int = (1 << 41) - 1, controllers: "dict[str, Hierarchy] | None" = None,
                  no_controllers: "tuple[str, str]" = ("", ""), cgroup2_mounted: bool = True,
                  memory_nodes: str = "0", throttles: "tuple[str, ...]" = (),
-                 rootless: bool = False, all_ids: bool = True) -> None:
+                 rootless: bool = False, all_ids: bool = True,
+                 filters: "dict[bytes, bytes] | None" = None) -> None:
         self.uid = uid
         self.gid = gid
         self.rootless = rootless
         self.all_ids = all_ids
+        self.filters = filters or {}
         self.kernel = kernel
         self.machine = machine
         self.id_base = id_base

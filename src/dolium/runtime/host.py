@@ -1,7 +1,9 @@
 """What this host is and what this caller may do on it: collected once per process, without changing anything."""
 
 import os
+from marshal import loads
 
+from dolium.core import PROGRAMS
 from dolium.plan.facts import Facts, Hierarchy
 
 TYPE_CHECKING = False
@@ -31,6 +33,7 @@ def _collect(uid: int) -> Facts:
                   capabilities=_capabilities(status, "CapBnd"), rootless=rootless)  # fmt: skip
     found.memory_nodes = _read("/sys/devices/system/node/online").strip() or "0"
     found.throttles = _throttles()
+    found.filters = _filters()
     found.all_ids = _read("/proc/self/uid_map").split()[-1:] == ["4294967295"]
     _find_cgroups(found, mounts)
     return found
@@ -42,6 +45,16 @@ def _read(path: str) -> str:
             return file.read()
     except OSError:
         return ""
+
+
+def _filters() -> "dict[bytes, bytes]":
+    """What the build has compiled; without it filters are compiled when they are needed."""
+    try:
+        with open(f"{PROGRAMS}/filters", "rb") as file:
+            filters: dict[bytes, bytes] = loads(file.read())
+            return filters
+    except (OSError, ValueError, EOFError, TypeError):
+        return {}
 
 
 def _version(release: str) -> "tuple[int, int]":
