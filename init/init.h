@@ -21,6 +21,9 @@ int slot(int number);                                   /* the descriptor in a s
 void fill(int number, int fd);                          /* put a descriptor into a slot */
 int open_in(int root, const char *path, uint64_t flags);/* openat2(RESOLVE_IN_ROOT), or -1 */
 int open_parent(int root, const char *path, const char **leaf); /* the directory a path's last component is in */
+int make_directories(int root, const char *path, unsigned mode); /* mkdir -p; what exists stays as it is */
+int make_parents(int root, const char *path);
+const char *after(const char *at);                      /* the next string of a list */
 int fail(struct record *r, int call);                   /* note the call, return errno */
 
 #endif
