@@ -14,8 +14,8 @@ for _path in (f"{os.path.dirname(TESTS)}/src", TESTS):
     if _path not in sys.path:
         sys.path.insert(0, _path)
 
-import leaks  # noqa: E402
-from containers import DOLIUM, NOBODY, TOP, Dolium  # noqa: E402
+import leaks
+from containers import DOLIUM, NOBODY, TOP, Dolium
 
 ALPINE = f"{os.path.dirname(TOP)}/shared/rootfs/alpine-minirootfs-3.20.3-x86_64.tar.gz"
 WATCHED = ("live", "security", "api")

@@ -38,6 +38,15 @@ class Ended:
         return f"Ended({self.code}, {self.stdout[-2000:]!r}, {self.stderr[-2000:]!r})"
 
 
+class Started(subprocess.Popen[bytes]):
+    """A run that goes on; a test that fails in the middle ends it."""
+
+    def __exit__(self, kind: Any, value: Any, traceback: Any) -> None:
+        if kind is not None:
+            self.kill()
+        super().__exit__(kind, value, traceback)
+
+
 class Dolium:
     """The command, for one user.  Call it with words; `start` leaves it running."""
 
@@ -49,12 +58,12 @@ class Dolium:
         if "XDG_RUNTIME_DIR" in os.environ and self.uid == os.geteuid():
             self.environment["XDG_RUNTIME_DIR"] = os.environ["XDG_RUNTIME_DIR"]
 
-    def start(self, *words: str, argv: list[str] | None = None, env: dict[str, str] | None = None, **how: Any) -> subprocess.Popen[bytes]:
+    def start(self, *words: str, argv: list[str] | None = None, env: dict[str, str] | None = None, **how: Any) -> Started:
         """Start it; standard input is empty, output goes to pipes, unless told otherwise."""
         how = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **how}
         if self.uid != os.geteuid():
             how |= {"user": self.uid, "group": self.uid, "extra_groups": []}
-        return subprocess.Popen([*(argv or [DOLIUM]), *words], env={**self.environment, **(env or {})}, **how)
+        return Started([*(argv or [DOLIUM]), *words], env={**self.environment, **(env or {})}, **how)
 
     def __call__(self, *words: str, input: bytes | None = None, timeout: float = 60, **how: Any) -> Ended:
         """Run it to its end."""
@@ -117,27 +126,28 @@ def children(pid: int) -> list[int]:
     return found
 
 
-def comm(pid: int) -> str:
+def program(pid: int) -> str:
+    """The first word of a process; /proc/PID/comm is `memfd:dolium-ke` or a descriptor's number for ours."""
     try:
-        with open(f"/proc/{pid}/comm", encoding="utf-8", errors="replace") as file:
-            return file.read().strip()
+        with open(f"/proc/{pid}/cmdline", encoding="utf-8", errors="replace") as file:
+            return file.read().partition("\0")[0]
     except (FileNotFoundError, ProcessLookupError):
         return ""
 
 
-def keeper(process: "subprocess.Popen[bytes]") -> int:
+def keeper(process: subprocess.Popen[bytes]) -> int:
     """The dolium-keep of a running `dolium run`."""
-    found: int = wait_for(lambda: next((each for each in children(process.pid) if comm(each) == "dolium-keep"), 0))
+    found: int = wait_for(lambda: next((each for each in children(process.pid) if program(each) == "dolium-keep"), 0))
     return found
 
 
-def first_process(process: "subprocess.Popen[bytes]") -> int:
+def first_process(process: subprocess.Popen[bytes]) -> int:
     """The container's first process, by its pid on the host."""
     found: int = wait_for(lambda: next(iter(children(keeper(process))), 0))
     return found
 
 
-def end(process: "subprocess.Popen[bytes]") -> Ended:
+def end(process: subprocess.Popen[bytes]) -> Ended:
     """Kill a run that is of no more use, as a user would: SIGTERM thrice."""
     for _ in range(200):
         if process.poll() is not None:

@@ -143,7 +143,7 @@ def rlimits(spec: "dict[str, Any]", facts: "Facts") -> "list[Step]":
     wanted = list(spec["process"].get("rlimits", ()))
     pids = spec["linux"]["resources"].get("pids", {}).get("limit", 0)
     steps = []
-    if facts.rootless and pids > 0:
+    if facts.rootless and pids > 0 and "pids" not in groups(spec, facts):
         if facts.kernel < (5, 14) and "pids.limit" in spec["dolium"]["asked"]:
             raise Unsupported("--pids-limit", "before Linux 5.14 only root can limit processes", hint="run it as root")
         steps.append(_rlimit("linux.resources.pids.limit", "RLIMIT_NPROC", pids, pids, "a fork bomb stops here"))

@@ -1,0 +1,321 @@
+"""How long Dolium takes, beside a C program that does the same work (floor.c) and beside the peers that are installed.
+
+    PYTHONPATH=src python3 tests/bench/bench.py [--rootfs DIR] [--rounds N] [--check] [--write]
+
+All of a table is measured in one run, in rounds that every contender takes part in, so that what else the machine does
+falls on all of them; a ratio is the median of the rounds' ratios.  Needs root.  Figures are printed, never asserted.
+"""
+
+import argparse
+import json
+import os
+import resource
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from statistics import median
+from typing import Any
+
+import same
+
+import dolium
+from dolium.engine import config, containers
+from dolium.errors import DoliumError
+from dolium.plan import build, limits
+from dolium.runtime import cgroup, lease
+from dolium.runtime.launch import Running
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+TOP = os.path.dirname(os.path.dirname(HERE))
+MEMORY, CPUS = 64 << 20, 0.5
+"""What floor.c has written into it, too."""
+NULL = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
+CROWD = 200
+GIB = 1 << 30
+
+Work = Callable[[], None]
+Samples = dict[str, list[float]]
+TARGETS = {("start and finish", "floor"): 1.6, ("start and finish", "bubblewrap"): 0.8, ("dolium run", "runc"): 0.6}
+"""Issue 2: helper path against the floor and bubblewrap, command against runc."""
+
+
+class Report:
+    """What has been found out: lines for people, rows for the README, and whether something of ours failed."""
+
+    def __init__(self) -> None:
+        self.rows: list[tuple[str, str, str, str]] = []
+        self.notes: list[str] = []
+        self.failed = False
+
+    def head(self, text: str) -> None:
+        print(f"\n{text}")
+
+    def note(self, text: str) -> None:
+        print(f"  ({text})")
+        self.notes.append(text)
+
+    def failure(self, text: str) -> None:
+        self.failed = True
+        print(f"  FAILED: {text}")
+
+    def line(self, title: str, name: str, times: list[float], against: str) -> None:
+        shown, least = f"{median(times) * 1000:.2f}", f"{min(times) * 1000:.2f}"
+        print(f"  {name:<26} {shown:>8} ms  {least:>8} ms   {against}")
+        self.rows.append((f"{title}: {name}", shown, least, against))
+
+    def table(self, title: str, samples: Samples, peers: tuple[str, ...]) -> None:
+        """Median and minimum of each, and the ratio to each of the peers, with its target where there is one."""
+        self.head(f"{title} ({min(map(len, samples.values()))} rounds)")
+        print(f"  {'':<26} {'median':>11}  {'minimum':>11}   median ratio")
+        for name, times in samples.items():
+            against = []
+            for peer in peers:
+                if peer in samples and peer != name and (name not in peers or peer == "floor"):
+                    ratio = median(mine / theirs for mine, theirs in zip(times, samples[peer], strict=True))
+                    target = TARGETS.get((name, peer))
+                    verdict = f" (target {target}, {'ok' if ratio <= target else 'NO'})" if target else ""
+                    against.append(f"{ratio:.2f} x {peer}{verdict}")
+            self.line(title, name, times, ", ".join(against))
+
+
+def rounds(contenders: dict[str, Work], count: int) -> Samples:
+    """Seconds of each contender in each round.  The order turns, so that none always follows the same one."""
+    names, samples = list(contenders), {name: [0.0] * count for name in contenders}
+    for name in names:
+        contenders[name]()
+    for turn in range(count):
+        for name in names[turn % len(names) :] + names[: turn % len(names)]:
+            began = time.perf_counter()
+            contenders[name]()
+            samples[name][turn] = time.perf_counter() - began
+    return samples
+
+
+def start(image: str, *argv: str) -> Running:
+    return containers.start(image, options(*argv), None, (NULL, NULL, NULL))[0]
+
+
+def library(image: str) -> Work:
+    """The helper path, without the pipes and the poll loop of dolium.run."""
+
+    def work() -> None:
+        code = start(image, "true").finish().exit_code
+        if code:
+            raise RuntimeError(f"true in {image}: exit code {code}")
+
+    return work
+
+
+def helper_path(rootfs: str, floor: Floor, count: int, report: Report) -> None:
+    contenders: dict[str, Work] = {
+        "start and finish": library(rootfs),
+        "dolium.run": lambda: _must(dolium.run(["true"], image=rootfs, memory=MEMORY, cpus=CPUS)),
+        "floor": floor.run,
+    }
+    if peer := bubblewrap("--bind", rootfs, "/"):
+        contenders["bubblewrap"] = lambda: spawn(peer)
+    else:
+        report.note("bubblewrap is not installed")
+    report.table("From a running Python", rounds(contenders, count), ("floor", "bubblewrap"))
+
+
+def _must(result: dolium.Result) -> None:
+    if result.exit_code:
+        raise RuntimeError(repr(result))
+
+
+def command(rootfs: str, scratch: str, count: int, report: Report) -> None:
+    argv = [f"{TOP}/bin/dolium", "run", "--network", "none", rootfs, "true"]
+    contenders: dict[str, Work] = {"dolium run": lambda: spawn(argv)}
+    for name in ("runc", "crun"):
+        if work := runtime(name, rootfs, scratch, report):
+            contenders[name] = work
+    report.table("From the command line", rounds(contenders, count), ("runc", "crun"))
+
+
+def own_programs(count: int, report: Report) -> None:
+    contenders = {"@host, start and finish": library("@host")}
+    if peer := bubblewrap(*host_binds()):
+        contenders["bubblewrap"] = lambda: spawn(peer)
+    report.table("With the host's own /usr", rounds(contenders, count), ("bubblewrap",))
+
+
+def smallest(rootfs: str, report: Report) -> None:
+    """The least power of two of KiB under which `true` runs."""
+
+    def works(kib: int) -> bool:
+        try:
+            return dolium.run(["true"], image=rootfs, memory=kib << 10).exit_code == 0
+        except DoliumError:
+            return False
+
+    least = next((kib for kib in (1 << power for power in range(4, 15)) if works(kib)), 0)
+    verdict = "ok" if works(512) else "NO"
+    report.head("Memory")
+    print(f"  true under --memory 512k: {verdict}; the least that works: {least} KiB")
+    report.rows.append(("`true` under `--memory 512k`", verdict, "", f"least that works: {least} KiB"))
+
+
+class Sampler:
+    """Another Python, holding so many bytes, that measures the helper path whenever it is told to."""
+
+    def __init__(self, rootfs: str, hold: int) -> None:
+        argv = [sys.executable, os.path.abspath(__file__), "--rootfs", rootfs, "--sample", str(hold)]
+        self.process = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self.ask()
+
+    def ask(self) -> float:
+        assert self.process.stdin and self.process.stdout
+        self.process.stdin.write("\n")
+        self.process.stdin.flush()
+        return float(self.process.stdout.readline())
+
+    def close(self) -> None:
+        self.process.communicate()
+
+
+def sample(rootfs: str, hold: int) -> None:
+    held = bytearray(b"\1") * hold  # written to, so resident
+    work = library(rootfs)
+    work()
+    for _ in sys.stdin:
+        began = time.perf_counter()
+        work()
+        print(time.perf_counter() - began, flush=True)
+    del held
+
+
+def caller_memory(rootfs: str, count: int, report: Report) -> None:
+    title = "With a large caller"
+    with open("/proc/meminfo") as file:
+        free = next(int(line.split()[1]) << 10 for line in file if line.startswith("MemAvailable"))
+    if free < 4 * GIB:
+        report.head(title)
+        report.note(f"not measured: {free / GIB:.1f} GiB are free, 4 GiB are needed")
+        return
+    samplers = {"small caller": Sampler(rootfs, 0), "caller of 2 GiB": Sampler(rootfs, 2 * GIB)}
+    try:
+        samples: Samples = {name: [] for name in samplers}
+        for _ in range(count):
+            for name, each in samplers.items():
+                samples[name].append(each.ask())
+    finally:
+        for each in samplers.values():
+            each.close()
+    report.table(title, samples, ("small caller",))
+
+
+@contextmanager
+def crowd(rootfs: str) -> Iterator[None]:
+    """So many containers, asleep, while it lasts."""
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    sleeping: list[Running] = []
+    try:
+        for _ in range(CROWD):
+            sleeping.append(start(rootfs, "sleep", "1000"))
+        yield
+    finally:
+        for each in sleeping:
+            each.abandon()
+
+
+def neighbours(rootfs: str, floor: Floor, count: int, report: Report) -> None:
+    """Alone, beside the crowd, and alone again, so that the machine's own change meanwhile falls on both sides."""
+    contenders = {"start and finish": library(rootfs), "floor": floor.run}
+    before = rounds(contenders, count)
+    with crowd(rootfs):
+        beside = rounds(contenders, count)
+    after = rounds(contenders, count)
+    title = f"Beside {CROWD} containers"
+    report.head(f"{title} ({count} rounds)")
+    for name in contenders:
+        ratio = median(beside[name]) / median(before[name] + after[name])
+        report.line(title, name + ", alone", before[name] + after[name], "")
+        report.line(title, name + ", beside them", beside[name], f"{ratio:.2f} x alone")
+
+
+def check(rootfs: str, floor: Floor, report: Report) -> None:
+    """Fails where a program sees something else in floor's container than in Dolium's."""
+    report.head("What a program sees in Dolium's container and in floor's")
+    ours = dolium.run(["sh", "-c", same.SEEN], image=rootfs, memory=MEMORY, cpus=CPUS, text=True)
+    with open("/dev/null") as empty:
+        argv = [*floor.argv, "sh", "-c", same.SEEN]
+        theirs = subprocess.run(argv, stdin=empty, capture_output=True, text=True, check=False)
+    if ours.exit_code or theirs.returncode:
+        report.failure(f"exit codes {ours.exit_code} and {theirs.returncode}: {ours.stderr}{theirs.stderr}")
+        return
+    differing = same.differences(ours.stdout, theirs.stdout)
+    for line in differing:
+        report.failure(line)
+    print(f"  {len(ours.stdout.splitlines())} lines, {len(differing)} differ")
+
+
+def write(report: Report) -> None:
+    """Put the figures where README.md has the markers for them."""
+    with open("/proc/cpuinfo") as file:
+        models = [line.partition(":")[2].strip() for line in file if line.startswith("model name")]
+    cpu = models[0] if models else os.uname().machine
+    lines = [f"{time.strftime('%Y-%m-%d')}, Linux {os.uname().release}, {os.cpu_count()} CPUs, {cpu}; by `make bench`.",
+             "", "| | median ms | least ms | |", "|---|---:|---:|---|"]  # fmt: skip
+    lines += ["| " + " | ".join(row) + " |" for row in report.rows]
+    lines += ["", *(f"- {each}" for each in report.notes)]
+    table = "\n".join(lines).rstrip()
+    for path in (f"{TOP}/README.md", f"{HERE}/README.md"):
+        if not os.path.exists(path):
+            continue
+        with open(path) as file:
+            text = file.read()
+        first, begin, rest = text.partition("<!-- bench -->\n")
+        _, end, last = rest.partition("<!-- /bench -->")
+        done = f"{first}{begin}{table}\n{end}{last}" if end else text
+        if done != text:
+            with open(path, "w") as file:
+                file.write(done)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--rootfs", default=os.environ.get("ROOTFS"), help="a directory with `true` and `sleep` in it")
+    parser.add_argument("--rounds", type=int, default=100, help="of each table, the slow ones have fewer (default 100)")
+    parser.add_argument("--check", action="store_true", help="compare what floor.c and Dolium make, measure nothing")
+    parser.add_argument("--write", action="store_true", help="put the figures between the markers in README.md")
+    parser.add_argument("--sample", type=int, help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    if os.geteuid():
+        print("bench: not run: needs root, for without it there are no limits to set")
+        return 1
+    if given.sample is not None:
+        sample(given.rootfs, given.sample)
+        return 0
+    report = Report()
+    with tempfile.TemporaryDirectory(prefix="dolium-bench-") as scratch:
+        rootfs = os.path.abspath(given.rootfs) if given.rootfs else tiny_rootfs(scratch)
+        floor = Floor(rootfs, scratch)
+        parts: list[Work] = [
+            lambda: helper_path(rootfs, floor, given.rounds, report),
+            lambda: command(rootfs, scratch, max(given.rounds // 3, 1), report),
+            lambda: own_programs(max(given.rounds // 2, 1), report),
+            lambda: smallest(rootfs, report),
+            lambda: caller_memory(rootfs, given.rounds, report),
+            lambda: neighbours(rootfs, floor, max(given.rounds // 2, 1), report),
+        ]
+        try:
+            for part in parts if not given.check else [lambda: check(rootfs, floor, report)]:
+                try:
+                    part()
+                except (DoliumError, OSError, RuntimeError) as problem:
+                    report.failure(str(problem))
+        finally:
+            floor.close()
+    if given.write:
+        write(report)
+    return int(report.failed)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,148 @@
+"""The peers that Dolium is measured beside: built or found, and made to do as much as they can of the same."""
+
+import json
+import os
+import shutil
+import subprocess
+from typing import Any
+
+from dolium.engine import config, containers
+from dolium.plan import build, limits
+from dolium.runtime import cgroup, lease
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+TOP = os.path.dirname(os.path.dirname(HERE))
+NULL = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
+MEMORY, CPUS = 64 << 20, 0.5
+"""What floor.c has written into it, too."""
+
+
+def spawn(argv: list[str]) -> None:
+    """Run a program to its end, as cheaply as Python can."""
+    actions = [(os.POSIX_SPAWN_DUP2, NULL, fd) for fd in range(3)]
+    pid = os.posix_spawn(argv[0], argv, {"PATH": os.defpath}, file_actions=actions)
+    code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    if code:
+        raise RuntimeError(f"{os.path.basename(argv[0])}: exit code {code}")
+
+
+def options(*argv: str, limited: bool = True) -> config.Options:
+    made = config.Options()
+    made.argv = list(argv)
+    if limited:
+        made.memory, made.cpus = MEMORY, CPUS
+    return made
+
+
+def build_c(*arguments: str, source: str = "") -> None:
+    compiler = os.environ.get("CC") or shutil.which("musl-gcc") or "cc"
+    subprocess.run([compiler, "-static", "-O2", "-Wall", *arguments], input=source, text=True, check=True)
+
+
+class Floor:
+    """floor.c, built, with all that a plan would have told it."""
+
+    def __init__(self, rootfs: str, scratch: str) -> None:
+        self.program = f"{scratch}/floor"
+        build_c("-std=c11", "-I", f"{TOP}/init", "-o", self.program, f"{HERE}/floor.c")
+        self.lease = lease.take()
+        prepared = containers.prepare(rootfs, options("true"), None, self.lease.id_base)
+        steps = build.plan(prepared.spec, prepared.facts)
+        loads = next(step for step in steps if step.op == "seccomp")
+        with open(f"{scratch}/filter", "wb") as file:
+            file.write(loads.data)
+        linux = prepared.spec["linux"]
+        where = limits.groups(prepared.spec, prepared.facts)
+        cgroup.prepare(prepared.facts.controllers)
+        self.parents = [os.path.dirname(where.get(each, "")) for each in ("cpu", "memory", "pids", "unified")]
+        self.argv = [self.program, os.path.abspath(rootfs), str(self.lease.id_base), f"{scratch}/filter", str(loads.n1),
+                     ":".join(linux["maskedPaths"]), ":".join(linux["readonlyPaths"]), *self.parents]  # fmt: skip
+
+    def run(self) -> None:
+        spawn([*self.argv, "true"])
+
+    def close(self) -> None:
+        """Remove what floor leaves when it fails, which it may: it cleans up only in the end."""
+        for parent in {*self.parents}:
+            for name in os.listdir(parent) if parent else ():
+                if name.startswith("floor-"):
+                    cgroup.kill(f"{parent}/{name}")
+                    cgroup.remove(f"{parent}/{name}")
+        self.lease.release()
+
+
+def bubblewrap(*binds: str) -> list[str]:
+    program = shutil.which("bwrap")
+    return [program, "--unshare-all", *binds, "--proc", "/proc", "--dev", "/dev", "true"] if program else []
+
+
+def host_binds() -> list[str]:
+    found = ["--ro-bind", "/usr", "/usr"]
+    for name in ("/bin", "/sbin", "/lib", "/lib64"):
+        if os.path.islink(name):
+            found += ["--symlink", os.readlink(name), name]
+        elif os.path.isdir(name):
+            found += ["--ro-bind", name, name]
+    return found
+
+
+def bundle(rootfs: str, directory: str, limited: bool) -> str:
+    """An OCI bundle of the container that `dolium run --network none DIR true` is, but with the host's users and the
+    directory itself as rootfs, read-only: less work for the peer, and what these runtimes are given by default."""
+    prepared = containers.prepare(rootfs, options("true", limited=False), None, 1 << 30)
+    spec = prepared.spec
+    del spec["dolium"]
+    spec["ociVersion"] = "1.0.2"
+    spec["root"] = {"path": os.path.abspath(rootfs), "readonly": True}
+    linux: dict[str, Any] = spec["linux"]
+    linux.pop("uidMappings", None)
+    linux.pop("gidMappings", None)
+    linux["namespaces"] = [each for each in linux["namespaces"] if each["type"] != "user"]
+    linux["cgroupsPath"] = "/dolium-bench-" + os.path.basename(directory)
+    if not limited:
+        del linux["resources"]
+    os.makedirs(directory)
+    with open(f"{directory}/config.json", "w") as file:
+        json.dump(spec, file)
+    return directory
+
+
+def runtime(name: str, rootfs: str, scratch: str, report: Report) -> Work | None:
+    """`runc run` or `crun run`, or nothing where it is not installed or cannot run this bundle."""
+    program = shutil.which(name, path=f"{os.defpath}:/usr/sbin:/sbin:/usr/local/sbin:/usr/local/bin")
+    if not program:
+        report.note(f"{name} is not installed")
+        return None
+    words = ""
+    for limited in (True, False):
+        made = bundle(rootfs, f"{scratch}/{name}-{'limited' if limited else 'plain'}", limited)
+        argv = [program, "--root", f"{scratch}/{name}-state", "run", "--bundle", made, f"dolium-bench-{name}"]
+        tried = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+        if tried.returncode == 0:
+            if words:
+                report.note(f"{name} runs without limits, for with them it says: {words}")
+            return lambda: spawn(argv)
+        words = (tried.stderr.strip().splitlines() or [f"exit code {tried.returncode}"])[-1][:150]
+        subprocess.run([*argv[:3], "delete", "--force", argv[-1]], capture_output=True, check=False)
+    report.note(f"{name} cannot run here: {words}")
+    return None
+
+
+TRUE = """\
+#include <stdlib.h>
+#include <unistd.h>
+int main(int count, char **arguments)
+{
+    return count > 1 ? (int)sleep((unsigned)atoi(arguments[1])) : 0;
+}
+"""
+
+
+def tiny_rootfs(scratch: str) -> str:
+    """A rootfs of nothing but `true` and `sleep`."""
+    directory = f"{scratch}/rootfs"
+    for name in ("bin", "dev", "etc", "proc", "sys"):
+        os.makedirs(f"{directory}/{name}")
+    build_c("-x", "c", "-o", f"{directory}/bin/true", "-", source=TRUE)
+    shutil.copy(f"{directory}/bin/true", f"{directory}/bin/sleep")
+    return directory
