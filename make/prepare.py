@@ -39,7 +39,8 @@ def main() -> None:
 
     with open(loader.__file__, "rb") as file:
         code = compile(file.read(), loader.__file__, "exec", dont_inherit=True, optimize=2)
-    write("modules", marshal.dumps((sys.version, code, saved)))
+    # The version stands before it and alone: another Python could not even read what follows.
+    write("modules", sys.version.encode() + b"\0" + marshal.dumps((code, saved)))
     sets = (frozenset(capabilities.DEFAULT), frozenset(capabilities.DEFAULT) - {"CAP_MKNOD"})
     profiles = [default_profile(held) for held in sets]
     write("filters", marshal.dumps({filter.key(each, "x86_64"): seccomp.compile(each) for each in profiles}))

@@ -169,13 +169,19 @@ settle_programs() {
     phase helpers "$compiler: dolium-init, dolium-keep" compile || fail "The helpers do not compile."
 }
 
-# ---- byte code: without it every start compiles Dolium anew
+# ---- what a start need not do itself: compile Dolium's modules, compile the default system call filter
+
+prepare() {
+    "$python" -IS -m compileall -q src && "$python" -IS make/prepare.py
+}
 
 settle_bytecode() {
     stamp=.build/bytecode-$(version_of "$python")
-    [ -e "$stamp" ] && [ -z "$(find src -name '*.py' -newer "$stamp")" ] && return 0
+    [ -e "$stamp" ] && [ -e "$programs/modules" ] && [ -e "$programs/filters" ] &&
+        [ -z "$(find src make/prepare.py -name '*.py' -newer "$stamp")" ] && return 0
     touch "$stamp.new"
-    phase bytecode "compileall src" "$python" -IS -m compileall -q src || fail "Dolium's own modules do not compile."
+    phase bytecode "modules and the default filter, compiled" prepare || fail "Dolium's own modules do not compile."
+    rm -f .build/bytecode-*[0-9]
     mv "$stamp.new" "$stamp"
 }
 
