@@ -29,8 +29,6 @@ def write(name: str, data: bytes) -> None:
 
 def main() -> None:
     sys.path.insert(0, SOURCE)
-    import dolium.cli.main
-    import dolium.cli.run
 
     saved = modules()
     from dolium.core import modules as loader

@@ -77,4 +77,4 @@ def test_plan(name: str) -> None:
 
 def test_every_plan_has_its_case() -> None:
     assert CASES
-    assert CASES == sorted(each.stem for each in HERE.glob("*.plan"))
+    assert sorted(each.stem for each in HERE.glob("*.plan")) == CASES

@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dolium.cli import docker, flags, nearest
-from dolium.plan import quantities as q
 from dolium.errors import DoliumError, SpecError
+from dolium.plan import quantities as q
 
 TABLE = {flag.name: flag for _, rows in flags.GROUPS for flag in rows}
 MIB = 1024**2

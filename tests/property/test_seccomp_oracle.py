@@ -18,7 +18,7 @@ from dolium.plan import seccomp, seccomp_default
 from dolium.plan.syscalls import numbers
 
 sys.path.insert(0, os.path.join(os.path.dirname(__file__), "..", "unit"))
-from test_seccomp import DOCKER, ENOSYS, I386, KILL_PROCESS, X32, X86_64, decode, rule, run  # noqa: E402
+from test_seccomp import DOCKER, ENOSYS, I386, KILL_PROCESS, X32, X86_64, decode, rule, run
 
 for _name in ("libseccomp.so.2", ctypes.util.find_library("seccomp")):
     try:

@@ -2,8 +2,8 @@
 
 import pytest
 
-from dolium.plan import quantities as q
 from dolium.errors import SpecError, UsageError
+from dolium.plan import quantities as q
 
 MIB = 1024**2
 

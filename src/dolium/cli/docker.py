@@ -5,8 +5,8 @@ a test holds the table against Docker's own list, so that every name is answered
 """
 
 from dolium.cli.nearest import did_you_mean, nearest
-from dolium.plan.quantities import quoted
 from dolium.errors import SpecError, UsageError
+from dolium.plan.quantities import quoted
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

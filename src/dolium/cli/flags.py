@@ -6,10 +6,10 @@ no flag ends the flags, and of a flag given twice the last one counts unless it 
 alone costs more than starting a container.
 """
 
+from dolium.errors import SpecError, UsageError
 from dolium.plan import quantities
 from dolium.plan.capabilities import NUMBERS
 from dolium.plan.quantities import inside, integer, quoted, size
-from dolium.errors import SpecError, UsageError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

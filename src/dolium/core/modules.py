@@ -49,5 +49,5 @@ def install(saved: "Saved") -> bool:
                 return False
     except OSError:
         return False
-    sys.meta_path.insert(0, Finder(saved))  # type: ignore[arg-type]
+    sys.meta_path.insert(0, Finder(saved))
     return True

@@ -180,8 +180,8 @@ def encode(steps: "Iterable[Step]", slots: "dict[int, int]") -> Message:
 class Report:
     """What dolium-init left in the memfd.
 
-    `failed` is the index of the record that failed or -1, `errno` and `call` what it said, `item` where in its list, `status` the wait status of a
-    child that died on the way or -1, `message` the file system's own words.
+    `failed` is the index of the record that failed or -1, `errno` and `call` what it said, `item` where in its list, `status`
+    the wait status of a child that died on the way or -1, `message` the file system's own words.
     """
 
     __slots__ = ("failed", "errno", "call", "item", "status", "message", "rows")

@@ -57,8 +57,9 @@ def find(name: str) -> Rootfs:
     if name.startswith(("/", "./", "../")) or name in (".", ".."):
         path = os.path.abspath(name)
         if not os.path.isdir(path):
-            kind = "is a file" if os.path.exists(path) else "does not exist"
-            hint = f"`{path}` {kind}; unpack an image into a directory first, as with tar -xzf" if kind == "is a file" else f"`{path}` {kind}"
+            hint = f"`{path}` does not exist"
+            if os.path.exists(path):
+                hint = f"`{path}` is a file; unpack an image into a directory first, as with tar -xzf"
             raise NotFound("rootfs directory", name, hint=hint)
         return Rootfs(name, "overlay", path)
     raise Unsupported(f"image `{name}`", "images cannot be pulled yet",

@@ -8,14 +8,15 @@ if TYPE_CHECKING:
 EPERM, ENOENT, EACCES, ENOEXEC, EBUSY, ENODEV, ENOTDIR, EINVAL, EFBIG = 1, 2, 13, 8, 16, 19, 20, 22, 27
 ENOSPC, ELOOP, ENOSYS, EDQUOT = 28, 40, 38, 122
 
-USERNS = ("this host lets only root make user namespaces: see /proc/sys/user/max_user_namespaces, "
+USERNS = ("this host lets only root make user namespaces: see user.max_user_namespaces, "
           "kernel.apparmor_restrict_unprivileged_userns (Ubuntu) and kernel.unprivileged_userns_clone (Debian)")  # fmt: skip
 OUTER = ("an outer container or its seccomp profile forbids it; start that one with more privilege, for Docker: "
-         "--privileged, or --security-opt seccomp=unconfined --security-opt systempaths=unconfined --cap-add SYS_ADMIN")  # fmt: skip
+         "--privileged, or --cap-add SYS_ADMIN --security-opt seccomp=unconfined --security-opt systempaths=unconfined")  # fmt: skip
 
 
 VERBS = {"set_limit": "set", "rlimit": "set", "write": "set", "undumpable": "set", "die_with": "set", "no_new_privs": "set",
-         "new_mount": "mount", "map_ids": "write", "seccomp": "load", "read_only": "make", "reset": "do the", "write_file": "write", "symlink": "link"}  # fmt: skip
+         "new_mount": "mount", "map_ids": "write", "seccomp": "load", "read_only": "make", "reset": "do the",
+         "write_file": "write", "symlink": "link"}  # fmt: skip
 
 
 def deed(step: "Step", item: str = "") -> str:
@@ -49,13 +50,13 @@ def hint(step: "Step", errno: int, facts: "Facts") -> str:
         return "its file system, or one mounted below it, cannot have its ids mapped: --userns host"
     if op == "move_mount":
         if path in ("/proc", "/sys", "/dev") and errno in (ENOTDIR, ELOOP):
-            return f"the rootfs has something else than a directory at {path}, a symbolic link perhaps; refused, for it could lead anywhere"
+            return f"the rootfs has no directory at {path} but something else, such as a symbolic link, that could lead anywhere"
         if errno == ENOTDIR:
             return "a file can only be mounted on a file, a directory on a directory"
     if op == "exec":
         return _program(step, errno)
     if op == "chdir" and errno == ENOENT:
-        return f"the container has no directory {path}; make it in the rootfs, mount it with -v, or choose another with --workdir"
+        return f"the container has no directory {path}; make it, mount it with -v, or choose another with --workdir"
     if op == "keyring" and errno == EDQUOT:
         return "this user has too many kernel keyrings: see /proc/key-users and kernel.keys.maxkeys"
     if op == "set_limit":

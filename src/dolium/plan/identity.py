@@ -29,7 +29,7 @@ def bounds(spec: "dict[str, Any]", facts: "Facts") -> "list[Step]":
     if missing and not facts.own_users:  # a new user namespace begins with all of them
         names = ", ".join(name for name, number in NUMBERS.items() if missing >> number & 1)
         raise Unsupported(f"--cap-add {names}", "dolium itself has not got it and cannot give it",
-                          hint="start dolium with that capability, or let the container have its own users (--userns auto)")  # fmt: skip
+                          hint="start dolium with it, or let the container have its own users (--userns auto)")  # fmt: skip
     return [Step("bounds", INSIDE, "process.capabilities.bounding", n1=keep,
                  what=f"keep {len(wanted)} of {len(NUMBERS)} capabilities", note="no raw disk, no modules, no clock")]  # fmt: skip
 

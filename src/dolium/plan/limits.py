@@ -67,7 +67,8 @@ def cgroup(spec: "dict[str, Any]", facts: "Facts") -> "list[Step]":
         chosen = v2 if facts.controllers[controller].version == 2 else v1
         if chosen:
             steps.append(Step("set_limit", HOST, f"linux.resources.{why}", path=f"{where[controller]}/{chosen[0]}",
-                              data=chosen[1].encode(), accept=accept, what=f"{chosen[0].removesuffix('_in_bytes')} = {what}", note=note))  # fmt: skip
+                              data=chosen[1].encode(), accept=accept, note=note,
+                              what=f"{chosen[0].removesuffix('_in_bytes')} = {what}"))  # fmt: skip
 
     memory = resources.get("memory", {})
     if "limit" in memory and "memory" in where:

@@ -189,7 +189,8 @@ def all_of(spec: "dict[str, Any]", facts: "Facts") -> "list[Step]":
 
 
 _NOTES = {"/proc": "its own process list, not the host's", "/sys": "read-only: devices, kernel objects",
-          "/dev/pts": "terminals of its own", "/dev/shm": "shared memory of its own", "/dev/mqueue": "message queues of its own"}  # fmt: skip
+          "/dev/pts": "terminals of its own", "/dev/shm": "shared memory of its own",
+          "/dev/mqueue": "message queues of its own"}  # fmt: skip
 
 
 def _names(paths: "Iterable[str]") -> str:
@@ -230,7 +231,8 @@ def _cgroups(why: str, path: str, spec: "dict[str, Any]", facts: "Facts") -> "li
         steps.append(part(Step("new_mount", INSIDE, why, path=kind, data=options, n1=bits, out=slots.NESTED,
                                   what=f"{kind} {controller}", note="read-only")))  # fmt: skip
         steps.append(part(place(why, slots.NESTED, f"{path}/{controller}", f"mount {kind} on {path}/{controller}", "read-only")))
-    steps.append(part(Step("set_attr", INSIDE, why, fd=slot, n1=RDONLY, what=f"make {path} read-only", note="no more directories are needed")))
+    steps.append(part(Step("set_attr", INSIDE, why, fd=slot, n1=RDONLY, what=f"make {path} read-only",
+                           note="no more directories are needed")))  # fmt: skip
     return steps
 
 
@@ -241,7 +243,8 @@ def cover(spec: "dict[str, Any]", facts: "Facts") -> "list[Step]":
     steps = []
     if masked:
         steps.append(Step("mask", INSIDE, "linux.maskedPaths", fd=slots.ROOT, data=strings(*masked), n1=slots.EMPTY, fd2=null,
-                          path="" if facts.rootless else "null", what=f"mask {len(masked)} paths", note=_names(masked)))  # fmt: skip
+                          path="" if facts.rootless else "null", what=f"mask {len(masked)} paths",
+                          note=_names(masked)))  # fmt: skip
     if read_only:
         steps.append(Step("read_only", INSIDE, "linux.readonlyPaths", fd=slots.ROOT, data=strings(*read_only),
                           what=f"make {len(read_only)} paths read-only", note=_names(read_only)))  # fmt: skip

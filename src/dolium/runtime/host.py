@@ -186,6 +186,6 @@ def _usable(mount: str, path: str, found: Facts) -> "tuple[str, tuple[str, str]]
         if not members or members == [str(os.getpid())]:
             return own, ("", "")
         reason = (f"{own} is yours, but holds {len(members)} processes besides, so that its controllers cannot be passed on",
-                  DELEGATE if found.rootless else f"move them: mkdir {own}/others, then each pid into its cgroup.procs")  # fmt: skip
+                  DELEGATE if found.rootless else f"move them: mkdir {own}/others, each pid into its cgroup.procs")  # fmt: skip
         own = os.path.dirname(own)
     return "", reason

@@ -5,7 +5,8 @@ from _struct import Struct
 
 from dolium.core import spawn, wire
 from dolium.errors import DoliumError, StepError, Unsupported
-from dolium.plan import build, slots
+from dolium.plan import build, limits, slots
+from dolium.plan.quantities import show_size
 from dolium.runtime import cgroup, lease
 
 TYPE_CHECKING = False
@@ -104,7 +105,7 @@ class Running:
         _, oom, code, status, peak_kib, user_us, system_us = ENDING.unpack(data)
         peak, tmpfs, cpu = peak_kib * 1024, 0, (user_us + system_us) / 1e6
         hierarchy = self.facts.controllers.get("memory")
-        groups = build.limits.groups(self.spec, self.facts)
+        groups = limits.groups(self.spec, self.facts)
         if "memory" in groups and hierarchy:
             used = cgroup.usage(groups["memory"], hierarchy.version)
             peak = used.peak or peak
@@ -130,10 +131,10 @@ class Running:
 
     def _died_in_setup(self, status: int) -> DoliumError:
         limit = self.spec["linux"]["resources"].get("memory", {}).get("limit")
-        groups = build.limits.groups(self.spec, self.facts)
+        groups = limits.groups(self.spec, self.facts)
         hierarchy = self.facts.controllers.get("memory")
         if limit and hierarchy and "memory" in groups and cgroup.usage(groups["memory"], hierarchy.version).kills:
-            return Unsupported(f"a memory limit of {build.limits.show_size(limit)}",
+            return Unsupported(f"a memory limit of {show_size(limit)}",
                                "it is too small even to start the program in", hint="give it at least --memory 512k")  # fmt: skip
         return DoliumError(f"the container's first process was killed while it was set up (wait status {status})")
 
