@@ -3,6 +3,7 @@
 import marshal
 import os
 import sys
+from importlib import import_module
 
 SOURCE = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "src")
 PROGRAMS = f"{SOURCE}/dolium/programs"
@@ -29,7 +30,8 @@ def write(name: str, data: bytes) -> None:
 
 def main() -> None:
     sys.path.insert(0, SOURCE)
-
+    for name in ("dolium.cli.main", "dolium.cli.run"):  # and all that they import
+        import_module(name)
     saved = modules()
     from dolium.core import modules as loader
     from dolium.plan import capabilities, filter, seccomp
