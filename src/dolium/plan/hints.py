@@ -11,7 +11,7 @@ ENOSPC, ELOOP, ENOSYS, EDQUOT = 28, 40, 38, 122
 USERNS = ("this host lets only root make user namespaces: see user.max_user_namespaces, "
           "kernel.apparmor_restrict_unprivileged_userns (Ubuntu) and kernel.unprivileged_userns_clone (Debian)")  # fmt: skip
 OUTER = ("an outer container or its seccomp profile forbids it; start that one with more privilege, for Docker: "
-         "--privileged, or --cap-add SYS_ADMIN --security-opt seccomp=unconfined --security-opt systempaths=unconfined")  # fmt: skip
+         "--privileged, or --cap-add SYS_ADMIN and seccomp=unconfined, systempaths=unconfined in --security-opt")  # fmt: skip
 
 
 VERBS = {"set_limit": "set", "rlimit": "set", "write": "set", "undumpable": "set", "die_with": "set", "no_new_privs": "set",
