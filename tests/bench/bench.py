@@ -1,39 +1,35 @@
 """How long Dolium takes, beside a C program that does the same work (floor.c) and beside the peers that are installed.
 
-    PYTHONPATH=src python3 tests/bench/bench.py [--rootfs DIR] [--rounds N] [--check] [--write]
+    python3 tests/bench/bench.py [--rootfs DIR] [--rounds N] [--check] [--write]
 
 All of a table is measured in one run, in rounds that every contender takes part in, so that what else the machine does
 falls on all of them; a ratio is the median of the rounds' ratios.  Needs root.  Figures are printed, never asserted.
 """
 
 import argparse
-import json
 import os
 import resource
-import shutil
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from statistics import median
-from typing import Any
 
-import same
+TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+sys.path.insert(0, f"{TOP}/src")
 
-import dolium
-from dolium.engine import config, containers
-from dolium.errors import DoliumError
-from dolium.plan import build, limits
-from dolium.runtime import cgroup, lease
-from dolium.runtime.launch import Running
+import peers  # noqa: E402
+import same  # noqa: E402
+from peers import CPUS, MEMORY  # noqa: E402
 
-HERE = os.path.dirname(os.path.abspath(__file__))
-TOP = os.path.dirname(os.path.dirname(HERE))
-MEMORY, CPUS = 64 << 20, 0.5
-"""What floor.c has written into it, too."""
-NULL = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
+import dolium  # noqa: E402
+from dolium.engine import containers  # noqa: E402
+from dolium.errors import DoliumError  # noqa: E402
+from dolium.runtime.launch import Running  # noqa: E402
+
 CROWD = 200
 GIB = 1 << 30
 
@@ -96,7 +92,7 @@ def rounds(contenders: dict[str, Work], count: int) -> Samples:
 
 
 def start(image: str, *argv: str) -> Running:
-    return containers.start(image, options(*argv), None, (NULL, NULL, NULL))[0]
+    return containers.start(image, peers.options(*argv), None, (peers.NULL,) * 3)[0]
 
 
 def library(image: str) -> Work:
@@ -110,14 +106,14 @@ def library(image: str) -> Work:
     return work
 
 
-def helper_path(rootfs: str, floor: Floor, count: int, report: Report) -> None:
+def helper_path(rootfs: str, floor: peers.Floor, count: int, report: Report) -> None:
     contenders: dict[str, Work] = {
         "start and finish": library(rootfs),
         "dolium.run": lambda: _must(dolium.run(["true"], image=rootfs, memory=MEMORY, cpus=CPUS)),
         "floor": floor.run,
     }
-    if peer := bubblewrap("--bind", rootfs, "/"):
-        contenders["bubblewrap"] = lambda: spawn(peer)
+    if peer := peers.bubblewrap("--bind", rootfs, "/"):
+        contenders["bubblewrap"] = lambda: peers.spawn(peer)
     else:
         report.note("bubblewrap is not installed")
     report.table("From a running Python", rounds(contenders, count), ("floor", "bubblewrap"))
@@ -130,17 +126,20 @@ def _must(result: dolium.Result) -> None:
 
 def command(rootfs: str, scratch: str, count: int, report: Report) -> None:
     argv = [f"{TOP}/bin/dolium", "run", "--network", "none", rootfs, "true"]
-    contenders: dict[str, Work] = {"dolium run": lambda: spawn(argv)}
+    contenders: dict[str, Work] = {"dolium run": lambda: peers.spawn(argv)}
     for name in ("runc", "crun"):
-        if work := runtime(name, rootfs, scratch, report):
-            contenders[name] = work
+        argv_of_peer, note = peers.runtime(name, rootfs, scratch)
+        if note:
+            report.note(note)
+        if argv_of_peer:
+            contenders[name] = partial(peers.spawn, argv_of_peer)
     report.table("From the command line", rounds(contenders, count), ("runc", "crun"))
 
 
 def own_programs(count: int, report: Report) -> None:
     contenders = {"@host, start and finish": library("@host")}
-    if peer := bubblewrap(*host_binds()):
-        contenders["bubblewrap"] = lambda: spawn(peer)
+    if peer := peers.bubblewrap(*peers.host_binds()):
+        contenders["bubblewrap"] = lambda: peers.spawn(peer)
     report.table("With the host's own /usr", rounds(contenders, count), ("bubblewrap",))
 
 
@@ -224,7 +223,7 @@ def crowd(rootfs: str) -> Iterator[None]:
             each.abandon()
 
 
-def neighbours(rootfs: str, floor: Floor, count: int, report: Report) -> None:
+def neighbours(rootfs: str, floor: peers.Floor, count: int, report: Report) -> None:
     """Alone, beside the crowd, and alone again, so that the machine's own change meanwhile falls on both sides."""
     contenders = {"start and finish": library(rootfs), "floor": floor.run}
     before = rounds(contenders, count)
@@ -239,7 +238,7 @@ def neighbours(rootfs: str, floor: Floor, count: int, report: Report) -> None:
         report.line(title, name + ", beside them", beside[name], f"{ratio:.2f} x alone")
 
 
-def check(rootfs: str, floor: Floor, report: Report) -> None:
+def check(rootfs: str, floor: peers.Floor, report: Report) -> None:
     """Fails where a program sees something else in floor's container than in Dolium's."""
     report.head("What a program sees in Dolium's container and in floor's")
     ours = dolium.run(["sh", "-c", same.SEEN], image=rootfs, memory=MEMORY, cpus=CPUS, text=True)
@@ -265,7 +264,7 @@ def write(report: Report) -> None:
     lines += ["| " + " | ".join(row) + " |" for row in report.rows]
     lines += ["", *(f"- {each}" for each in report.notes)]
     table = "\n".join(lines).rstrip()
-    for path in (f"{TOP}/README.md", f"{HERE}/README.md"):
+    for path in (f"{TOP}/README.md", f"{TOP}/tests/bench/README.md"):
         if not os.path.exists(path):
             continue
         with open(path) as file:
@@ -294,8 +293,8 @@ def main() -> int:
         return 0
     report = Report()
     with tempfile.TemporaryDirectory(prefix="dolium-bench-") as scratch:
-        rootfs = os.path.abspath(given.rootfs) if given.rootfs else tiny_rootfs(scratch)
-        floor = Floor(rootfs, scratch)
+        rootfs = os.path.abspath(given.rootfs) if given.rootfs else peers.tiny_rootfs(scratch)
+        floor = peers.Floor(rootfs, scratch)
         parts: list[Work] = [
             lambda: helper_path(rootfs, floor, given.rounds, report),
             lambda: command(rootfs, scratch, max(given.rounds // 3, 1), report),

@@ -35,8 +35,10 @@
 #define NAMESPACES_MADE (CLONE_NEWCGROUP | CLONE_NEWIPC | CLONE_NEWNET | CLONE_NEWUTS)
 enum { RO = 1, NOSUID = 2, NODEV = 4, NOEXEC = 8, SAFE = NOSUID | NODEV | NOEXEC };
 enum { CPU, MEMORY, PIDS, UNIFIED, GROUPS };
+enum { ROOT, DEV, FILES = 3, HANDED_OVER = 2 + FILES };
 
 static const char *const names[GROUPS] = {"cpu", "memory", "pids", "unified"};
+static const char *const file_names[FILES] = {"etc/hosts", "etc/hostname", "etc/resolv.conf"};
 static char groups[GROUPS][256];
 static char name[32];
 static int v1, attach, peer;
@@ -149,8 +151,19 @@ static void place(int mount, int root, const char *path)
     close(target);
 }
 
-static int overlay(const char *image, int users, uid_t owner)
+/* On the tmpfs beside the upper directory, from which they are bound. */
+static int own_file(int store, const char *path, const char *content, uid_t owner)
 {
+    int fd = (int)must(openat(store, path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644));
+    must(write(fd, content, strlen(content)));
+    must(fchown(fd, owner, owner));
+    close(fd);
+    return (int)must(syscall(NR_open_tree, store, path, OPEN_TREE_CLONE_ | O_CLOEXEC | AT_RECURSIVE_));
+}
+
+static void overlay(const char *image, int users, uid_t owner, int *made)
+{
+    char hosts[128], hostname[40];
     char lower_path[40], upper[40], work[40];
     int lower = (int)must(syscall(NR_open_tree, AT_FDCWD, image, OPEN_TREE_CLONE_ | O_CLOEXEC | AT_RECURSIVE_));
     set(lower, "", MOUNT_ATTR_IDMAP_, 0, users);
@@ -166,7 +179,13 @@ static int overlay(const char *image, int users, uid_t owner)
     snprintf(lower_path, sizeof lower_path, "/proc/self/fd/%d", lower);
     snprintf(upper, sizeof upper, "/proc/self/fd/%d/upper", store);
     snprintf(work, sizeof work, "/proc/self/fd/%d/work", store);
-    return new_mount("overlay", OPTIONS("lowerdir", lower_path, "upperdir", upper, "workdir", work), NODEV);
+    made[ROOT] = new_mount("overlay", OPTIONS("lowerdir", lower_path, "upperdir", upper, "workdir", work), NODEV);
+    must(mkdirat(store, "etc", 0755));
+    snprintf(hosts, sizeof hosts, "127.0.0.1 localhost\n::1 localhost\n127.0.1.1 %s\n", name);
+    snprintf(hostname, sizeof hostname, "%s\n", name);
+    const char *const contents[FILES] = {hosts, hostname, "# no network\n"};
+    for (int i = 0; i < FILES; i++)
+        made[2 + i] = own_file(store, file_names[i], contents[i], owner);
 }
 
 static int devices(uid_t owner)
@@ -197,7 +216,7 @@ static int devices(uid_t owner)
 /* One byte, and descriptors with it. */
 static void say(const int *fds, size_t count)
 {
-    union { char room[CMSG_SPACE(2 * sizeof(int))]; struct cmsghdr align; } control = {0};
+    union { char room[CMSG_SPACE(HANDED_OVER * sizeof(int))]; struct cmsghdr align; } control = {0};
     struct iovec io = {"g", 1};
     struct msghdr message = {.msg_iov = &io, .msg_iovlen = 1};
     if (count) {
@@ -214,7 +233,7 @@ static void say(const int *fds, size_t count)
 
 static void hear(int *fds, size_t count)
 {
-    union { char room[CMSG_SPACE(2 * sizeof(int))]; struct cmsghdr align; } control;
+    union { char room[CMSG_SPACE(HANDED_OVER * sizeof(int))]; struct cmsghdr align; } control;
     char byte;
     struct iovec io = {&byte, 1};
     struct msghdr message = {.msg_iov = &io, .msg_iovlen = 1, .msg_control = control.room, .msg_controllen = sizeof control.room};
@@ -253,25 +272,19 @@ static void loopback(void)
     close(fd);
 }
 
-static void file_in(int etc, const char *leaf, const char *text)
+/* Ours over the image's, which is made where it is missing. */
+static void bind_files(const int *files, int root)
 {
-    if (unlinkat(etc, leaf, 0) && errno != ENOENT)
-        must(-1);
-    int fd = (int)must(openat(etc, leaf, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0644));
-    must(write(fd, text, strlen(text)));
-    close(fd);
-}
-
-static void etc(int root)
-{
-    char text[128];
-    int fd = (int)must(open_in(root, "etc", O_PATH | O_DIRECTORY));
-    snprintf(text, sizeof text, "127.0.0.1 localhost\n::1 localhost\n127.0.1.1 %s\n", name);
-    file_in(fd, "hosts", text);
-    snprintf(text, sizeof text, "%s\n", name);
-    file_in(fd, "hostname", text);
-    file_in(fd, "resolv.conf", "# no network\n");
-    close(fd);
+    for (int i = 0; i < FILES; i++) {
+        int target = open_in(root, file_names[i], O_PATH);
+        if (target < 0 && errno == ENOENT) {
+            close(must(open_in(root, file_names[i], O_CREAT | O_EXCL | O_WRONLY)));
+            target = open_in(root, file_names[i], O_PATH);
+        }
+        must(target);
+        move(files[i], target, "");
+        close(target);
+    }
 }
 
 static int cgroups(int sys)
@@ -352,7 +365,7 @@ static void drop(const struct sock *filter, int flags)
 static _Noreturn void inside(char **argv, const int *tasks, const struct sock *filter)
 {
     static const char *const path[] = {"/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"};
-    int fds[2];
+    int fds[HANDED_OVER];
     char host[64], program[256];
     reset();
     hear(NULL, 0); /* the ids are mapped */
@@ -365,11 +378,11 @@ static _Noreturn void inside(char **argv, const int *tasks, const struct sock *f
     syscall(SYS_keyctl, 1, NULL);
     must(sethostname(name, strlen(name)));
     loopback();
-    hear(fds, 2); /* the rootfs and /dev are there */
-    int root = fds[0], dev = fds[1];
+    hear(fds, HANDED_OVER); /* the rootfs, /dev and our files are there */
+    int root = fds[ROOT], dev = fds[DEV];
     set(AT_FDCWD, "/", 0, MS_PRIVATE, 0);
     move(root, AT_FDCWD, "/");
-    etc(root);
+    bind_files(fds + 2, root);
     int proc = new_mount("proc", NULL, SAFE);
     place(proc, root, "proc");
     place(dev, root, "dev");
@@ -466,9 +479,11 @@ int main(int argc, char **argv)
     int users = (int)must(open(path, O_RDONLY | O_CLOEXEC));
     snprintf(path, sizeof path, "/proc/%ld/ns/mnt", pid); /* held, so that its tmpfs files can be counted in the end */
     must(open(path, O_RDONLY | O_CLOEXEC));
-    int made[2] = {overlay(argv[1], users, owner), devices(owner)};
+    int made[HANDED_OVER];
+    overlay(argv[1], users, owner, made);
+    made[DEV] = devices(owner);
     own_pipes(owner);
-    say(made, 2);
+    say(made, HANDED_OVER);
 
     while (waitid(P_PIDFD_, (id_t)pidfd, &info, WEXITED) < 0 && errno == EINTR)
         ;

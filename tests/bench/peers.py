@@ -107,25 +107,21 @@ def bundle(rootfs: str, directory: str, limited: bool) -> str:
     return directory
 
 
-def runtime(name: str, rootfs: str, scratch: str, report: Report) -> Work | None:
-    """`runc run` or `crun run`, or nothing where it is not installed or cannot run this bundle."""
+def runtime(name: str, rootfs: str, scratch: str) -> tuple[list[str], str]:
+    """The command line of `runc run` or `crun run`, empty where it is not installed or cannot run this; and a note on it."""
     program = shutil.which(name, path=f"{os.defpath}:/usr/sbin:/sbin:/usr/local/sbin:/usr/local/bin")
     if not program:
-        report.note(f"{name} is not installed")
-        return None
+        return [], f"{name} is not installed"
     words = ""
     for limited in (True, False):
         made = bundle(rootfs, f"{scratch}/{name}-{'limited' if limited else 'plain'}", limited)
         argv = [program, "--root", f"{scratch}/{name}-state", "run", "--bundle", made, f"dolium-bench-{name}"]
         tried = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
         if tried.returncode == 0:
-            if words:
-                report.note(f"{name} runs without limits, for with them it says: {words}")
-            return lambda: spawn(argv)
+            return argv, f"{name} runs without limits, for with them it says: {words}" if words else ""
         words = (tried.stderr.strip().splitlines() or [f"exit code {tried.returncode}"])[-1][:150]
         subprocess.run([*argv[:3], "delete", "--force", argv[-1]], capture_output=True, check=False)
-    report.note(f"{name} cannot run here: {words}")
-    return None
+    return [], f"{name} cannot run here: {words}"
 
 
 TRUE = """\
