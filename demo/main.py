@@ -108,7 +108,8 @@ def show_world(shown: Shown, rootfs: str) -> bool:
         inside = dict(line.partition("=")[::2] for line in lines if "=" in line)
         listing = [line for line in lines if "=" not in line]
         pid = first_process(process)
-        status = {name: value.split() for name, _, value in (line.partition(":") for line in read(f"/proc/{pid}/status").splitlines())}
+        fields = (line.partition(":") for line in read(f"/proc/{pid}/status").splitlines())
+        status = {name: value.split() for name, _, value in fields}
         here, there = os.uname().nodename, inside["hostname"]
         shown.claim("host name", there == "jar" != here, f"`{there}` inside, `{here}` outside")
         count, everyone = len([line for line in listing if "PID" not in line]), sum(each.isdigit() for each in os.listdir("/proc"))
