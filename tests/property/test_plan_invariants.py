@@ -70,7 +70,7 @@ def requests(draw: st.DrawFn, host: Facts) -> dict[str, Any]:
         if draw(st.booleans()):
             found["memory_swap"] = draw(st.sampled_from([-1, found["memory"], found["memory"] * 2]))
     if "cpu" in have:
-        found |= draw(st.sampled_from([{}, {"cpus": 0.5}, {"cpus": 2.0, "cpu_weight": 1}, {"cpu_shares": 2}, {"cpu_weight": 10000}]))
+        found |= draw(st.sampled_from([{}, {"cpus": 0.5, "cpu_weight": 1}, {"cpu_shares": 2}, {"cpu_weight": 10000}]))
     if "cpuset" in have and draw(st.booleans()):
         found["cpuset_cpus"] = "0-1"
     return found
