@@ -22,13 +22,15 @@ host_directories() {
 for each in $(host_directories); do rmdir "$each" 2>/dev/null; done
 left=$(host_directories)
 if [ -n "$left" ] && [ "$user" != 0 ]; then
-    say "Left on this host by containers that root has run:" $left
-    say "to remove them takes root: $SUDO rmdir ..."
-    # shellcheck disable=SC2086
-    can_be_root && "$SUDO" rmdir $left 2>/dev/null
-    left=$(host_directories)
+    say "Root's containers have left these directories on this host:" $left
+    if [ -n "$SUDO" ] && command -v "$SUDO" >/dev/null 2>&1; then
+        say "to remove them takes root, so this runs: $SUDO rmdir (make clean SUDO= leaves them)"
+        # shellcheck disable=SC2086
+        can_be_root && "$SUDO" rmdir $left 2>/dev/null
+        left=$(host_directories)
+    fi
 fi
-[ -n "$left" ] && say "not removed, not empty (containers that live?) or not yours:" $left
+[ -n "$left" ] && say "Not removed, because not empty (a container lives?) or not yours:" $left
 
 # A container's files that belong to others stay where the one who cleans may not remove them; that is said.
 rm -rf .build src/dolium/programs .hypothesis .pytest_cache .mypy_cache .ruff_cache || exit 1

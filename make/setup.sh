@@ -99,7 +99,7 @@ install_packages() {
         return 1
     fi
     say "missing packages: $*"
-    [ "$user" = 0 ] || [ -z "$SUDO" ] || say "to install them takes root: \`$SUDO\` may ask for your password"
+    [ "$user" = 0 ] || ! command -v "${SUDO:-sudo}" >/dev/null 2>&1 || [ -z "$SUDO" ] || say "to install them takes root: \`$SUDO\` may ask for your password"
     if ! can_be_root; then
         say "not installed: you are not root and sudo is absent or refused. Root can do it so:"
         say "    apt-get install --no-install-recommends $*"
