@@ -21,14 +21,14 @@ from statistics import median
 TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 sys.path.insert(0, f"{TOP}/src")
 
-import peers  # noqa: E402
-import same  # noqa: E402
-from peers import CPUS, MEMORY  # noqa: E402
+import peers
+import same
+from peers import CPUS, MEMORY
 
-import dolium  # noqa: E402
-from dolium.engine import containers  # noqa: E402
-from dolium.errors import DoliumError  # noqa: E402
-from dolium.runtime.launch import Running  # noqa: E402
+import dolium
+from dolium.engine import containers
+from dolium.errors import DoliumError
+from dolium.runtime.launch import Running
 
 CROWD = 200
 GIB = 1 << 30
@@ -279,7 +279,7 @@ def write(report: Report) -> None:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--rootfs", default=os.environ.get("ROOTFS"), help="a directory with `true` and `sleep` in it")
+    parser.add_argument("--rootfs", default=os.environ.get("ROOTFS"), help="a directory or a tarball with `true` and `sleep` in it")
     parser.add_argument("--rounds", type=int, default=100, help="of each table, the slow ones have fewer (default 100)")
     parser.add_argument("--check", action="store_true", help="compare what floor.c and Dolium make, measure nothing")
     parser.add_argument("--write", action="store_true", help="put the figures between the markers in README.md")
@@ -293,7 +293,7 @@ def main() -> int:
         return 0
     report = Report()
     with tempfile.TemporaryDirectory(prefix="dolium-bench-") as scratch:
-        rootfs = os.path.abspath(given.rootfs) if given.rootfs else peers.tiny_rootfs(scratch)
+        rootfs = peers.rootfs(given.rootfs, scratch)
         floor = peers.Floor(rootfs, scratch)
         parts: list[Work] = [
             lambda: helper_path(rootfs, floor, given.rounds, report),

@@ -134,11 +134,21 @@ int main(int count, char **arguments)
 """
 
 
-def tiny_rootfs(scratch: str) -> str:
-    """A rootfs of nothing but `true` and `sleep`."""
+def rootfs(given: str | None, scratch: str) -> str:
+    """A directory: the one given, a tarball unpacked, what `make run` has unpacked, or one of `true` and `sleep` alone."""
+    unpacked = f"{TOP}/.build/rootfs"
+    if not given and os.path.exists(f"{unpacked}/bin/true"):
+        return unpacked
+    if given and os.path.isdir(given):
+        return os.path.abspath(given)
     directory = f"{scratch}/rootfs"
+    os.mkdir(directory)
+    os.chmod(scratch, 0o755)  # or only root could go in
+    if given:
+        subprocess.run(["tar", "-xf", given, "-C", directory, "--exclude=./dev/*"], check=True)
+        return directory
     for name in ("bin", "dev", "etc", "proc", "sys"):
-        os.makedirs(f"{directory}/{name}")
+        os.mkdir(f"{directory}/{name}")
     build_c("-x", "c", "-o", f"{directory}/bin/true", "-", source=TRUE)
     shutil.copy(f"{directory}/bin/true", f"{directory}/bin/sleep")
     return directory

@@ -1,0 +1,102 @@
+"""Feed mutated plans to dolium-init: python3 mutate.py PROGRAMS SEED COUNT, as root of throw-away namespaces only.
+
+Prints one line for each plan that ended in a sanitizer's report or a signal of its own making; exits 1 if there was one.
+"""
+
+import os
+import random
+import select
+import signal
+import sys
+import tempfile
+
+TESTS = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+sys.dont_write_bytecode = True
+sys.path[:0] = [os.path.join(os.path.dirname(TESTS), "src"), TESTS]
+
+import invent
+
+from dolium.core import spawn, wire
+
+SECONDS = 5
+EXTREMES = (0, 1, 2, 3, 0x7F, 0x80, 0xFF, 0x7FFF, 0x8000, 0xFFFF, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF)
+FIELDS = [(0, 2), (2, 1), (4, 2), (6, 2), (10, 2), (12, 2), (14, 2), (16, 2), (18, 2), (20, 4), (24, 4), (28, 4), (32, 4),
+          (40, 8), (48, 8), (56, 8)]  # fmt: skip
+"""(offset, size) of the fields of a record that the helper reads, init/wire.h"""
+
+
+def plans() -> "list[bytes]":
+    """Unmutated ones: a file read as `--user` reads it, a whole container, and what each list operation does."""
+    step, out = wire.Step, wire.OUTSIDE
+    reading = [step("open", out, "a", path="/etc", n1=os.O_PATH, out=6),
+               step("read_file", out, "b", fd=6, path="passwd", data=bytes(64), accept=(2, 20, 27))]  # fmt: skip
+    whole = invent.plan(invent.facts("none", id_base=0), "@host", argv=["true"], pids=-1, seccomp="unconfined")
+    named = [*reading, step("read_file", out, "c", path="/etc/group", data=bytes(4096),
+                            on=2, other=step("read_file", out, "d", path="/etc/hosts", data=bytes(4096)))]  # fmt: skip
+    made = [step("new_mount", out, "e", path="tmpfs", data=wire.strings("size=64k", "mode=755"), out=9),
+            *(each for each in whole if each.actor == out and each.fd == 9), *reading]  # fmt: skip
+    return [bytes(wire.encode(each, {}).data) for each in (reading, named, made, whole)]
+
+
+def mutate(plan: bytes, chance: random.Random) -> bytes:
+    """A few changes: extremes in fields of records or of the header, random bytes anywhere, a piece cut off."""
+    data = bytearray(plan)
+    count = int.from_bytes(data[8:12], "little")
+    for _ in range(chance.randint(1, 4)):
+        kind = chance.random()
+        if kind < 0.6:
+            offset, size = chance.choice(FIELDS)
+            place = wire.HEADER.size + wire.RECORD.size * chance.randrange(count) + offset
+            near = chance.randrange(len(data) + 16)
+            value = chance.choice((*EXTREMES, near, chance.randrange(len(wire.OPERATIONS)))) & (1 << 8 * size) - 1
+            data[place : place + size] = value.to_bytes(size, "little")
+        elif kind < 0.7:
+            place = chance.choice((0, 4, 8, 32 + 2 * chance.randrange(wire.SLOTS)))
+            data[place : place + 2] = chance.choice(EXTREMES).to_bytes(4, "little")[:2]
+        elif kind < 0.95:
+            data[chance.randrange(wire.HEADER.size, len(data))] = chance.randrange(256)
+        else:
+            del data[chance.randrange(1, len(data)) :]
+            break
+    return bytes(data)
+
+
+def carry_out(plan: bytes) -> str:
+    """What was wrong with the helper's end: empty if it ended by itself and without a report."""
+    with tempfile.TemporaryFile() as errors:
+        null = os.open("/dev/null", os.O_RDWR)
+        helper = spawn.start(plan, (), (null, null, errors.fileno()))
+        os.close(null)
+        watch = os.pidfd_open(helper.pid)
+        hung = not select.select([watch], [], [], SECONDS)[0]
+        if hung:  # a plan may make it wait for ever, as two actors can for each other: no fault of memory
+            os.kill(helper.pid, signal.SIGKILL)
+        os.close(watch)
+        helper.close()
+        status = os.waitstatus_to_exitcode(helper.reap())
+        errors.seek(0)
+        text = errors.read().decode("utf-8", "replace")
+    if "Sanitizer" in text or "runtime error" in text:
+        lines = [line for line in text.splitlines() if "Sanitizer" in line or "error:" in line or " #" in line]
+        return " | ".join(line.strip() for line in lines[:6])
+    if status < 0 and not (hung and status == -signal.SIGKILL):
+        return f"ended by signal {-status}"
+    return ""
+
+
+def main() -> int:
+    spawn.PROGRAMS, seed, count = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+    bases, wrong = plans(), 0
+    for number in range(count):
+        plan = bases[number % len(bases)]
+        if number >= len(bases):  # the first ones as they are
+            plan = mutate(plan, random.Random(seed * 1_000_000 + number))
+        if problem := carry_out(plan):
+            wrong += 1
+            print(f"plan {number} of seed {seed}: {problem}", flush=True)
+    print(f"{count} plans carried out, {wrong} badly")
+    return 1 if wrong else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
