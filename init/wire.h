@@ -7,7 +7,7 @@
 
 #define WIRE_MAGIC 0x326c6f64u /* "dol2" */
 #define SLOTS 250
-#define MESSAGE 160
+#define MESSAGE 164
 
 enum { OUTSIDE = 1, INSIDE = 2 };             /* actors, as bits: a sync is both's */
 enum { PHASE_SETUP = 0, PHASE_EXEC = 1 };     /* the child sets PHASE_EXEC just before execve */
@@ -40,6 +40,7 @@ struct record {
 };
 
 _Static_assert(sizeof(struct header) == 32 + 2 * SLOTS + MESSAGE, "header has no holes");
+_Static_assert(sizeof(struct header) % 8 == 0, "the records after it are aligned");
 _Static_assert(sizeof(struct record) == 80, "core/wire.py packs 80 bytes");
 
 #endif

@@ -32,7 +32,7 @@ _NUMBER = {name: number for number, name in enumerate(OPERATIONS)}
 
 MAGIC = 0x326C6F64
 SLOTS = 250
-MESSAGE = 160
+MESSAGE = 164
 HEADER = Struct(f"=IIIIiiii{SLOTS}h{MESSAGE}s")
 RECORD = Struct("=HBB3hhhhhhIIIIiqqqIHHH6x")
 REPORT = Struct("=IIIIiiii")
