@@ -23,7 +23,7 @@ for each in $(host_directories); do rmdir "$each" 2>/dev/null; done
 left=$(host_directories)
 if [ -n "$left" ] && [ "$user" != 0 ]; then
     say "Root's containers have left these directories on this host:" $left
-    if [ -n "$SUDO" ] && command -v "$SUDO" >/dev/null 2>&1; then
+    if has_sudo; then
         say "to remove them takes root, so this runs: $SUDO rmdir (make clean SUDO= leaves them)"
         # shellcheck disable=SC2086
         can_be_root && "$SUDO" rmdir $left 2>/dev/null

@@ -55,7 +55,7 @@ else
 fi
 prefix=
 if [ "$user" != 0 ]; then
-    if [ -z "$SUDO" ] || ! command -v "$SUDO" >/dev/null 2>&1; then
+    if ! has_sudo; then
         say "Running as you, $(id -un): without root there are no limits on memory and CPU to show."
     else
         say "Limits on memory and CPU take root, so this runs: $SUDO $*"

@@ -64,9 +64,8 @@ settle_python() {
         return 0
     fi
     if ! choose_python; then
-        [ -z "$refused" ] && install_packages python3 && choose_python ||
-            fail "Dolium needs Python 3.11 or newer; here is: ${refused:-none}." \
-                 "Install one beside it (python3.11 or later), or name one: make DOLIUM_PYTHON=/path/to/python3"
+        fail "Dolium needs Python 3.11 or newer; here is: ${refused:-none}." \
+            "Install one beside it (python3.11 or later), or name one: make DOLIUM_PYTHON=/path/to/python3"
     fi
     real=$("$python" -IS -c 'import sys; print(sys.executable)')
     if [ "$(readlink .build/python)" != "$real" ]; then
@@ -88,8 +87,10 @@ apt_install() {
         [ -e "$list" ] || apt update || return 1
         break
     done
-    # --no-remove: a package of ours must never push out one of yours, such as Docker's own
-    apt install -y --no-remove --no-install-recommends "$@"
+    # --no-remove: a package of ours must never push out one of yours, such as Docker's own.  A list that is out of date
+    # names files that are gone: once more with a new one.
+    apt install -y --no-remove --no-install-recommends "$@" ||
+        { apt update && apt install -y --no-remove --no-install-recommends "$@"; }
 }
 
 # install_packages NAME...: 1 where that cannot be done here
@@ -99,7 +100,9 @@ install_packages() {
         return 1
     fi
     say "missing packages: $*"
-    [ "$user" = 0 ] || ! command -v "${SUDO:-sudo}" >/dev/null 2>&1 || [ -z "$SUDO" ] || say "to install them takes root: \`$SUDO\` may ask for your password"
+    if [ "$user" != 0 ] && has_sudo; then
+        say "to install them takes root: $SUDO apt-get install (it may ask for your password)"
+    fi
     if ! can_be_root; then
         say "not installed: you are not root and sudo is absent or refused. Root can do it so:"
         say "    apt-get install --no-install-recommends $*"
@@ -115,31 +118,39 @@ has_library() {
     return 1
 }
 
-test_packages() {
+programs=src/dolium/programs
+
+programs_are_built() {
+    [ -e "$programs/dolium-init" ] && [ -e "$programs/dolium-keep" ] &&
+        [ -z "$(find init make/setup.sh -newer "$programs/dolium-init" -type f)" ]
+}
+
+can_make_venv() { "$1" -IS -c 'import ensurepip, venv' 2>/dev/null; }
+
+# All that is missing, in one go; what cannot be installed is missed, and said, where it is needed.
+settle_packages() {
     wanted=
-    "$python" -IS -c 'import ensurepip, venv' 2>/dev/null || [ -e .build/venv/complete ] || wanted="$wanted python3-venv"
-    command -v strace >/dev/null 2>&1 || wanted="$wanted strace"
-    command -v setpriv >/dev/null 2>&1 || wanted="$wanted util-linux"
-    has_library libseccomp.so.2 || wanted="$wanted libseccomp2"
-    [ -z "$wanted" ] && return 0
+    choose_python || [ -n "$refused" ] || wanted=python3
+    if [ "$purpose" = test ] || ! programs_are_built; then
+        command -v musl-gcc >/dev/null 2>&1 || wanted="$wanted musl-tools"
+    fi
+    if [ "$purpose" = test ]; then
+        [ -e .build/venv/complete ] || can_make_venv "${python:-python3}" || wanted="$wanted python3-venv"
+        command -v strace >/dev/null 2>&1 || wanted="$wanted strace"
+        command -v setpriv >/dev/null 2>&1 || wanted="$wanted util-linux"
+        has_library libseccomp.so.2 || wanted="$wanted libseccomp2"
+    fi
     # shellcheck disable=SC2086
-    install_packages $wanted && return 0
-    case $wanted in
-    *python3-venv*) fail "The tests need \`venv\` of $(readlink .build/python) (Debian: python3-venv). \`make run\` does not." ;;
-    *) say "going on without:$wanted; the tests that need them are skipped and say so" ;;
-    esac
+    [ -z "$wanted" ] || install_packages $wanted || say "going on without them"
 }
 
 # ---- the two programs in C
 
 FLAGS='-std=c11 -static -Os -Wall -Wextra -Werror'
-programs=src/dolium/programs
 
 # Sets `compiler`: musl's, which makes helpers of a few kilobytes, else any that can link statically.
 choose_compiler() {
     compiler=musl-gcc
-    command -v musl-gcc >/dev/null 2>&1 && return 0
-    install_packages musl-tools
     command -v musl-gcc >/dev/null 2>&1 && return 0
     echo 'int main(void) { return 0; }' >.build/try.c
     for compiler in cc gcc clang; do
@@ -161,10 +172,7 @@ compile() {
 }
 
 settle_programs() {
-    if [ -e "$programs/dolium-init" ] && [ -e "$programs/dolium-keep" ] &&
-        [ -z "$(find init make/setup.sh -newer "$programs/dolium-init" -type f)" ]; then
-        return 0
-    fi
+    programs_are_built && return 0
     choose_compiler
     phase helpers "$compiler: dolium-init, dolium-keep" compile || fail "The helpers do not compile."
 }
@@ -196,6 +204,8 @@ make_venv() {
 }
 
 settle_venv() {
+    [ -e .build/venv/complete ] || can_make_venv "$python" ||
+        fail "The tests need venv and ensurepip of $(readlink .build/python) (Debian: python3-venv). \`make run\` does not."
     key="$(readlink .build/python) $(version_of "$python") $(cksum <make/requirements.txt) $(pwd)"
     [ -e .build/venv/complete ] && [ "$(cat .build/venv/complete)" = "$key" ] && return 0
     phase venv "pytest hypothesis mypy ruff from PyPI into .build/venv" make_venv ||
@@ -209,14 +219,17 @@ case $(uname -s)/$(uname -m) in
 Linux/x86_64) ;;
 *) say "Dolium runs on Linux x86_64 only so far; this is $(uname -s) $(uname -m)." >&2; exit 1 ;;
 esac
+case $(uname -r) in
+[0-4].* | 5.[0-9].* | 5.[0-9]-*) say "Dolium needs Linux 5.10 or newer; this is $(uname -r)." >&2; exit 1 ;;
+esac
 if ! mkdir -p .build 2>/dev/null || ! [ -w .build ]; then
     say "$(pwd) is not yours to write in (it belongs to $(stat -c %U .)); clone Dolium as $(id -un), or work as its owner." >&2
     exit 1
 fi
 trap 'give_back' EXIT
 trap 'printf "\ninterrupted; the next time goes on where this one was\n" >&2; exit 130' INT TERM
+settle_packages
 settle_python
-[ "$purpose" = test ] && test_packages
 settle_programs
 settle_bytecode
 [ "$purpose" = test ] && settle_venv

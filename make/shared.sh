@@ -29,9 +29,10 @@ give_back() {
 
 # How to become root for one command: nothing for root, empty and false where it cannot be done.  SUDO= does without.
 SUDO=${SUDO-sudo}
+has_sudo() { [ -n "$SUDO" ] && command -v "$SUDO" >/dev/null 2>&1; }
 can_be_root() {
     [ "$user" = 0 ] && SUDO='' && return 0
-    [ -n "$SUDO" ] && command -v "$SUDO" >/dev/null 2>&1 || return 1
+    has_sudo || return 1
     "$SUDO" -n true 2>/dev/null && return 0
     [ -t 0 ] && "$SUDO" -v
 }
