@@ -99,12 +99,15 @@ int step_seccomp(struct record *r)
     return syscall(SYS_seccomp, 1 /* SECCOMP_SET_MODE_FILTER */, r->n1, &program) ? fail(r, 0) : 0;
 }
 
-/* After it the working directory must have a name below `/` (CVE-2024-21626: /proc/self/fd/N of the host). */
+/* Never through a magic link such as /proc/self/fd/N, and after it the working directory must have a name below `/`
+ * (CVE-2024-21626).  fd: the rootfs, which is `/` by now */
 int step_chdir(struct record *r)
 {
     char path[4096];
-    if (chdir(text(r->path)))
+    int directory = open_in(slot(r->fd), text(r->path), O_PATH | O_DIRECTORY);
+    if (directory < 0 || fchdir(directory))
         return fail(r, 0);
+    close(directory);
     if (syscall(SYS_getcwd, path, sizeof path) < 0 || path[0] != '/')
         return errno = ENOENT, fail(r, 1);
     return 0;

@@ -24,7 +24,7 @@ OPERATIONS = {
     "mask": ("openat2", "fstat", "open_tree", "move_mount"),
     "read_only": ("openat2", "open_tree", "mount_setattr", "move_mount"), "pivot_root": ("fchdir", "pivot_root"),
     "drop_old": ("umount2", "chdir"), "own_pipes": ("fchown",), "rlimit": ("prlimit",), "bounds": ("prctl",),
-    "caps": ("capset", "prctl"), "no_new_privs": ("prctl",), "seccomp": ("seccomp",), "chdir": ("chdir", "getcwd"),
+    "caps": ("capset", "prctl"), "no_new_privs": ("prctl",), "seccomp": ("seccomp",), "chdir": ("openat2", "getcwd"),
     "umask": ("umask",), "die_with": ("prctl", "recv"), "reap": ("fork",), "exec": ("execve",), "keep": ("execve",),
 }  # fmt: skip
 """Name -> the system calls it makes, in the order in which a report counts them."""

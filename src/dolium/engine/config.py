@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 PIDS = 2048
 """Processes a container may have unless told otherwise."""
 
+LEAST_STORE = 65536
+"""Bytes that a container may write at least: its own /etc/hosts must fit, however small the memory limit."""
+
 MASKED = ("/proc/acpi", "/proc/asound", "/proc/interrupts", "/proc/kcore", "/proc/keys", "/proc/latency_stats",
           "/proc/sched_debug", "/proc/scsi", "/proc/timer_list", "/proc/timer_stats", "/sys/devices/virtual/powercap",
           "/sys/firmware")  # fmt: skip
@@ -111,7 +114,7 @@ def specification(identity: str, options: Options, rootfs: "Rootfs", facts: "Fac
         if given:
             asked.add(key)
     asked.update(f"linux.sysctl.{key}" for key in options.sysctl)
-    half = options.memory // 2 if options.memory else 0
+    half = max(options.memory // 2, LEAST_STORE) if options.memory else 0
     spec["dolium"] = {
         "root": {"kind": rootfs.kind, "size": half},
         "directories": rootfs.directories,

@@ -55,6 +55,8 @@ def hint(step: "Step", errno: int, facts: "Facts") -> str:
             return "a file can only be mounted on a file, a directory on a directory"
     if op == "exec":
         return _program(step, errno)
+    if op == "chdir" and errno == ELOOP:
+        return "a working directory is a path of the container, not a link of /proc to something open"
     if op == "chdir" and errno == ENOENT:
         return f"the container has no directory {path}; make it, mount it with -v, or choose another with --workdir"
     if op == "keyring" and errno == EDQUOT:

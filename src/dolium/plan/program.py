@@ -15,7 +15,7 @@ def directory(spec: "dict[str, Any]") -> "list[Step]":
     cwd = spec["process"]["cwd"]
     if cwd == "/":
         return []
-    return [Step("chdir", INSIDE, "process.cwd", path=cwd, what=f"chdir {cwd}", note="checked to lie below /")]
+    return [Step("chdir", INSIDE, "process.cwd", fd=slots.ROOT, path=cwd, what=f"chdir {cwd}", note="checked to lie below /")]
 
 
 def finish(spec: "dict[str, Any]") -> "list[Step]":
