@@ -138,6 +138,7 @@ settle_packages() {
         [ -e .build/venv/complete ] || can_make_venv "${python:-python3}" || wanted="$wanted python3-venv"
         command -v strace >/dev/null 2>&1 || wanted="$wanted strace"
         command -v setpriv >/dev/null 2>&1 || wanted="$wanted util-linux"
+        echo '#include <stdio.h>' | cc -E - >/dev/null 2>&1 || wanted="$wanted gcc libc6-dev"
         has_library libseccomp.so.2 || wanted="$wanted libseccomp2"
     fi
     # shellcheck disable=SC2086
