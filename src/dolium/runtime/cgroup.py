@@ -86,8 +86,9 @@ class Usage:
         self.kills = kills
 
 
-def usage(directory: str, version: int) -> Usage:
-    """Read a memory group; a kernel without memory.peak (before 5.19) counts a peak of 0."""
+def usage(directory: str, version: int, ran_out: bool = False) -> Usage:
+    """Read a memory group; a kernel without memory.peak (before 5.19) counts a peak of 0.  `ran_out`: it is known to have,
+    though the kernel may not have killed anything by itself yet."""
     if version == 2:
         try:
             peak = int(read(f"{directory}/memory.peak"))
@@ -97,7 +98,7 @@ def usage(directory: str, version: int) -> Usage:
     else:
         peak = int(read(f"{directory}/memory.max_usage_in_bytes"))
         kills = _field(read(f"{directory}/memory.oom_control"), "oom_kill")
-    return Usage(peak, _field(read(f"{directory}/memory.stat"), "shmem") if kills else 0, kills)
+    return Usage(peak, _field(read(f"{directory}/memory.stat"), "shmem") if kills or ran_out else 0, kills)
 
 
 def cpu_seconds(directory: str) -> float:

@@ -107,7 +107,7 @@ class Running:
         hierarchy = self.facts.controllers.get("memory")
         groups = limits.groups(self.spec, self.facts)
         if "memory" in groups and hierarchy:
-            used = cgroup.usage(groups["memory"], hierarchy.version)
+            used = cgroup.usage(groups["memory"], hierarchy.version, bool(oom))
             peak = used.peak or peak
             tmpfs = used.files
             oom = oom or used.kills
