@@ -120,9 +120,12 @@ static int receive(void)
     if (plan == MAP_FAILED || plan->magic != WIRE_MAGIC || plan->size != st.st_size || plan->records > 4096
         || sizeof *plan + plan->records * sizeof(struct record) >= plan->size || ((char *)plan)[plan->size - 1])
         return -1;
+    const size_t first = sizeof *plan + plan->records * sizeof(struct record);
     for (uint32_t i = 0; i < plan->records; i++) {
         const struct record *r = records() + i;
-        if (r->op >= sizeof operations / sizeof *operations || r->data > plan->size || r->length > plan->size - r->data)
+        if (r->op >= sizeof operations / sizeof *operations || r->data >= plan->size || r->length >= plan->size - r->data)
+            return -1;
+        if ((r->length && r->data < first) || (r->other && r->other <= (int32_t)i)) /* over the records; round in a circle */
             return -1;
     }
     for (int i = 0; i < SLOTS; i++)

@@ -91,15 +91,16 @@ int step_open(struct record *r)
 /* `data` of the steps below is a list of strings, two for each item or one; `item` says at which one a failure was. */
 const char *after(const char *at)
 {
-    return at + strlen(at) + 1;
+    const char *next = at + strlen(at) + 1, *last = (const char *)plan + plan->size - 1; /* a NUL */
+    return next < last ? next : last;
 }
 
 static int64_t number(const char *digits, int base)
 {
-    int64_t value = 0;
+    uint64_t value = 0;
     for (; *digits; digits++)
-        value = value * base + (*digits - '0');
-    return value;
+        value = value * (unsigned)base + (uint64_t)(*digits - '0');
+    return (int64_t)value;
 }
 
 static int give(struct record *r, int parent, const char *leaf)

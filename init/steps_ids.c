@@ -167,12 +167,13 @@ int step_reap(struct record *r)
     _exit(WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status));
 }
 
-/* Split `count` strings off a run of them into an array that ends with NULL. */
-static const char *take(const char **array, const char *at, int64_t count)
+/* Split `count` strings off a run of them, which ends at `end`, into an array that ends with NULL; fewer are an end too. */
+static const char *take(const char **array, const char *at, const char *end, int64_t count)
 {
-    for (int64_t i = 0; i < count; i++, at += strlen(at) + 1)
+    int64_t i = 0;
+    for (; i < count && at < end; i++, at += strlen(at) + 1)
         array[i] = at;
-    array[count] = NULL;
+    array[i] = NULL;
     return at;
 }
 
@@ -180,12 +181,15 @@ static const char *take(const char **array, const char *at, int64_t count)
  * one that is not there or not executable is passed over, and the more telling of the errors is kept. */
 int step_exec(struct record *r)
 {
+    const char *all = text(r->data), *end = all + r->length;
+    if (r->n1 < 0 || r->n2 < 0 || r->n3 < 0 || r->n1 > r->length || r->n2 > r->length || r->n3 > r->length)
+        return errno = EINVAL, fail(r, 0);
     size_t room = (size_t)(r->n1 + r->n2 + r->n3 + 3) * sizeof(char *);
     const char **array = mmap(NULL, room, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (array == MAP_FAILED)
         return fail(r, 0);
     const char **argv = array + r->n1 + 1, **env = argv + r->n2 + 1;
-    take(env, take(argv, take(array, text(r->data), r->n1), r->n2), r->n3);
+    take(env, take(argv, take(array, all, end, r->n1), end, r->n2), end, r->n3);
     int telling = ENOENT;
     plan->phase = PHASE_EXEC;
     for (r->branch = 0; r->branch < r->n1; r->branch++) {

@@ -49,12 +49,13 @@ static int expand(char *to, size_t room, const char *from)
             to[used++] = *from++;
             continue;
         }
-        int number = 0, divisor = 1000000;
+        int divisor = 1000000;
+        unsigned number = 0;
         for (from++; *from && *from != '}'; from++)
-            number = number * 10 + (*from - '0');
+            number = number * 10 + (unsigned)(*from - '0');
         if (*from)
             from++;
-        int fd = slot(number);
+        int fd = slot((int)number);
         while (divisor > 1 && fd / divisor == 0)
             divisor /= 10;
         for (; divisor; divisor /= 10)

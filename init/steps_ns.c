@@ -21,6 +21,8 @@ int step_unshare(struct record *r)
 static int open_proc(int who, const char *name, int flags)
 {
     char path[64] = "/proc/self/";
+    if (strlen(name) > 32)
+        return errno = ENAMETOOLONG, -1;
     if (who) {
         char digits[12], *at = digits + sizeof digits - 1;
         *at = 0;

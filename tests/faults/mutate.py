@@ -30,12 +30,45 @@ def plans() -> "list[bytes]":
     step, out = wire.Step, wire.OUTSIDE
     reading = [step("open", out, "a", path="/etc", n1=os.O_PATH, out=6),
                step("read_file", out, "b", fd=6, path="passwd", data=bytes(64), accept=(2, 20, 27))]  # fmt: skip
-    whole = invent.plan(invent.facts("none", id_base=0), "@host", argv=["true"], pids=-1, seccomp="unconfined")
+    own = invent.facts("none", rootless=True, uid=0, gid=0)  # as far as these namespaces let it: nodes are bound, not made
+    whole = invent.plan(own, "@host", argv=["true"], tmpfs=[("/scratch", ())], cwd="/scratch", ulimits=[("RLIMIT_CORE", 0, 0)])
     named = [*reading, step("read_file", out, "c", path="/etc/group", data=bytes(4096),
                             on=2, other=step("read_file", out, "d", path="/etc/hosts", data=bytes(4096)))]  # fmt: skip
     made = [step("new_mount", out, "e", path="tmpfs", data=wire.strings("size=64k", "mode=755"), out=9),
             *(each for each in whole if each.actor == out and each.fd == 9), *reading]  # fmt: skip
     return [bytes(wire.encode(each, {}).data) for each in (reading, named, made, whole)]
+
+
+def crafted() -> "list[bytes]":
+    """Plans that do not hold together, each in one way; (offset in the first record, size, value) is what is put there."""
+    step, out = wire.Step, wire.OUTSIDE
+    start = wire.HEADER.size
+    call = step("exec", out, "a", data=wire.strings("/none", "x", "A=b"), n1=1, n2=1, n3=1)
+    reading = step("read_file", out, "a", path="/etc/group", data=bytes(4096))
+    absent = step("open", out, "a", path="/none")
+    changes = [
+        (absent, [(10, 2, 2), (12, 2, 0)]), (absent, [(10, 2, 2), (12, 2, 1)]), (absent, [(12, 2, 0x8000)]),
+        *((call, [(40, 8, a), (48, 8, b), (56, 8, c)]) for a, b, c in (
+            (1000, 1, 1), (-1, 1, 1), (1, -3, 1), (1, 1, -1), (1 << 61, 0, 0), (1 << 62, 1 << 62, 0), (12, 12, 12), (0, 0, 0))),
+        *((reading, [(28, 4, place)]) for place in (1, 4, start, start + 28, 0x7FFFFFFF, 0xFFFFFFFF)),
+        *((reading, [(32, 4, length)]) for length in (0, 0x7FFFFFFF, 0xFFFFFFFF)), (reading, [(0, 2, 0xFFFF)]),
+    ]  # fmt: skip
+    found = []
+    for one, fields in changes:
+        plan = bytearray(wire.encode([one, absent], {}).data)
+        for offset, size, value in fields:
+            plan[start + offset : start + offset + size] = (value & (1 << 8 * size) - 1).to_bytes(size, "little")
+        found.append(bytes(plan))
+    root = step("open", out, "a", path="/", n1=os.O_PATH, out=6)
+    for op in ("mkdir", "mknod", "symlink", "write_file", "mask", "read_only", "open_ns", "new_mount", "keep", "exec", "write"):
+        for size in (1, 4096, 70000):
+            strange = step(op, out, "a", path="x" * size, path2="y" * size, data=b"9" * size, fd=6, fd2=6, out=7)
+            plan = wire.encode([root, strange], {}).data
+            odd = -len(plan) % 4096  # nothing readable comes after the mapping's last byte
+            strange.data += b"9" * odd
+            found += [plan, bytes(wire.encode([root, strange], {}).data)]
+    found.append(bytes(wire.encode([step("new_mount", out, "a", path="tmpfs", data=b"size={%s" % (b"9" * 30))], {}).data))
+    return found
 
 
 def mutate(plan: bytes, chance: random.Random) -> bytes:
@@ -87,14 +120,16 @@ def carry_out(plan: bytes) -> str:
 def main() -> int:
     spawn.PROGRAMS, seed, count = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
     bases, wrong = plans(), 0
-    for number in range(count):
-        plan = bases[number % len(bases)]
-        if number >= len(bases):  # the first ones as they are
-            plan = mutate(plan, random.Random(seed * 1_000_000 + number))
+    fixed = [*bases, *crafted()]
+    for number in range(len(fixed) + count):
+        if number < len(fixed):
+            plan = fixed[number]
+        else:
+            plan = mutate(bases[number % len(bases)], random.Random(seed * 1_000_000 + number))
         if problem := carry_out(plan):
             wrong += 1
             print(f"plan {number} of seed {seed}: {problem}", flush=True)
-    print(f"{count} plans carried out, {wrong} badly")
+    print(f"{len(fixed) + count} plans carried out, {wrong} badly")
     return 1 if wrong else 0
 
 

@@ -152,9 +152,10 @@ def test_every_step_of_the_host(folder: str, monkeypatch: pytest.MonkeyPatch, er
 
     cgroup.prepare(prepared.facts.controllers)  # the parents: not of one container
     monkeypatch.setattr(launch, "_act", acting)
-    for target in range(len(steps)):
+    for index in range(len(steps)):
+        target = index
         outcome = attempt("@host", options)
-        assert not (problem := check(outcome, planned[target], errno, planned)), problem
+        assert not (problem := check(outcome, planned[index], errno, planned)), problem
 
 
 @pytest.mark.usefixtures("faulty_programs", "nothing_left")
