@@ -108,7 +108,7 @@ golden)
     ;;
 bench)
     # shellcheck disable=SC2086
-    "$(readlink .build/python)" tests/bench/bench.py $ARGS
+    "$(readlink .build/python)" tests/bench/bench.py ${ARGS:---write}
     ;;
 esac
 code=$?
