@@ -192,7 +192,7 @@ int step_exec(struct record *r)
     take(env, take(argv, take(array, all, end, r->n1), end, r->n2), end, r->n3);
     int telling = ENOENT;
     plan->phase = PHASE_EXEC;
-    for (r->branch = 0; r->branch < r->n1; r->branch++) {
+    for (r->branch = 0; r->branch < r->n1 && array[r->branch]; r->branch++) {
         execve(array[r->branch], (char *const *)argv, (char *const *)env);
         if (errno != ENOENT && errno != ENOTDIR)
             telling = errno;

@@ -109,6 +109,8 @@ def carry_out(plan: bytes) -> str:
         status = os.waitstatus_to_exitcode(helper.reap())
         errors.seek(0)
         text = errors.read().decode("utf-8", "replace")
+    if "CHECK failed" in text and "sigaltstack" in text:
+        return ""  # the sanitizer itself stumbles: a filter that the plan has loaded forbids it sigaltstack(2)
     if "Sanitizer" in text or "runtime error" in text:
         lines = [line for line in text.splitlines() if "Sanitizer" in line or "error:" in line or " #" in line]
         return " | ".join(line.strip() for line in lines[:6])
@@ -122,10 +124,8 @@ def main() -> int:
     bases, wrong = plans(), 0
     fixed = [*bases, *crafted()]
     for number in range(len(fixed) + count):
-        if number < len(fixed):
-            plan = fixed[number]
-        else:
-            plan = mutate(bases[number % len(bases)], random.Random(seed * 1_000_000 + number))
+        source = random.Random(seed * 1_000_000 + number)
+        plan = fixed[number] if number < len(fixed) else mutate(bases[number % len(bases)], source)
         if problem := carry_out(plan):
             wrong += 1
             print(f"plan {number} of seed {seed}: {problem}", flush=True)
