@@ -107,6 +107,9 @@ def _lock(fd: int, path: str) -> bool:
         return os.fstat(fd).st_ino == os.stat(path).st_ino
     except (BlockingIOError, FileNotFoundError):
         return False
+    except BaseException:  # a file system without locks; the empty file is mended by whoever can lock it
+        os.close(fd)
+        raise
 
 
 def _mend(fd: int, path: str) -> "list[str]":
