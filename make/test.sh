@@ -100,7 +100,7 @@ test-v2)
     # shellcheck disable=SC2086
     exec "$machine" --mem 3G --tmpfs /tmp --timeout "${TEST_V2_TIMEOUT:-7200}" --env DOLIUM_TEST_SLOW=20 \
         --env DOLIUM_PYTHON=/usr/bin/python3 ${ROOTFS:+--env ROOTFS} -- \
-        sh -c "cd '$(pwd)' && exec .build/venv/bin/python -m pytest -p no:cacheprovider $directories $ARGS"
+        sh -c "cd '$(pwd)' && exec .build/venv/bin/python -m pytest -o cache_dir=/tmp/pytest-cache $directories $ARGS"
     ;;
 golden)
     DOLIUM_GOLDEN=write "$venv/python" -m pytest -q tests/golden
