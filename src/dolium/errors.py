@@ -40,9 +40,10 @@ class DoliumError(Exception):
 
 def _rebuild(kind: "type[DoliumError]", fields: "dict[str, Any]") -> DoliumError:
     error = kind.__new__(kind)
-    error.__dict__.update(fields)
-    if isinstance(error, OSError):
+    if isinstance(error, StepError):
         OSError.__init__(error, fields["errno_"], fields["message"])
+        error.filename = fields.pop("filename")  # OSError's own, not in __dict__
+    error.__dict__.update(fields)
     return error
 
 

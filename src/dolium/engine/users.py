@@ -41,10 +41,9 @@ def find(text: "str | None", read: "Callable[[str], str]") -> User:
     entry = _entry(read("/etc/passwd"), name, uid)
     if entry is None and uid is None:
         raise NotFound("user", name, hint="the container's /etc/passwd has no such name; a number needs no entry")
-    try:
-        found = User(int(entry[2]), int(entry[3]), (), entry[5] or "/") if entry else User(uid or 0, 0, (), "/")
-    except ValueError:
-        raise DoliumError(f"the container's /etc/passwd has a malformed line for `{name}`") from None
+    if entry and not (_is_id(entry[2]) and _is_id(entry[3])):  # -1 would mean "stay root" to setresuid(2)
+        raise DoliumError(f"the container's /etc/passwd has a malformed line for `{name}`")
+    found = User(int(entry[2]), int(entry[3]), (), entry[5] or "/") if entry else User(uid or 0, 0, (), "/")
     groups = read("/etc/group") if group or entry else ""
     if group:
         found.gid = _group(group, groups, text)
@@ -61,6 +60,10 @@ def _number(text: str, whole: str) -> "int | None":
     return int(text)
 
 
+def _is_id(text: str) -> bool:
+    return text.isascii() and text.isdigit() and int(text) <= MOST
+
+
 def _entry(passwd: str, name: str, uid: "int | None") -> "list[str] | None":
     for line in passwd.splitlines():
         fields = line.split(":")
@@ -75,7 +78,7 @@ def _group(name: str, group: str, whole: str) -> int:
         return number
     for line in group.splitlines():
         fields = line.split(":")
-        if len(fields) >= 3 and fields[0] == name and fields[2].isdigit():
+        if len(fields) >= 3 and fields[0] == name and _is_id(fields[2]):
             return int(fields[2])
     raise NotFound("group", name, hint="the container's /etc/group has no such name; a number needs no entry")
 
@@ -84,6 +87,6 @@ def _memberships(group: str, name: str, primary: int) -> "tuple[int, ...]":
     found = []
     for line in group.splitlines():
         fields = line.split(":")
-        if len(fields) >= 4 and name in fields[3].split(",") and fields[2].isdigit() and int(fields[2]) != primary:
+        if len(fields) >= 4 and name in fields[3].split(",") and _is_id(fields[2]) and int(fields[2]) != primary:
             found.append(int(fields[2]))
     return tuple(found)
