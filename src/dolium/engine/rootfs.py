@@ -13,6 +13,8 @@ OWN = ("@host", "@venv")
 ETC = ("alternatives", "ssl/certs", "ssl/openssl.cnf", "ld.so.cache", "ld.so.conf", "ld.so.conf.d", "localtime",
        "nsswitch.conf", "services", "protocols")  # fmt: skip
 """What /usr points into, and nothing that holds a secret."""
+TOPS = ("bin", "sbin", "lib", "lib32", "lib64", "libx32", "libo32")
+"""What lies in /usr too, or is a link into it, hier(7)."""
 DIRECTORIES = (("/etc", 0o755), ("/root", 0o700), ("/home", 0o755), ("/tmp", 0o1777), ("/var", 0o755),
                ("/var/tmp", 0o1777), ("/run", 0o755))  # fmt: skip
 PASSWD = "root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin\n"
@@ -74,7 +76,7 @@ def _own(name: str) -> Rootfs:
     rootfs = Rootfs(name, "tmpfs", "")
     rootfs.directories += DIRECTORIES
     rootfs.mounts.append(_bind("/usr", "/usr"))
-    for top in sorted(each for each in os.listdir("/") if each in ("bin", "sbin") or each[:3] == "lib"):
+    for top in sorted(each for each in os.listdir("/") if each in TOPS):
         path = "/" + top
         if os.path.islink(path):
             rootfs.links.append((path, os.readlink(path)))
@@ -96,6 +98,7 @@ def _add_python(rootfs: Rootfs) -> None:
     for prefix in prefixes:
         if f"{prefix}/bin" not in rootfs.path_first:
             rootfs.path_first.append(f"{prefix}/bin")
+    for prefix in sorted(prefixes, key=len):  # an environment may lie inside the installation that it is of
         shown = [each["destination"] for each in rootfs.mounts]
         if not any(prefix == each or prefix.startswith(each + "/") for each in shown):
             rootfs.mounts.append(_bind(prefix, prefix))
