@@ -54,6 +54,7 @@ def directory() -> str:
         for each in (top, path):
             try:
                 os.mkdir(each, 0o700)
+                os.chmod(each, 0o700)  # whatever the caller's umask is
             except FileExistsError:
                 pass
         fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
@@ -74,7 +75,8 @@ def take() -> Lease:
         if _reserved(number):
             continue
         path = f"{where}/{number}"
-        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        fd = _open(path, os.O_CREAT)
+        os.fchmod(fd, 0o600)  # whatever the caller's umask is
         if _lock(fd, path):
             if not os.fstat(fd).st_size:
                 return Lease(path, fd, number)
@@ -90,7 +92,7 @@ def mend() -> "list[str]":
     for name in os.listdir(where):
         path = f"{where}/{name}"
         try:
-            fd = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+            fd = _open(path)
         except FileNotFoundError:
             continue
         if _lock(fd, path):
@@ -98,6 +100,16 @@ def mend() -> "list[str]":
         else:
             os.close(fd)
     return removed
+
+
+def _open(path: str, flags: int = 0) -> int:
+    """Also where a caller killed between two lines has left the file with the mode that its umask gave."""
+    flags |= os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW
+    try:
+        return os.open(path, flags, 0o600)
+    except PermissionError:
+        os.chmod(path, 0o600)
+        return os.open(path, flags, 0o600)
 
 
 def _lock(fd: int, path: str) -> bool:
