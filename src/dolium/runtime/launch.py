@@ -155,10 +155,10 @@ def start(spec: "dict[str, Any]", facts: "Facts", taken: "lease.Lease", stdio: "
         passed = {**running.filled, slots.LEASE: taken.fd}
         running.message = wire.encode(running.steps, passed)
         running.helper = spawn.start(running.message.data, tuple(passed.values()), stdio)
+        _mend_once()
     except BaseException:
         running.abandon()
         raise
-    _mend_once()
     return running
 
 

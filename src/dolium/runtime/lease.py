@@ -128,11 +128,13 @@ def _mend(fd: int, path: str) -> "list[str]":
     from dolium.runtime import cgroup
 
     groups = os.pread(fd, 65536, 0).decode().split()
+    left = False
     for group in groups:
         if "/dolium" in group and os.path.isdir(group):
             cgroup.kill(group)
-            cgroup.remove(group)
-    os.unlink(path)
+            left |= not cgroup.remove(group)
+    if not left:  # else the next command tries again
+        os.unlink(path)
     os.close(fd)
     return groups
 
