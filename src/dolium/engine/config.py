@@ -254,7 +254,7 @@ def _mounts(options: Options, rootfs: "Rootfs", facts: "Facts", asked: "set[str]
 
 def _check_destination(path: str, flag: str) -> None:
     """No mount over /proc: what Dolium and the program read and write there must be the kernel's (CVE-2019-16884)."""
-    clean = os.path.normpath(path)
+    clean = os.path.normpath("/" + path.lstrip("/"))  # normpath leaves `//` at the beginning, as POSIX has it
     if clean in ("/", "/dev", "/proc", "/sys") or clean.startswith("/proc/"):
         raise SpecError(flag, f"nothing can be mounted on `{path}` in a container")
 

@@ -90,6 +90,8 @@ def cgroup(spec: "dict[str, Any]", facts: "Facts") -> "list[Step]":
     if cpu.get("quota", UNLIMITED) > 0:
         quota, period = cpu["quota"], cpu.get("period", PERIOD)
         note = f"{quota / 1000:g} ms of CPU in every {period / 1000:g} ms"
+        if period != PERIOD:
+            limit("cpu", "cpu.period", None, ("cpu.cfs_period_us", str(period)), str(period), "how often the quota begins anew")
         limit("cpu", "cpu.quota", ("cpu.max", f"{quota} {period}"), ("cpu.cfs_quota_us", str(quota)),
               f"{quota} {period}" if facts.controllers["cpu"].version == 2 else str(quota), note)  # fmt: skip
     if "weight" in cpu or "shares" in cpu:
