@@ -54,6 +54,7 @@ class Result:
 
     @property
     def returncode(self) -> int:
+        """As subprocess says it: -N after signal N."""
         return -self.signal if self.signal else self.exit_code
 
     def __repr__(self) -> str:

@@ -85,6 +85,7 @@ class Flags:
 
     @property
     def no_new_privileges(self) -> "bool | None":
+        """Whether setuid programs are to give nothing; None: not asked."""
         chosen: bool | None = self._options("no-new-privileges")[-1]
         return chosen
 
@@ -223,6 +224,7 @@ class Flag:
 
     @property
     def attribute(self) -> "str":
+        """Its name in Flags."""
         return self.name.replace("-", "_")
 
 

@@ -23,6 +23,7 @@ class Finder:
         self.saved = saved
 
     def find_spec(self, name: str, path: object = None, target: object = None) -> "ModuleSpec | None":
+        """The spec of a saved module; None leaves it to the importers after this one."""
         found = self.saved.get(name)
         if found is None:
             return None
@@ -32,9 +33,11 @@ class Finder:
         return spec
 
     def create_module(self, spec: "ModuleSpec") -> None:
+        """None: a module as any other."""
         return None
 
     def exec_module(self, module: "ModuleType") -> None:
+        """Run the saved code in the module."""
         _, path, _, _, code = self.saved[module.__name__]
         module.__file__ = path
         exec(code, module.__dict__)

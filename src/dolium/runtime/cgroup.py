@@ -172,6 +172,7 @@ def remove(directory: str, patience: float = 5.0) -> bool:
 
 
 def read(path: str) -> str:
+    """The whole of a file of the cgroup file system.  Raises OSError."""
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         data = b""
@@ -183,6 +184,7 @@ def read(path: str) -> str:
 
 
 def write(path: str, data: bytes) -> None:
+    """In one call, as the kernel wants it.  Raises OSError with what it refuses."""
     fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
     try:
         os.write(fd, data)

@@ -26,6 +26,7 @@ class Lease:
 
     @property
     def id_base(self) -> int:
+        """The first host id of the range that goes with it."""
         return ID_FIRST + self.number * ID_SIZE
 
     def record(self, groups: "list[str]") -> None:
