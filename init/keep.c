@@ -4,7 +4,8 @@
  *   dolium-keep OWNER PIDFD OOM MNTNS CGROUP...     descriptors, -1 for none; the container's cgroup directories
  *
  * The owner sends one byte, the number of a signal, to forward it.  The answer at the end is one struct ending.  MNTNS is
- * only held: the memory that files in the container's tmpfs take can be counted until the owner closes its socket. */
+ * only held: where memory may have run out, what files in the container's tmpfs take can be counted until the owner closes
+ * its socket. */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <poll.h>
@@ -101,6 +102,8 @@ int main(int argc, char **argv)
     reap(&ending);
     if (present)
         present = send(owner, &ending, sizeof ending, MSG_NOSIGNAL) == sizeof ending;
+    if (present && !ending.oom && !(ending.code == CLD_KILLED && ending.status == SIGKILL))
+        return 0; /* the kernel takes the mounts apart while the owner reads */
     while (present) { /* the owner closes its end when it has read what it wants to know */
         ssize_t got = recv(owner, &byte, 1, 0);
         if (got == 0)

@@ -13,6 +13,8 @@ import pytest
 from testbuild import FAULT, build
 
 from dolium.core import spawn, wire
+from dolium.plan import build as planner
+from dolium.runtime import plans
 
 OPTIONS = """\
 const char *__asan_default_options(void);
@@ -64,28 +66,29 @@ def faulty_programs(faulty: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[N
 
 
 class Fault:
-    """Makes one record of the next plan with a `clone` fail; keeps that plan's message."""
+    """Makes one record of each container's plan fail; keeps the last plan's steps and those of its records."""
 
-    def __init__(self, encode: Any) -> None:
-        self.encode = encode
+    def __init__(self) -> None:
         self.index = -1
         self.errno = 0
-        self.message: wire.Message | None = None
         self.steps: list[wire.Step] = []
+        self.records: list[wire.Step] = []
 
-    def __call__(self, steps: Any, slots: Any) -> wire.Message:
-        message: wire.Message = self.encode(steps, slots)
-        if any(step.op == "clone" for step in message.steps):
-            self.message, self.steps = message, steps
-            if self.index >= 0:
-                data, place = bytearray(message.data), wire.HEADER.size + wire.RECORD.size * self.index + FAULT
-                data[place : place + 2] = self.errno.to_bytes(2, "little")
-                message = wire.Message(bytes(data), message.steps)
-        return message
+    def message(self, planned: plans.Planned, spec: dict[str, Any], slots: dict[int, int]) -> bytes:
+        data = bytearray(MESSAGE(planned, spec, slots))
+        self.steps = planner.plan(spec, planned.held[0])
+        self.records = wire.acting(self.steps)
+        if self.index >= 0:
+            place = wire.HEADER.size + wire.RECORD.size * self.index + FAULT
+            data[place : place + 2] = self.errno.to_bytes(2, "little")
+        return bytes(data)
+
+
+MESSAGE = plans.Planned.message
 
 
 @pytest.fixture
 def fault(faulty_programs: None, monkeypatch: pytest.MonkeyPatch) -> Fault:
-    found = Fault(wire.encode)
-    monkeypatch.setattr(wire, "encode", found)
+    found = Fault()
+    monkeypatch.setattr(plans.Planned, "message", lambda *given: found.message(*given))
     return found

@@ -98,13 +98,13 @@ def test_every_step_of_the_helper(fault: Any, plan: tuple[str, config.Options, s
     before = leaks.world()
     assert attempt(image, options, user) == 0, "the plan must work before it may fail"
     assert leaks.left(before) == []
-    count = len(fault.message.steps)
+    count = len(fault.records)
     assert count > 40
     fault.errno, wrong = errno, []
     for index in range(0, count, 1 if errno == EPERM else 4):
         fault.index = index
         outcome = attempt(image, options, user)
-        step = fault.message.steps[index]
+        step = fault.records[index]
         if problem := check(outcome, step, errno, fault.steps):
             wrong.append(f"record {index}: {problem}")
         if remaining := leaks.left(before):
@@ -118,7 +118,7 @@ def test_a_step_that_fails_with_what_it_accepts_is_done(fault: Any, folder: str)
     options = request(folder)
     assert attempt("@host", options) == 0
     tried = 0
-    for index, step in enumerate(fault.message.steps):
+    for index, step in enumerate(fault.records):
         for errno in step.accept:
             fault.index, fault.errno = index, errno
             assert attempt("@host", options) == 0, (step.what, errno)
@@ -141,14 +141,14 @@ def test_every_step_of_the_host(folder: str, monkeypatch: pytest.MonkeyPatch, er
     def refuse(path: str, *_: Any) -> None:
         raise OSError(errno, os.strerror(errno), path)
 
-    def acting(step: wire.Step, running: launch.Running) -> None:
-        planned[:] = running.steps
-        if planned.index(step) != target:
-            return act(step, running)
+    def acting(step: wire.Step, path: str, running: launch.Running) -> None:
+        planned[:] = build.plan(running.spec, running.facts)
+        if (step.op, path, step.data) != (planned[target].op, planned[target].path, planned[target].data):
+            return act(step, path, running)
         with pytest.MonkeyPatch.context() as patch:
             for name in ("make", "write", "watch_oom"):
                 patch.setattr(cgroup, name, refuse)
-            return act(step, running)
+            return act(step, path, running)
 
     cgroup.prepare(prepared.facts.controllers)  # the parents: not of one container
     monkeypatch.setattr(launch, "_act", acting)

@@ -8,6 +8,7 @@ import subprocess
 from collections.abc import Iterator
 from errno import EPERM
 from pathlib import Path
+from typing import Any
 
 import pytest
 from containers import NOBODY, SLOW, SYSTEM_PYTHON, Dolium
@@ -15,7 +16,7 @@ from containers import NOBODY, SLOW, SYSTEM_PYTHON, Dolium
 from dolium.core import spawn, wire
 from dolium.engine import config, containers
 from dolium.errors import DoliumError, StepError
-from dolium.runtime import launch
+from dolium.runtime import launch, plans
 
 MUTATE = Path(__file__).parent / "mutate.py"
 COUNT = 800
@@ -93,17 +94,16 @@ def test_faults(report: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The way out of a failure is walked too: every seventh step fails."""
     from testbuild import FAULT
 
-    encode, target, seen = wire.encode, -1, 0
+    message, target, seen = plans.Planned.message, -1, 0
 
-    def faulty(steps: list[wire.Step], slots: dict[int, int]) -> wire.Message:
+    def faulty(planned: plans.Planned, spec: dict[str, Any], slots: dict[int, int]) -> bytes:
         nonlocal seen
-        message = encode(steps, slots)
-        seen, data = len(message.steps), bytearray(message.data)
+        seen, data = len(planned.encoded.steps), bytearray(message(planned, spec, slots))
         if target >= 0:
             data[wire.HEADER.size + wire.RECORD.size * target + FAULT] = EPERM
-        return wire.Message(bytes(data), message.steps)
+        return bytes(data)
 
-    monkeypatch.setattr(wire, "encode", faulty)
+    monkeypatch.setattr(plans.Planned, "message", faulty)
     assert run(report, "true") == 0
     for index in range(0, seen, 7):
         target = index

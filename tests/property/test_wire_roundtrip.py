@@ -6,6 +6,7 @@ import itertools
 from typing import Any
 
 import pytest
+from decoded import NAMES, decode, string
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -18,8 +19,7 @@ TEXT = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"])
 SLOT = st.integers(NONE, SLOTS - 1)
 NUMBER = st.integers(-(1 << 63), (1 << 63) - 1)
 ERRNO = st.integers(1, 4095)
-NAMES = ("op", "actor", "call", "accept1", "accept2", "accept3", "on", "other", "out", "fd", "fd2", "path", "path2", "data", "length",
-         "error", "n1", "n2", "n3", "nanoseconds", "branch", "fault", "item")  # fmt: skip
+
 
 
 @st.composite
@@ -41,19 +41,6 @@ def plans(draw: st.DrawFn) -> list[Step]:
 
 SLOTS_PASSED = st.dictionaries(st.integers(0, SLOTS - 1), st.integers(3, 32767), max_size=5)
 quick = settings(max_examples=150, deadline=None)
-
-
-def decode(data: bytes) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """What init/wire.h makes of it, written down a second time."""
-    magic, size, count, length, failed, phase, child, status, *table = HEADER.unpack_from(data)
-    header = {"magic": magic, "size": size, "count": count, "length": length, "failed": failed, "phase": phase, "child": child,
-              "status": status, "slots": table[:-1], "message": table[-1]}  # fmt: skip
-    rows = [dict(zip(NAMES, RECORD.unpack_from(data, HEADER.size + RECORD.size * index), strict=True)) for index in range(count)]
-    return header, rows
-
-
-def string(data: bytes, offset: int) -> str:
-    return data[offset : data.index(b"\0", offset)].decode("utf-8", "surrogateescape") if offset else ""
 
 
 def compare(data: bytes, row: dict[str, Any], step: Step, actor: int) -> None:

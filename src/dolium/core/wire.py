@@ -127,15 +127,19 @@ class Message:
         self.steps = steps
 
 
+def acting(steps: "Iterable[Step]") -> "list[Step]":
+    """The steps of the two actors in C, then the alternatives of some of them: one record each."""
+    rows = [step for step in steps if step.actor]
+    return rows + [step.other for step in rows if step.other is not None]
+
+
 def encode(steps: "Iterable[Step]", slots: "dict[int, int]") -> Message:
     """Encode the steps of the two actors in C; `slots` are the descriptors that the helper is started with.
 
     Raises SpecError for a string that no system call could take.
     """
-    rows = [step for step in steps if step.actor]
-    alternatives = [step.other for step in rows if step.other is not None]
-    first_other = len(rows)
-    rows += alternatives
+    rows = acting(steps)
+    first_other = others = len(rows) - sum(step.other is not None for step in rows)
     start = HEADER.size + len(rows) * RECORD.size
     blob = bytearray(b"\0")  # offset 0 of the mapping is the header, so 0 can mean "none"
     places: dict[bytes, int] = {}
@@ -148,33 +152,45 @@ def encode(steps: "Iterable[Step]", slots: "dict[int, int]") -> Message:
             blob.append(0)
         return place
 
-    def string(text: str, why: str) -> int:
-        return put(encoded(text, why)) if text else 0
-
     records = bytearray()
-    pack = RECORD.pack
     for index, step in enumerate(rows):
-        accept = step.accept
-        if step.other is not None:
-            other, first_other = first_other, first_other + 1
-        else:
-            other = 0
         if step.op == "read_file":  # room to write into, so never shared
             data = start + len(blob)
             blob.extend(step.data + b"\0")
         else:
             data = put(step.data) if step.data else 0
-        records += pack(
-            _NUMBER[step.op], step.actor if index < len(rows) - len(alternatives) else 0, 0,
-            accept[0] if accept else 0, accept[1] if len(accept) > 1 else 0, accept[2] if len(accept) > 2 else 0,
-            step.on, other, step.out, step.fd, step.fd2,
-            string(step.path, step.why), string(step.path2, step.why), data,
-            len(step.data), 0, step.n1, step.n2, step.n3, 0, 0, 0, 0)  # fmt: skip
+        other = 0
+        if step.other is not None:
+            other, others = others, others + 1
+        path = put(encoded(step.path, step.why)) if step.path else 0
+        path2 = put(encoded(step.path2, step.why)) if step.path2 else 0
+        records += _record(step, step.actor if index < first_other else 0, other, path, path2, data)
+    return Message(_header(slots, len(rows), start + len(blob)) + records + blob, rows)
+
+
+def revise(message: Message, slots: "dict[int, int]", name: "tuple[bytes, bytes]", index: int, step: Step) -> bytes:
+    """The same plan for another container: `name` is (old, new) of the same length, `step` takes the place of record
+    number `index`, which had no data."""
+    end = HEADER.size + RECORD.size * len(message.steps)
+    place = HEADER.size + RECORD.size * index
+    changed = _record(step, step.actor, 0, 0, 0, len(message.data))
+    size = len(message.data) + len(step.data) + 1
+    return b"".join((_header(slots, len(message.steps), size), message.data[HEADER.size : place], changed,
+                     message.data[place + RECORD.size : end], message.data[end:].replace(*name), step.data, b"\0"))  # fmt: skip
+
+
+def _header(slots: "dict[int, int]", count: int, size: int) -> bytes:
     table = [NONE] * SLOTS
     for number, fd in slots.items():
         table[number] = fd
-    header = HEADER.pack(MAGIC, start + len(blob), len(rows), 0, -1, 0, 0, -1, *table, b"")
-    return Message(header + records + blob, rows)
+    return HEADER.pack(MAGIC, size, count, 0, -1, 0, 0, -1, *table, b"")
+
+
+def _record(step: Step, actor: int, other: int, path: int, path2: int, data: int) -> bytes:
+    accept = (*step.accept, 0, 0, 0)
+    return RECORD.pack(
+        _NUMBER[step.op], actor, 0, accept[0], accept[1], accept[2], step.on, other, step.out, step.fd, step.fd2,
+        path, path2, data, len(step.data), 0, step.n1, step.n2, step.n3, 0, 0, 0, 0)  # fmt: skip
 
 
 class Report:

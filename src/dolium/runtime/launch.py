@@ -5,9 +5,9 @@ from _struct import Struct
 
 from dolium.core import spawn, wire
 from dolium.errors import DoliumError, StepError, Unsupported
-from dolium.plan import build, limits, slots
+from dolium.plan import build, slots
 from dolium.plan.quantities import show_size
-from dolium.runtime import cgroup, lease
+from dolium.runtime import cgroup, lease, plans
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -42,16 +42,15 @@ class Ending:
 class Running:
     """A container on its way or alive.  Call `finish` or `abandon` in the end, whatever happens."""
 
-    __slots__ = ("spec", "facts", "steps", "message", "helper", "lease", "groups", "filled")
+    __slots__ = ("spec", "facts", "helper", "lease", "controllers", "groups", "filled")
 
-    def __init__(self, spec: "dict[str, Any]", facts: "Facts", steps: "list[Step]", taken: "lease.Lease") -> None:
+    def __init__(self, spec: "dict[str, Any]", facts: "Facts", taken: "lease.Lease") -> None:
         self.spec = spec
         self.facts = facts
-        self.steps = steps
         self.lease = taken
+        self.controllers: dict[str, str] = {}
         self.groups: list[str] = []
         self.filled: dict[int, int] = {}
-        self.message: wire.Message | None = None
         self.helper: spawn.Helper | None = None
 
     def fileno(self) -> int:
@@ -91,11 +90,12 @@ class Running:
         """Kill the container if it lives, and remove all that was made for it."""
         if self.helper:
             self.helper.close()
-            self.helper.reap()
         for fd in self.filled.values():
             os.close(fd)
         self.filled = {}
         left = [group for group in self.groups if not cgroup.remove(group)]
+        if self.helper:
+            self.helper.reap()
         if not left:
             self.lease.release()
         else:  # the lease stays, for the next command to try again
@@ -105,7 +105,7 @@ class Running:
         _, oom, code, status, peak_kib, user_us, system_us = ENDING.unpack(data)
         peak, tmpfs, cpu = peak_kib * 1024, 0, (user_us + system_us) / 1e6
         hierarchy = self.facts.controllers.get("memory")
-        groups = limits.groups(self.spec, self.facts)
+        groups = self.controllers
         if "memory" in groups and hierarchy:
             used = cgroup.usage(groups["memory"], hierarchy.version, bool(oom))
             peak = used.peak or peak
@@ -117,22 +117,22 @@ class Running:
         return Ending(status if code == CLD_EXITED else 128 + status, signal, bool(oom), cpu, peak, tmpfs)
 
     def _failure(self, died: bool) -> DoliumError:
-        assert self.helper and self.message
+        assert self.helper
         report = wire.Report(self.helper.report())
         if report.failed < 0:
             return DoliumError("dolium-init died on the way" if died else "dolium-init stopped without a reason",
                                hint="was it killed? The container, if it had begun, is gone")  # fmt: skip
-        step = self.message.steps[report.failed]
+        steps = build.plan(self.spec, self.facts)
+        step = wire.acting(steps)[report.failed]
         if step.op == "keep" and report.errno == ECHILD:
             return self._died_in_setup(report.status)
         listed = wire.items(step)
         item = listed[report.item] if report.item < len(listed) else ""
-        return step_error(step, self.steps, report.errno, report.call, self.facts, report.message, item)
+        return step_error(step, steps, report.errno, report.call, self.facts, report.message, item)
 
     def _died_in_setup(self, status: int) -> DoliumError:
         limit = self.spec["linux"]["resources"].get("memory", {}).get("limit")
-        groups = limits.groups(self.spec, self.facts)
-        hierarchy = self.facts.controllers.get("memory")
+        groups, hierarchy = self.controllers, self.facts.controllers.get("memory")
         if limit and hierarchy and "memory" in groups and cgroup.usage(groups["memory"], hierarchy.version).kills:
             return Unsupported(f"a memory limit of {show_size(limit)}",
                                "it is too small even to start the program in", hint="give it at least --memory 512k")  # fmt: skip
@@ -145,16 +145,16 @@ def start(spec: "dict[str, Any]", facts: "Facts", taken: "lease.Lease", stdio: "
     Raises SpecError and Unsupported from the planner, StepError from the kernel; then nothing is left and the lease is
     released.  Failures of dolium-init's own steps come from `finish`.
     """
-    running = Running(spec, facts, [], taken)
+    running = Running(spec, facts, taken)
     try:
-        running.steps = build.plan(spec, facts)
-        for step in running.steps:
-            if step.actor == wire.HOST:
-                _act(step, running)
+        planned = plans.find(spec, facts)
+        running.controllers = planned.controllers(spec)
+        taken.record(sorted(set(running.controllers.values())))  # before they are made: a name of nothing does no harm
+        for step in planned.host:
+            _act(step, planned.renamed(step.path, spec), running)
         running.filled[slots.KEEP] = os.dup(spawn.program("dolium-keep"))
         passed = {**running.filled, slots.LEASE: taken.fd}
-        running.message = wire.encode(running.steps, passed)
-        running.helper = spawn.start(running.message.data, tuple(passed.values()), stdio)
+        running.helper = spawn.start(planned.message(spec, passed), tuple(passed.values()), stdio)
         _mend_once()
     except BaseException:
         running.abandon()
@@ -189,29 +189,30 @@ def read_in_root(root: str, path: str, cap: int) -> str:
     return wire.read_result(data, 1).decode("utf-8", "replace")
 
 
-def _act(step: "Step", running: Running) -> None:
-    """One of the host's steps."""
+def _act(step: "Step", path: str, running: Running) -> None:
+    """One of the host's steps, on this path."""
     try:
         if step.op == "make_group":
-            _make_group(step.path, running)
+            _make_group(path, running)
         elif step.op == "set_limit":
-            cgroup.write(step.path, step.data)
+            cgroup.write(path, step.data)
         elif step.op == "watch_oom":
-            running.filled[step.out] = cgroup.watch_oom(step.path)
+            running.filled[step.out] = cgroup.watch_oom(path)
         else:
             raise AssertionError(f"no host step {step.op}")
     except OSError as error:
         if error.errno in step.accept:
             return
         call = {"make_group": "mkdir", "set_limit": "write", "watch_oom": "eventfd"}[step.op]
-        raise step_error(step, running.steps, error.errno or 0, call, running.facts) from None
+        steps = build.plan(running.spec, running.facts)
+        failed = next(each for each in steps if (each.op, each.path, each.data) == (step.op, path, step.data))
+        raise step_error(failed, steps, error.errno or 0, call, running.facts) from None
 
 
 def _make_group(path: str, running: Running) -> None:
     if not running.groups:
         cgroup.prepare(running.facts.controllers)
     running.groups.append(path)
-    running.lease.record(running.groups)  # before it is made: a kill between the two leaves a name, not a group
     cgroup.make(path)
 
 

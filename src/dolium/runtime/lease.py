@@ -13,6 +13,10 @@ from dolium.errors import DoliumError
 ID_FIRST, ID_SIZE, ID_RANGES = 0x80000, 0x10000, 28664
 """The host ids that containers' ranges are taken from: 524288 to 1879048191, the ones systemd sets aside for this."""
 
+RECENT = 64
+_recent: "list[int]" = []
+"""Numbers that this process has given back.  It takes them again first: a plan holds the ids, and can then be used again."""
+
 
 class Lease:
     """A lock on one number.  `id_base` is the first host id of the range that goes with it."""
@@ -37,6 +41,8 @@ class Lease:
         """Nothing is left of the container."""
         os.unlink(self.path)
         os.close(self.fd)
+        if len(_recent) < RECENT:
+            _recent.append(self.number)
 
 
 def directory() -> str:
@@ -72,7 +78,7 @@ def take() -> Lease:
     """A lease on a number that no living container has.  Raises OSError and DoliumError."""
     where = directory()
     for _ in range(1000):
-        number = int.from_bytes(os.urandom(4), "little") % ID_RANGES
+        number = _recent.pop() if _recent else int.from_bytes(os.urandom(4), "little") % ID_RANGES
         if _reserved(number):
             continue
         path = f"{where}/{number}"

@@ -1,0 +1,78 @@
+"""Plans that have been made, for containers that differ from an earlier one in name and command only.
+
+The planner is pure, so what it said once holds: a program that starts many containers pays for each kind of them once
+(docs/decisions/0009-a-plan-is-made-once.md).
+"""
+
+from marshal import dumps
+
+from dolium.core import wire
+from dolium.plan import build, limits, program
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from dolium.plan.facts import Facts
+
+MOST = 64
+"""Plans kept; about 20 KiB each."""
+_kept: "dict[tuple[bytes, int, int], Planned]" = {}
+
+
+class Planned:
+    """A plan, encoded, without the command, and with the name of the container it was first made for."""
+
+    __slots__ = ("name", "host", "groups", "encoded", "command", "held")
+
+    def __init__(self, name: str, spec: "dict[str, Any]", facts: "Facts") -> None:
+        steps = build.plan(spec, facts)
+        self.name = name
+        self.host = [step for step in steps if step.actor == wire.HOST]
+        self.groups = limits.groups(spec, facts)
+        self.command = next(index for index, step in enumerate(wire.acting(steps)) if step.op == "exec")
+        wire.acting(steps)[self.command].data = b""
+        self.encoded = wire.encode(steps, {})
+        self.held = (facts, spec["linux"].get("seccomp"))  # their addresses are part of the key
+
+    def controllers(self, spec: "dict[str, Any]") -> "dict[str, str]":
+        """The container's cgroup directories by controller, as limits.groups has them."""
+        return {controller: self.renamed(path, spec) for controller, path in self.groups.items()}
+
+    def renamed(self, text: str, spec: "dict[str, Any]") -> str:
+        """What stands here of the first container, said of the one that `spec` describes."""
+        return text.replace(self.name, _name(spec))
+
+    def message(self, spec: "dict[str, Any]", slots: "dict[int, int]") -> bytes:
+        """The plan of the container that `spec` describes, as dolium-init reads it.  Raises SpecError."""
+        name = (self.name.encode(), _name(spec).encode())
+        return wire.revise(self.encoded, slots, name, self.command, program.run(spec)[0])
+
+
+def find(spec: "dict[str, Any]", facts: "Facts") -> Planned:
+    """The plan for a container like this; made now if it is the first.  Raises what build.plan does."""
+    name = _name(spec)
+    key = _key(name, spec, facts)
+    found = _kept.get(key)
+    if found is None:
+        found = Planned(name, spec, facts)
+        if len(_kept) >= MOST:
+            _kept.clear()
+        _kept[key] = found
+    return found
+
+
+def _name(spec: "dict[str, Any]") -> str:
+    path: str = spec["linux"]["cgroupsPath"]
+    return path.rpartition("/")[2]
+
+
+def _key(name: str, spec: "dict[str, Any]", facts: "Facts") -> "tuple[bytes, int, int]":
+    """All that the planner looks at, but the command and the name.  The facts are collected once for each user id of this
+    process, and copies of them share the controllers; the profile is large, and the same object each time if it is ours."""
+    process = {**spec["process"], "args": None, "env": None}
+    linux = {**spec["linux"], "seccomp": None}
+    asked = sorted(spec["dolium"]["asked"])
+    rest = {**spec, "process": process, "linux": linux, "dolium": {**spec["dolium"], "asked": asked}}
+    text = dumps(rest, 2)  # version 2 depends on values only, later ones also on who shares them
+    return text.replace(name.encode(), bytes(len(name))), id(facts.controllers), id(spec["linux"].get("seccomp"))
