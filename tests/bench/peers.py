@@ -26,6 +26,11 @@ def spawn(argv: list[str]) -> None:
         raise RuntimeError(f"{os.path.basename(argv[0])}: exit code {code}")
 
 
+def call(argv: list[str]) -> None:
+    """The same, as programs do it who want to know what was printed, as they are told by dolium.run."""
+    subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, check=True)
+
+
 def options(*argv: str, limited: bool = True) -> config.Options:
     made = config.Options()
     made.argv = list(argv)

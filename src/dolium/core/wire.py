@@ -92,13 +92,22 @@ def one(steps: "list[Step]", note: str) -> "list[Step]":
 
 def strings(*parts: str, why: str = "mounts") -> bytes:
     """The parts, each ended by a NUL, as `data` holds them.  Raises SpecError, naming `why`, for what no system call takes."""
-    return b"".join(encoded(part, why) + b"\0" for part in parts)
+    if not parts:
+        return b""
+    joined = "\0".join(parts)
+    if joined.count("\0") >= len(parts):
+        raise SpecError(why, "holds a NUL character")
+    return _utf8(joined, why) + b"\0"
 
 
 def encoded(text: str, why: str) -> bytes:
     """The text as the kernel takes it.  Raises SpecError, naming `why`, for a NUL and for half a surrogate pair."""
     if "\0" in text:
         raise SpecError(why, "holds a NUL character")
+    return _utf8(text, why)
+
+
+def _utf8(text: str, why: str) -> bytes:
     try:
         return text.encode("utf-8", "surrogateescape")
     except UnicodeEncodeError:

@@ -75,30 +75,22 @@ def watch_oom(directory: str) -> int:
     return event
 
 
-class Usage:
-    """What a memory group has counted: bytes at the peak, bytes of files in tmpfs now, kills for want of memory."""
-
-    __slots__ = ("peak", "files", "kills")
-
-    def __init__(self, peak: int, files: int, kills: int) -> None:
-        self.peak = peak
-        self.files = files
-        self.kills = kills
+def memory_peak(directory: str, version: int) -> int:
+    """The most bytes that a memory group ever held; 0 before Linux 5.19, which has no memory.peak."""
+    try:
+        return int(read(f"{directory}/{'memory.peak' if version == 2 else 'memory.max_usage_in_bytes'}"))
+    except FileNotFoundError:
+        return 0
 
 
-def usage(directory: str, version: int, ran_out: bool = False) -> Usage:
-    """Read a memory group; a kernel without memory.peak (before 5.19) counts a peak of 0.  `ran_out`: it is known to have,
-    though the kernel may not have killed anything by itself yet."""
-    if version == 2:
-        try:
-            peak = int(read(f"{directory}/memory.peak"))
-        except FileNotFoundError:
-            peak = 0
-        kills = _field(read(f"{directory}/memory.events"), "oom_kill")
-    else:
-        peak = int(read(f"{directory}/memory.max_usage_in_bytes"))
-        kills = _field(read(f"{directory}/memory.oom_control"), "oom_kill")
-    return Usage(peak, _field(read(f"{directory}/memory.stat"), "shmem") if kills or ran_out else 0, kills)
+def memory_kills(directory: str, version: int) -> int:
+    """How many processes of a memory group the kernel has killed for want of memory."""
+    return _field(read(f"{directory}/{'memory.events' if version == 2 else 'memory.oom_control'}"), "oom_kill")
+
+
+def memory_of_files(directory: str) -> int:
+    """Bytes that files in tmpfs take of a memory group now."""
+    return _field(read(f"{directory}/memory.stat"), "shmem")
 
 
 def cpu_seconds(directory: str) -> float:
@@ -178,6 +170,8 @@ def read(path: str) -> str:
         data = b""
         while chunk := os.read(fd, 65536):
             data += chunk
+            if len(chunk) < 2048:  # the end: the kernel fills about a page before it stops
+                break
         return data.decode()
     finally:
         os.close(fd)

@@ -104,16 +104,15 @@ class Running:
     def _ending(self, data: bytes) -> Ending:
         _, oom, code, status, peak_kib, user_us, system_us = ENDING.unpack(data)
         peak, tmpfs, cpu = peak_kib * 1024, 0, (user_us + system_us) / 1e6
-        hierarchy = self.facts.controllers.get("memory")
+        signal = 0 if code == CLD_EXITED else status
         groups = self.controllers
-        if "memory" in groups and hierarchy:
-            used = cgroup.usage(groups["memory"], hierarchy.version, bool(oom))
-            peak = used.peak or peak
-            tmpfs = used.files
-            oom = oom or used.kills
+        if group := groups.get("memory"):
+            version = self.facts.controllers["memory"].version
+            peak = cgroup.memory_peak(group, version) or peak
+            oom = oom or (signal == SIGKILL and cgroup.memory_kills(group, version))
+            tmpfs = cgroup.memory_of_files(group) if oom else 0
         if "unified" in groups:
             cpu = max(cpu, cgroup.cpu_seconds(groups["unified"]))
-        signal = 0 if code == CLD_EXITED else status
         return Ending(status if code == CLD_EXITED else 128 + status, signal, bool(oom), cpu, peak, tmpfs)
 
     def _failure(self, died: bool) -> DoliumError:
@@ -132,8 +131,8 @@ class Running:
 
     def _died_in_setup(self, status: int) -> DoliumError:
         limit = self.spec["linux"]["resources"].get("memory", {}).get("limit")
-        groups, hierarchy = self.controllers, self.facts.controllers.get("memory")
-        if limit and hierarchy and "memory" in groups and cgroup.usage(groups["memory"], hierarchy.version).kills:
+        group = self.controllers.get("memory")
+        if limit and group and cgroup.memory_kills(group, self.facts.controllers["memory"].version):
             return Unsupported(f"a memory limit of {show_size(limit)}",
                                "it is too small even to start the program in", hint="give it at least --memory 512k")  # fmt: skip
         return DoliumError(f"the container's first process was killed while it was set up (wait status {status})")
