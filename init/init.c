@@ -210,31 +210,45 @@ int main(int argc, char **argv)
     return failed ? 1 : 0;
 }
 
-/* outside's last step: when the program runs, become dolium-keep. */
+/* A number as text, at the end of room for it. */
+static char *digits(char room[12], int n)
+{
+    char *at = room + 11;
+    *at = 0;
+    do
+        *--at = (char)('0' + n % 10);
+    while (n /= 10);
+    return at;
+}
+
+/* outside's last step: when the program runs, become dolium-keep.  data: its words; of one that ends in ={SLOT} the slot's
+ * descriptor takes the place of the braces, and is kept open */
 int step_keep(struct record *r)
 {
-    static char numbers[4][12];
-    static const char *argv[40];
-    int count = 0;
-    const int kept[4] = {owner, child_pidfd, r->fd2 >= 0 ? slot(r->fd2) : -1, r->out >= 0 ? slot(r->out) : -1};
+    static char numbers[2][12], room[1024];
+    static const char *argv[64] = {"dolium-keep"};
+    size_t count = 3, used = 0;
     if (settle())
         return fail(r, 0), ECHILD;
-    argv[count++] = "dolium-keep";
-    for (int i = 0; i < 4; i++) {
-        char *end = numbers[i] + sizeof numbers[i] - 1;
-        int n = kept[i];
-        *end = 0;
-        do
-            *--end = (char)('0' + (n < 0 ? 0 : n % 10));
-        while (n >= 0 && (n /= 10));
-        argv[count++] = kept[i] < 0 ? "-1" : end;
-        if (kept[i] >= 0)
-            fcntl(kept[i], F_SETFD, 0);
-    }
-    if (r->n1 >= 0)
-        fcntl(slot((int)r->n1), F_SETFD, 0); /* the lease: its lock says that somebody lives */
-    for (const char *at = text(r->data), *end = at + r->length; at < end && count < 39; at += strlen(at) + 1)
+    argv[1] = digits(numbers[0], owner);
+    argv[2] = digits(numbers[1], child_pidfd);
+    fcntl(owner, F_SETFD, 0);
+    fcntl(child_pidfd, F_SETFD, 0);
+    for (const char *at = text(r->data), *end = at + r->length; at < end && count < 63; at += strlen(at) + 1) {
+        const char *value = strchr(at, '=');
         argv[count++] = at;
+        if (!value || value[1] != '{')
+            continue;
+        int fd = slot(atoi(value + 2));
+        char number[12], *shown = digits(number, fd < 0 ? 0 : fd);
+        size_t key = (size_t)(value + 1 - at);
+        if (fd < 0 || used + key + sizeof number > sizeof room)
+            return errno = EINVAL, fail(r, 0);
+        argv[count - 1] = memcpy(room + used, at, key);
+        strcpy(room + used + key, shown);
+        used += key + strlen(shown) + 1;
+        fcntl(fd, F_SETFD, 0); /* of the lease the lock says that somebody lives */
+    }
     static char *const nothing[] = {NULL};
     syscall(SYS_execveat, slot(r->fd), "", argv, nothing, AT_EMPTY_PATH);
     return fail(r, 0);

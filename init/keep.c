@@ -1,17 +1,28 @@
 /* dolium-keep: what dolium-init becomes when somebody must stay.  It waits for the container, says how it ended, and kills
  * it when its owner's socket closes, so that not even SIGKILL of the owner leaves a container behind.
  *
- *   dolium-keep OWNER PIDFD OOM MNTNS CGROUP...     descriptors, -1 for none; the container's cgroup directories
+ *   dolium-keep OWNER PIDFD WORD...
+ *     oom=FD       eventfd of the cgroup v1 out-of-memory event
+ *     mounts=FD    the container's mount namespace, only held: where memory may have run out, what files in its tmpfs take
+ *                  can be counted until the owner closes its socket
+ *     lease=FD     the locked lease, only held
+ *     announce     tell the owner when the program runs: 'S', and the program's pidfd
+ *     record=FD    a directory; name=NAME: the record NAME.end is written there in the end
+ *     detached     the owner leaves as soon as the program runs
+ *     out=FD err=FD terminal=FD  what a detached container prints; log=FD where it goes, line by line
+ *     group=DIR    a cgroup directory to remove where the owner has died
+ *     end=WORD     the command that settles a detached container's end, NAME and lease appended
  *
- * The owner sends one byte, the number of a signal, to forward it.  The answer at the end is one struct ending.  MNTNS is
- * only held: where memory may have run out, what files in the container's tmpfs take can be counted until the owner closes
- * its socket. */
+ * The owner sends one byte, the number of a signal, to forward it.  The answer at the end is one struct ending. */
 #define _GNU_SOURCE
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
@@ -28,19 +39,111 @@ struct ending {
     uint64_t user_us, system_us;
 };
 
-static int owner, pidfd, oom;
+enum { STREAMS = 2, LINE = 16384, WORDS = 32 };
+
+/* One of the program's outputs on its way into the log. */
+struct stream {
+    int fd;
+    const char *name;
+    size_t held;
+    char line[LINE];
+};
+
+static int owner, pidfd, oom = -1, mounts = -1, record = -1, log_fd = -1, detached, announce;
+static const char *name = "", *lease = "";
+static char *groups[WORDS], *end[WORDS + 4];
+static int group_count, end_count;
+static struct stream streams[STREAMS];
 
 static void send_signal(int number)
 {
     syscall(NR_pidfd_send_signal, pidfd, number, NULL, 0);
 }
 
+static char *put(char *at, const char *text)
+{
+    while (*text)
+        *at++ = *text++;
+    return at;
+}
+
+/* A number in decimal, with zeros before it up to that width. */
+static char *put_number(char *at, uint64_t number, int width)
+{
+    char digits[20];
+    int count = 0;
+    do
+        digits[count++] = (char)('0' + number % 10);
+    while (number /= 10);
+    for (; width > count; width--)
+        *at++ = '0';
+    while (count)
+        *at++ = digits[--count];
+    return at;
+}
+
+/* A line of the log, as Kubernetes' container runtimes write it: time, stream, P(art) or F(ull), text. */
+static void write_line(struct stream *stream, const char *text, size_t length, int full)
+{
+    char line[LINE + 80], *at = line;
+    struct timespec t;
+    struct tm day;
+    clock_gettime(CLOCK_REALTIME, &t);
+    gmtime_r(&t.tv_sec, &day);
+    at = put(put_number(at, (uint64_t)day.tm_year + 1900, 4), "-");
+    at = put(put_number(at, (uint64_t)day.tm_mon + 1, 2), "-");
+    at = put(put_number(at, (uint64_t)day.tm_mday, 2), "T");
+    at = put(put_number(at, (uint64_t)day.tm_hour, 2), ":");
+    at = put(put_number(at, (uint64_t)day.tm_min, 2), ":");
+    at = put(put_number(at, (uint64_t)day.tm_sec, 2), ".");
+    at = put(put_number(at, (uint64_t)t.tv_nsec, 9), "Z ");
+    at = put(put(at, stream->name), full ? " F " : " P ");
+    memcpy(at, text, length);
+    at += length;
+    *at++ = '\n';
+    for (char *done = line; done < at;) {
+        ssize_t wrote = write(log_fd, done, (size_t)(at - done));
+        if (wrote < 0 && errno != EINTR)
+            return; /* a full disk must not stop the program */
+        if (wrote > 0)
+            done += wrote;
+    }
+}
+
+/* Take what is there; closes the stream at its end.  Returns whether there was something. */
+static int pump(struct stream *stream)
+{
+    ssize_t got = read(stream->fd, stream->line + stream->held, LINE - stream->held);
+    if (got < 0 && (errno == EINTR || errno == EAGAIN))
+        return errno == EINTR;
+    if (got > 0)
+        stream->held += (size_t)got;
+    char *at = stream->line, *stop = stream->line + stream->held, *newline;
+    while ((newline = memchr(at, '\n', (size_t)(stop - at)))) {
+        write_line(stream, at, (size_t)(newline - at), 1);
+        at = newline + 1;
+    }
+    stream->held = (size_t)(stop - at);
+    memmove(stream->line, at, stream->held);
+    if (stream->held == LINE || (got <= 0 && stream->held)) {
+        write_line(stream, stream->line, stream->held, 0);
+        stream->held = 0;
+    }
+    if (got <= 0) { /* EIO is how a terminal ends */
+        close(stream->fd);
+        stream->fd = -1;
+    }
+    return got > 0;
+}
+
 /* Until the container has ended.  Returns whether the owner is still there. */
 static int watch(struct ending *ending)
 {
-    struct pollfd fds[3] = {{pidfd, POLLIN, 0}, {owner, POLLIN, 0}, {oom, POLLIN, 0}};
+    struct pollfd fds[3 + STREAMS] = {{pidfd, POLLIN, 0}, {owner, POLLIN, 0}, {oom, POLLIN, 0}};
     for (;;) {
-        if (poll(fds, 3, -1) < 0)
+        for (int i = 0; i < STREAMS; i++)
+            fds[3 + i] = (struct pollfd){streams[i].fd, POLLIN, 0};
+        if (poll(fds, 3 + STREAMS, -1) < 0)
             continue;
         if (fds[2].revents) { /* on cgroup v1 the kernel kills one process; a container dies as one */
             uint64_t count;
@@ -49,6 +152,9 @@ static int watch(struct ending *ending)
             fds[2].fd = -1;
             send_signal(SIGKILL);
         }
+        for (int i = 0; i < STREAMS; i++)
+            if (fds[3 + i].revents)
+                pump(&streams[i]);
         if (fds[0].revents)
             return fds[1].fd >= 0;
         if (fds[1].revents) {
@@ -57,7 +163,8 @@ static int watch(struct ending *ending)
                 send_signal(number);
             } else {
                 fds[1].fd = -1;
-                send_signal(SIGKILL);
+                if (!detached)
+                    send_signal(SIGKILL);
             }
         }
     }
@@ -78,30 +185,137 @@ static void reap(struct ending *ending)
     ending->system_us = (uint64_t)usage.ru_stime.tv_sec * 1000000u + (uint64_t)usage.ru_stime.tv_usec;
 }
 
+/* NAME.end: what the owner would be told, and when it was, for whoever asks later.  Whole or not at all. */
+static void write_record(const struct ending *ending)
+{
+    char fresh[128], final[128], text[160], *at = text;
+    struct timespec t;
+    if (strlen(name) > 100)
+        return;
+    clock_gettime(CLOCK_REALTIME, &t);
+    const uint64_t numbers[] = {ending->code, ending->status, ending->oom, ending->peak_kib, ending->user_us, ending->system_us};
+    for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++)
+        at = put(put_number(at, numbers[i], 1), " ");
+    at = put(put_number(put(put_number(at, (uint64_t)t.tv_sec, 1), "."), (uint64_t)t.tv_nsec, 9), "\n");
+    *put(put(final, name), ".end") = 0;
+    *put(put(fresh, final), ".new") = 0;
+    int fd = openat(record, fresh, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC, 0600);
+    if (fd < 0)
+        return;
+    if (write(fd, text, (size_t)(at - text)) == at - text)
+        renameat(record, fresh, record, final);
+    close(fd);
+}
+
 /* The owner has died: nobody else removes the cgroups.  A group stays busy for a moment after its last process. */
-static void remove_groups(char **groups)
+static void remove_groups(void)
 {
     const struct timespec moment = {0, 2000000};
-    for (; *groups; groups++)
-        for (int tries = 0; tries < 500 && rmdir(*groups) && errno == EBUSY; tries++)
+    for (int i = 0; i < group_count; i++)
+        for (int tries = 0; tries < 500 && rmdir(groups[i]) && errno == EBUSY; tries++)
             nanosleep(&moment, NULL);
+}
+
+/* Tell the owner that the program runs, and give it the pidfd. */
+static void send_start(void)
+{
+    char byte = 'S';
+    union {
+        char room[CMSG_SPACE(sizeof(int))];
+        struct cmsghdr align;
+    } control;
+    struct iovec io = {&byte, 1};
+    struct msghdr message = {.msg_iov = &io, .msg_iovlen = 1, .msg_control = control.room, .msg_controllen = sizeof control.room};
+    struct cmsghdr *header = CMSG_FIRSTHDR(&message);
+    header->cmsg_level = SOL_SOCKET;
+    header->cmsg_type = SCM_RIGHTS;
+    header->cmsg_len = CMSG_LEN(sizeof(int));
+    memcpy(CMSG_DATA(header), &pidfd, sizeof pidfd);
+    sendmsg(owner, &message, MSG_NOSIGNAL);
+}
+
+static void read_words(int count, char **words)
+{
+    streams[0].name = "stdout";
+    streams[1].name = "stderr";
+    streams[0].fd = streams[1].fd = -1;
+    for (int i = 0; i < count; i++) {
+        char *value = strchr(words[i], '=');
+        const char *word = words[i];
+        if (value)
+            *value++ = 0;
+        else
+            value = words[i];
+        if (!strcmp(word, "oom"))
+            oom = atoi(value);
+        else if (!strcmp(word, "mounts"))
+            mounts = atoi(value);
+        else if (!strcmp(word, "lease"))
+            lease = value;
+        else if (!strcmp(word, "announce"))
+            announce = 1;
+        else if (!strcmp(word, "record"))
+            record = atoi(value);
+        else if (!strcmp(word, "name"))
+            name = value;
+        else if (!strcmp(word, "detached"))
+            detached = 1;
+        else if (!strcmp(word, "out"))
+            streams[0].fd = atoi(value);
+        else if (!strcmp(word, "err"))
+            streams[1].fd = atoi(value);
+        else if (!strcmp(word, "log"))
+            log_fd = atoi(value);
+        else if (!strcmp(word, "group") && group_count < WORDS)
+            groups[group_count++] = value;
+        else if (!strcmp(word, "end") && end_count < WORDS)
+            end[end_count++] = value;
+    }
+}
+
+/* The last act of who watched over a detached container: to become the command that settles what is left of it. */
+static void settle(void)
+{
+    static char *const environment[] = {"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", NULL};
+    sigset_t all;
+    sigfillset(&all);
+    sigprocmask(SIG_UNBLOCK, &all, NULL);
+    end[end_count] = (char *)name;
+    end[end_count + 1] = (char *)lease;
+    fcntl(open("/dev/null", O_RDWR), F_DUPFD, 1);
+    fcntl(0, F_DUPFD, 2);
+    execve(end[0], end, environment);
 }
 
 int main(int argc, char **argv)
 {
     struct ending ending = {0};
     char byte;
-    if (argc < 5)
+    if (argc < 3)
         return 2;
-    for (int fd = 0; fd < 3; fd++) /* or who reads the container's output would never see its end */
-        close(fd);
     owner = atoi(argv[1]);
     pidfd = atoi(argv[2]);
-    oom = atoi(argv[3]);
+    read_words(argc - 3, argv + 3);
+    for (int fd = 0; fd < 3; fd++) /* or who reads the container's output would never see its end */
+        close(fd);
+    if (detached)
+        setsid();
+    if (announce)
+        send_start();
     int present = watch(&ending);
     reap(&ending);
+    for (int i = 0; i < STREAMS; i++)
+        if (streams[i].fd >= 0) { /* all that it wrote is in the pipe; who else holds its end is not waited for */
+            fcntl(streams[i].fd, F_SETFL, O_NONBLOCK);
+            while (pump(&streams[i]))
+                ;
+        }
+    if (record >= 0)
+        write_record(&ending);
     if (present)
         present = send(owner, &ending, sizeof ending, MSG_NOSIGNAL) == sizeof ending;
+    if (end_count)
+        settle();
     if (present && !ending.oom && !(ending.code == CLD_KILLED && ending.status == SIGKILL))
         return 0; /* the kernel takes the mounts apart while the owner reads */
     while (present) { /* the owner closes its end when it has read what it wants to know */
@@ -111,6 +325,6 @@ int main(int argc, char **argv)
         if (got < 0 && errno != EINTR)
             break;
     }
-    remove_groups(argv + 5);
+    remove_groups();
     return 0;
 }

@@ -3,7 +3,9 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
+#include <sys/fsuid.h>
 #include <sys/mount.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 #include "init.h"
 #include "kernel.h"
@@ -74,7 +76,27 @@ static void take_message(int context)
     errno = keep;
 }
 
-/* path: type; data: options; n1: attributes */
+/* An overlay writes with the ids of whoever makes it, and through an ids-mapped upper directory only mapped ones can. */
+static int create(int context, uid_t id)
+{
+    if (id) {
+        if (prctl(PR_SET_SECUREBITS, SECBIT_NO_SETUID_FIXUP_)) /* or the capabilities on files would go */
+            return -1;
+        setfsgid(id);
+        setfsuid(id);
+    }
+    int failed = (int)syscall(NR_fsconfig, context, FSCONFIG_CMD_CREATE_, NULL, NULL, 0);
+    if (id) {
+        int keep = errno;
+        setfsuid(0);
+        setfsgid(0);
+        prctl(PR_SET_SECUREBITS, 0);
+        errno = keep;
+    }
+    return failed;
+}
+
+/* path: type; data: options; n1: attributes; n2: the id to make it as, 0 for one's own */
 int step_new_mount(struct record *r)
 {
     int context = (int)syscall(NR_fsopen, text(r->path), 1 /* FSOPEN_CLOEXEC */);
@@ -94,7 +116,7 @@ int step_new_mount(struct record *r)
     }
     /* The source is only a name that mount(8) and df(1) show. */
     syscall(NR_fsconfig, context, FSCONFIG_SET_STRING_, "source", text(r->path), 0);
-    if (syscall(NR_fsconfig, context, FSCONFIG_CMD_CREATE_, NULL, NULL, 0)) {
+    if (create(context, (uid_t)r->n2)) {
         take_message(context);
         return fail(r, 1);
     }

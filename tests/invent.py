@@ -68,10 +68,10 @@ def rootfs(name: str) -> Rootfs:
 def spec(host: Facts, asked: config.Options, image: str = "/srv/alpine") -> dict[str, Any]:
     """The OCI config that the engine would make of it."""
     found = config.specification(NAME, asked, rootfs(image), host)
-    files = dict(found["dolium"]["files"])
+    files = dict(found["dolium"]["bound"])
     if asked.network == "host":  # the one thing in it that is of the host the tests run on
         files["/etc/resolv.conf"] = "nameserver 192.0.2.1\n"
-    found["dolium"]["files"] = [*files.items()]
+    found["dolium"]["bound"] = [*files.items()]
     return found
 
 

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dolium.cli import docker, flags, nearest
+from dolium.cli import docker, flags
+from dolium.engine import nearest
 from dolium.errors import DoliumError, SpecError
 from dolium.plan import quantities as q
 

@@ -142,9 +142,7 @@ def needed(step: Step) -> set[int]:
     found = {step.fd, step.fd2} - {NONE}
     if step.op == "mask":
         found.add(step.n1)
-    if step.op == "keep":  # an oom eventfd is for v1 only
-        found = {step.fd, step.n1, step.out} - {NONE}
-    if step.op == "new_mount":
+    if step.op in ("new_mount", "keep"):
         found |= {int(each) for each in re.findall(rb"\{(\d+)\}", step.data)}
     return found
 
@@ -153,7 +151,8 @@ def needed(step: Step) -> set[int]:
 @every_plan
 def test_slots_are_filled_before_they_are_used(case: Case) -> None:
     host = {step.out for step in case.of(HOST)} - {NONE}
-    outside, inside = {slots.LEASE, slots.KEEP, *host}, None
+    passed = {slots.LEASE, slots.KEEP, slots.RECORD, slots.OUT, slots.ERR, slots.LOG}
+    outside, inside = {*passed, *host}, None
     for step in case.steps:
         if step.op == "sync":
             assert inside is not None and step.actor == BOTH
@@ -164,8 +163,7 @@ def test_slots_are_filled_before_they_are_used(case: Case) -> None:
             if step.op == "clone":
                 assert inside is None
                 inside = {*outside}
-            elif step.op != "keep":
-                outside |= {step.out} - {NONE}
+            outside |= {step.out} - {NONE}
         elif step.actor == INSIDE:
             assert inside is not None, f"{step.what} comes before the child is there"
             assert needed(step) <= inside, step.what

@@ -5,7 +5,8 @@ import sys
 
 import pytest
 
-from dolium.cli import docker, flags, nearest
+from dolium.cli import docker, flags
+from dolium.engine import nearest
 from dolium.errors import DoliumError, SpecError, UsageError
 
 # Every flag of `docker run` and `docker create`, Docker 28, with the aliases that its help does not show.
@@ -397,4 +398,4 @@ def test_what_is_imported():
     source = flags.__file__.rpartition("/dolium/")[0]
     loaded = {*subprocess.check_output([sys.executable, "-IS", "-c", script, source], text=True).split()}
     assert not loaded & {"argparse", "re", "enum", "typing", "dataclasses", "json", "pathlib", "subprocess", "ctypes",
-                         "logging", "dolium.cli.docker", "dolium.cli.nearest"}
+                         "logging", "dolium.cli.docker", "dolium.engine.nearest"}

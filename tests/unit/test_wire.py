@@ -13,7 +13,7 @@ from containers import TOP
 from dolium.core import wire
 from dolium.errors import SpecError
 from dolium.plan import slots
-from dolium.runtime import launch
+from dolium.runtime import ending
 
 INIT = Path(TOP) / "init"
 HEADER_FIELDS = ("magic", "size", "records", "message_length", "failed", "phase", "child", "status", "slots", "message")
@@ -102,9 +102,9 @@ def test_how_a_container_ended_is_as_keep_says_it() -> None:
     compiler = shutil.which("cc")
     if not compiler:
         pytest.skip("no C compiler")
-    ending = re.search(r"^struct ending \{.*?^\};", (INIT / "keep.c").read_text(), re.M | re.S)
-    assert ending
-    program = f"#include <stdint.h>\n{ending[0]}\n_Static_assert(sizeof(struct ending) == {launch.ENDING.size}, \"\");\n"
+    struct = re.search(r"^struct ending \{.*?^\};", (INIT / "keep.c").read_text(), re.M | re.S)
+    assert struct
+    program = f"#include <stdint.h>\n{struct[0]}\n_Static_assert(sizeof(struct ending) == {ending.MESSAGE.size}, \"\");\n"
     subprocess.run([compiler, "-std=c11", "-fsyntax-only", "-xc", "-"], input=program, text=True, check=True)
 
 

@@ -4,7 +4,7 @@ Imported only after something was not found among our own names.  An entry leave
 a test holds the table against Docker's own list, so that every name is answered by one side or the other.
 """
 
-from dolium.cli.nearest import did_you_mean, nearest
+from dolium.engine.nearest import did_you_mean, nearest
 from dolium.errors import SpecError, UsageError
 from dolium.plan.quantities import quoted
 
@@ -29,7 +29,6 @@ FLAGS = {
     "cpu-rt-period": "real-time scheduling is not offered; use `--cpus` or `--cpu-weight`",
     "cpu-rt-runtime": "real-time scheduling is not offered; use `--cpus` or `--cpu-weight`",
     "cpuset-mems": "memory nodes cannot be chosen yet; use `--cpuset-cpus` with the CPUs of one node",
-    "detach": "detached containers do not exist yet; run it in the foreground",
     "detach-keys": "detached containers do not exist yet; end a program with Ctrl-C",
     "device-cgroup-rule": "name each device instead: `--device /dev/SRC[:/dev/DST[:rwm]]`",
     "device-read-bps": "limits on block devices do not exist yet; leave it out",
@@ -68,7 +67,6 @@ FLAGS = {
     "memory-reservation": "soft limits do not exist yet; `--memory` is the hard one",
     "memory-swappiness": "it has no meaning on cgroup v2; `--memory-swap` limits memory and swap together",
     "mount": "write `-v SRC:DST[:ro]` for type=bind and `--tmpfs DST` for type=tmpfs",
-    "name": "names come with detached containers; `--label` and `--hostname` exist",
     "net-alias": "names on a network come with networks; `--hostname` is what the container calls itself",
     "network-alias": "names on a network come with networks; `--hostname` is what the container calls itself",
     "no-healthcheck": "health checks do not exist yet, so there is none to turn off; leave it out",
@@ -84,8 +82,6 @@ FLAGS = {
     "runtime": "Dolium is the runtime; for another one use `docker run --runtime` or `podman --runtime`",
     "shm-size": "write `--tmpfs /dev/shm:size=128m`",
     "sig-proxy": "signals are always passed on to the program; leave it out",
-    "stop-signal": "signals are passed on as they come: send the one you want to the `dolium` process",
-    "stop-timeout": "detached containers do not exist yet; to bound the run use `--timeout`",
     "storage-opt": "what is written in the root goes to memory and counts against `--memory`",
     "tty": "a terminal does not exist yet; leave `-t` out",
     "use-api-socket": "there is no daemon, so there is no socket to share; leave it out",
@@ -95,7 +91,7 @@ FLAGS = {
 }
 
 # ... and their short forms.
-SHORT = {"a": "attach", "d": "detach", "P": "publish-all", "p": "publish", "q": "quiet", "t": "tty"}
+SHORT = {"a": "attach", "P": "publish-all", "p": "publish", "q": "quiet", "t": "tty"}
 
 # docker run --security-opt NAME
 SECURITY = {
@@ -135,32 +131,25 @@ COMMANDS = {
     "import": "unpack the archive into a directory and name that: `dolium run ./DIRECTORY`",
     "info": "try `dolium --version`; limits that this host cannot enforce are named when asked for",
     "inspect": "`dolium explain --json` shows everything a container will be, before it runs",
-    "kill": _DOCKER + "so `kill -9 PID` of it ends all",
     "load": _IMAGES,
     "login": _IMAGES,
     "logout": _IMAGES,
-    "logs": "output goes straight to your standard output and error; keep it with `| tee FILE`",
     "manifest": _IMAGES,
     "network": "networks do not exist yet; `--network none` and `--network host` do",
     "node": _CLUSTER,
     "pause": _DOCKER + "but it cannot be frozen yet",
     "plugin": "there are no plugins; what Dolium can do is in `dolium --help`",
     "port": "ports come with networks; `--network host` shares the host's",
-    "ps": _DOCKER + "so the host's `ps` shows them: `pgrep -a dolium`",
     "pull": _IMAGES,
     "push": "Dolium does not build images; use `buildah push` or `docker push`",
-    "rename": "containers have no names yet; `--label` and `--hostname` exist",
     "restart": "detached containers do not exist yet; end it with Ctrl-C and run it again",
-    "rm": "nothing is left to remove: a container goes when its program ends",
     "rmi": _IMAGES,
     "save": _IMAGES,
     "search": _IMAGES,
     "secret": "bind a file read-only: `dolium run -v ./secret:/run/secret:ro`",
     "service": _CLUSTER,
     "stack": _CLUSTER,
-    "start": "detached containers do not exist yet; `dolium run` creates and starts in one",
     "stats": "live figures do not exist yet; `top` on the host shows the processes",
-    "stop": _DOCKER + "so Ctrl-C or `kill PID` of it ends all",
     "swarm": _CLUSTER,
     "system": _NO_DAEMON,
     "tag": _IMAGES,
@@ -170,7 +159,6 @@ COMMANDS = {
     "update": "limits are set at the start: `dolium run --memory 64m --cpus 0.5`",
     "version": "write `dolium --version`",
     "volume": "named volumes do not exist yet; bind a directory: `dolium run -v ./data:/data`",
-    "wait": "`dolium run` waits by itself and returns the program's exit code",
 }
 
 

@@ -33,9 +33,10 @@ class Flags:
     """What one command line asks for. An attribute is its flag with `_` for `-`; None or empty: not asked."""
 
     __slots__ = (
-        "argv", "asked", "cap_add", "cap_drop", "cpu_shares", "cpu_weight", "cpus", "cpuset_cpus", "debug", "device",
+        "argv", "asked", "cap_add", "cap_drop", "cpu_shares", "cpu_weight", "cpus", "cpuset_cpus", "debug", "detach", "device",
         "env", "env_file", "help", "hostname", "image", "init", "interactive", "json", "label", "memory",
-        "memory_swap", "network", "oom_score_adj", "pids_limit", "read_only", "rm", "security_opt", "sysctl",
+        "memory_swap", "name", "network",
+        "oom_score_adj", "pids_limit", "read_only", "rm", "security_opt", "stop_signal", "stop_timeout", "sysctl",
         "time_namespace", "timeout", "tmpfs", "ulimit", "user", "userns", "verbose", "volume", "workdir")
 
     def __init__(self) -> None:
@@ -68,6 +69,10 @@ class Flags:
         self.init: bool = False
         self.interactive: bool = False
         self.rm: bool = False
+        self.detach: bool = False
+        self.name: str | None = None
+        self.stop_signal: int = 15
+        self.stop_timeout: float = 10.0              # seconds
         self.label: dict[str, str] = {}
         self.debug: bool = False
         self.help: bool = False                      # nothing after --help has been read
@@ -106,7 +111,8 @@ class Flags:
 # How a value is read: each takes the text and the flag as typed, and returns what the attribute holds, or is
 # extended by (a list, a dict).
 
-def _yes(text: "str", flag: "str") -> "bool":
+def yes(text: "str", flag: "str") -> "bool":
+    """A flag that has no value, or `=true` or `=false`.  Raises SpecError."""
     answers = {"true": True, "1": True, "false": False, "0": False}
     if text.lower() not in answers:
         raise SpecError(flag, f"expected true or false, got {quoted(text)}", hint=f"`{flag}` alone means true")
@@ -195,7 +201,7 @@ def _capabilities(text: "str", flag: "str") -> "list[str]":
 def _security_opt(text: "str", flag: "str") -> "list[tuple[str, Any]]":
     name, sign, value = text.partition("=" if "=" in text else ":")    # Docker's older form has a colon
     if name == "no-new-privileges":
-        return [(name, _yes(value, flag) if sign else True)]
+        return [(name, yes(value, flag) if sign else True)]
     if name == "seccomp" and value:
         return [(name, value)]
     if name == "unmask" and value.upper() == "ALL":
@@ -245,7 +251,7 @@ GROUPS = (
         Flag("hostname", "h", "NAME", quantities.hostname, "its own host name"),
         Flag("network", "", "none|host", _one_of("none", "host", hint="networks of their own do not exist yet"),
              "none: only `lo` (default); host: the host's"),
-        Flag("time-namespace", "", "", _yes, "clocks since boot of its own"),
+        Flag("time-namespace", "", "", yes, "clocks since boot of its own"),
         Flag("sysctl", "", "NAME=VALUE", lambda text, flag: dict([quantities.sysctl(text, flag)]),
              "a kernel setting of its namespaces"),
         Flag("env", "e", "NAME[=VALUE]", _env, "a variable; without VALUE: yours"),
@@ -263,18 +269,22 @@ GROUPS = (
         Flag("workdir", "w", "DIR", lambda text, flag: inside(text, flag, root_too=True), "where the program starts"),
         Flag("volume", "v", "SRC:DST[:ro]", _each(quantities.volume), "show the host's SRC at DST"),
         Flag("tmpfs", "", "DST[:OPTIONS]", _each(quantities.tmpfs), "an empty one at DST: size=64m,mode=1777"),
-        Flag("read-only", "", "", _yes, "nothing can be written in the root"),
+        Flag("read-only", "", "", yes, "nothing can be written in the root"),
         Flag("device", "", "SRC[:DST[:rwm]]", _each(quantities.device), "show the host's device SRC at DST"),
     )),
     ("Run", (
-        Flag("init", "", "", _yes, "a small PID 1 that reaps and passes signals on"),
-        Flag("interactive", "i", "", _yes, "pass standard input on"),
-        Flag("rm", "", "", _yes, "leave nothing behind; always so, for now"),
+        Flag("init", "", "", yes, "a small PID 1 that reaps and passes signals on"),
+        Flag("interactive", "i", "", yes, "pass standard input on"),
+        Flag("detach", "d", "", yes, "leave it running, print its id", "run"),
+        Flag("name", "", "NAME", quantities.name, "to call it by; else it gets one"),
+        Flag("rm", "", "", yes, "forget it and its files when it ends"),
+        Flag("stop-signal", "", "SIGNAL", quantities.signal, "what `dolium stop` sends, usual: TERM"),
+        Flag("stop-timeout", "", "TIME", quantities.seconds, "how long `dolium stop` waits, usual: 10"),
         Flag("label", "l", "NAME[=VALUE]", _pair, "a note on the container"),
-        Flag("verbose", "", "", _yes, "more on each step", "explain"),
-        Flag("json", "", "", _yes, "the steps as JSON", "explain"),
-        Flag("debug", "", "", _yes, "tracebacks for errors"),
-        Flag("help", "", "", _yes, "this page"),
+        Flag("verbose", "", "", yes, "more on each step", "explain"),
+        Flag("json", "", "", yes, "the steps as JSON", "explain"),
+        Flag("debug", "", "", yes, "tracebacks for errors"),
+        Flag("help", "", "", yes, "this page"),
     )),
 )
 
@@ -306,6 +316,8 @@ def parse(argv: "list[str]", command: "str" = "run") -> "Flags":
             if flags.help:
                 return flags
     _agree(flags)
+    if flags.detach and flags.timeout is not None:
+        raise UsageError("`--timeout` is kept by who waits, and with `--detach` nobody does", hint="leave one of them out")
     flags.env = {**flags.env_file, **flags.env}
     flags.image = argv[at] if at < len(argv) else None
     flags.argv = argv[at + 1:]
@@ -388,7 +400,7 @@ def classify(word: "str") -> "str":
 
 
 def _similar(word: "str", known: "tuple[str, ...]") -> "str":
-    from dolium.cli.nearest import did_you_mean
+    from dolium.engine.nearest import did_you_mean
     return did_you_mean(word, known)
 
 

@@ -4,17 +4,20 @@ import gc
 import os
 import sys
 
-COMMANDS = {"run": "run a program in a container", "explain": "print the steps of a run, and run nothing"}
-USAGE = """\
-Usage: dolium COMMAND [FLAG...]
-
-Containers you can read before they run.
-
-  run       run a program in a container of its own
-  explain   print what `run` would do, step by step
-
-dolium COMMAND --help tells more, dolium --version the version.
-"""
+COMMANDS = {
+    "run": ("run", "main", "run a program in a container of its own"),
+    "explain": ("explain", "main", "print what `run` would do, step by step"),
+    "ps": ("ps", "main", "list containers"),
+    "start": ("start", "main", "start one again, with what it wrote"),
+    "stop": ("stop", "stop", "ask it to end, end it if it does not"),
+    "kill": ("stop", "kill", "send it a signal"),
+    "wait": ("stop", "wait", "wait for its end"),
+    "logs": ("logs", "main", "what a detached one has printed"),
+    "rm": ("rm", "rm", "forget one, with what it wrote"),
+    "rename": ("rm", "rename", "give it another name"),
+    "prune": ("rm", "prune", "forget all that do not run"),
+}
+"""The commands: module, function, what `dolium --help` says."""
 
 
 def main() -> None:
@@ -53,10 +56,15 @@ def run(argv: "list[str]") -> int:
 
 def _dispatch(argv: "list[str]") -> int:
     word = argv[0] if argv else ""
-    if word == "run":
+    if word == "run":  # spelt out, so that the build knows what a start loads
         from dolium.cli.run import main as command
-    elif word == "explain":
-        from dolium.cli.explain import main as command
+    elif word in COMMANDS:
+        from importlib import import_module
+
+        module, function, _ = COMMANDS[word]
+        command = getattr(import_module(f"dolium.cli.{module}"), function)
+    elif word == "_ended":
+        from dolium.engine.life import end_of_detached as command
     else:
         return _other(word)
     return command(argv[1:])
@@ -66,7 +74,7 @@ def _other(word: str) -> int:
     from dolium.cli import render
 
     if word in ("", "help", "--help", "-h"):
-        render.write(1 if word else 2, USAGE)
+        render.write(1 if word else 2, _usage())
         return 0 if word else 125
     if word in ("version", "--version"):
         from dolium import __version__
@@ -76,6 +84,12 @@ def _other(word: str) -> int:
     from dolium.cli.docker import unknown_command
 
     raise unknown_command(word, COMMANDS)
+
+
+def _usage() -> str:
+    lines = [f"  {name:<9} {text}" for name, (_, _, text) in COMMANDS.items()]
+    return "\n".join(["Usage: dolium COMMAND [FLAG...]", "", "Containers you can read before they run.", "", *lines, "",
+                      "dolium COMMAND --help tells more, dolium --version the version.", ""])  # fmt: skip
 
 
 def _open_standard() -> None:

@@ -22,7 +22,11 @@ def say(line: str) -> None:
 
 def write(fd: int, text: str) -> None:
     """To a descriptor, whole; a reader that has gone is no error of ours."""
-    data = text.encode("utf-8", "surrogateescape")
+    write_bytes(fd, text.encode("utf-8", "surrogateescape"))
+
+
+def write_bytes(fd: int, data: bytes) -> None:
+    """The same of bytes."""
     try:
         while data:
             data = data[os.write(fd, data) :]

@@ -1,4 +1,4 @@
-"""`dolium run`: a container in the foreground."""
+"""`dolium run`: a container made and started, in the foreground or left running."""
 
 import os
 from _signal import SIG_IGN, getsignal, signal
@@ -7,13 +7,14 @@ from time import monotonic
 
 from dolium.cli import flags as grammar
 from dolium.cli import render, request
-from dolium.engine import containers
+from dolium.engine import life, store
 from dolium.plan.quantities import show_size
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from dolium.cli.flags import Flags
-    from dolium.runtime.launch import Ending, Running
+    from dolium.engine.store import Container
+    from dolium.runtime.ending import Ending
+    from dolium.runtime.launch import Running
 
 SIGHUP, SIGINT, SIGQUIT, SIGKILL, SIGUSR1, SIGUSR2, SIGALRM, SIGTERM, SIGCONT = 1, 2, 3, 9, 10, 12, 14, 15, 18
 FORWARDED = (SIGHUP, SIGINT, SIGQUIT, SIGUSR1, SIGUSR2, SIGALRM, SIGTERM, SIGCONT)
@@ -27,18 +28,54 @@ def main(argv: "list[str]") -> int:
     if flags.help:
         render.write(1, grammar.help())
         return 0
-    options = request.options(flags)
-    null = -1 if flags.interactive else os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
-    running, note = containers.start(flags.image or "", options, flags.user, (0 if null < 0 else null, 1, 2))
+    container, held = store.create(flags.image or "", request.options(flags), flags.user, name=flags.name, remove=flags.rm,
+                                   labels=flags.label, stop_signal=flags.stop_signal, stop_timeout=flags.stop_timeout)  # fmt: skip
+    with held:
+        try:
+            begun = begin(container, interactive=flags.interactive, detached=flags.detach)
+        except BaseException:
+            store.remove(container)  # what never ran is not left lying about
+            raise
+    if begun.note and flags.userns is None:
+        render.say(begun.note)
+    if flags.detach:
+        begun.running.leave()
+        render.write(1, f"{container.id}\n")
+        return 0
+    return attend(container, begun.running, flags.timeout)
+
+
+def begin(container: "Container", *, interactive: bool, detached: bool) -> life.Begun:
+    """Start a locked container on this process's standard input, where that is wanted, output and error.
+
+    Raises DoliumError.
+    """
+    null = -1 if interactive and not detached else os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
     try:
-        if note and flags.userns is None:
-            render.say(note)
-        reason = _wait(running, flags.timeout)
+        return life.begin(container, (0 if null < 0 else null, 1, 2), detached=detached)
+    finally:
+        if null >= 0:
+            os.close(null)
+
+
+def attend(container: "Container", running: "Running", timeout: "float | None") -> int:
+    """Wait for the end of a container in the foreground, say why it was killed if it was; its exit code."""
+    try:
+        reason = _wait(running, timeout)
+        ending = running.finish()
     except BaseException:
         running.abandon()
         raise
-    ending = running.finish()
-    return _tell(ending, reason, flags)
+    life.ended(container, ending, reason)
+    limit = container.options.get("memory")
+    if reason == "timeout":
+        render.say(f"killed: time limit of {timeout:g} s reached")
+        return 124
+    if reason == "interrupted":
+        render.say(f"killed: {PATIENCE} interrupts, and the program heeded none")
+    elif limit and ending.out_of_memory and ending.signal == SIGKILL:
+        render.say(_out_of_memory(ending, limit))
+    return ending.exit_code
 
 
 def _wait(running: "Running", timeout: "float | None") -> str:
@@ -66,14 +103,6 @@ def _wait(running: "Running", timeout: "float | None") -> str:
     return reason
 
 
-def _tell(ending: "Ending", reason: str, flags: "Flags") -> int:
-    if reason == "timeout":
-        render.say(f"killed: time limit of {flags.timeout:g} s reached")
-        return 124
-    if reason == "interrupted":
-        render.say(f"killed: {PATIENCE} interrupts, and the program heeded none")
-    elif ending.out_of_memory and ending.signal == SIGKILL and flags.memory:
-        files = f", of it {show_size(ending.tmpfs)} files in tmpfs" if ending.tmpfs else ""
-        peak = show_size(ending.peak_memory)
-        render.say(f"killed: memory limit of {show_size(flags.memory)} reached (peak {peak}{files})")
-    return ending.exit_code
+def _out_of_memory(ending: "Ending", limit: int) -> str:
+    files = f", of it {show_size(ending.tmpfs)} files in tmpfs" if ending.tmpfs else ""
+    return f"killed: memory limit of {show_size(limit)} reached (peak {show_size(ending.peak_memory)}{files})"

@@ -41,12 +41,16 @@ MOUNTS = (
 
 
 class Options:
-    """What is asked for; None or empty means: not asked.  Sizes are bytes, `cpus` CPUs, ids the container's."""
+    """What is asked for; None or empty means: not asked.  Sizes are bytes, `cpus` CPUs, ids the container's.
+
+    `store` is a directory with `upper` and `work` in it, for what is to be kept; `watch` what dolium-keep is to do
+    (plan.program.keep).
+    """
 
     __slots__ = ("argv", "cap_add", "cap_drop", "cpu_shares", "cpu_weight", "cpus", "cpuset_cpus", "cwd", "devices", "env",
                  "hostname", "init", "mask", "memory", "memory_swap", "network", "no_new_privileges", "oom_score_adj",
-                 "pids", "read_only", "seccomp", "sysctl", "time_namespace", "tmpfs", "ulimits", "unmask", "user",
-                 "userns", "volumes")  # fmt: skip
+                 "pids", "read_only", "seccomp", "store", "sysctl", "time_namespace", "tmpfs", "ulimits", "unmask", "user",
+                 "userns", "volumes", "watch")  # fmt: skip
 
     def __init__(self) -> None:
         self.argv: list[str] = []
@@ -70,6 +74,7 @@ class Options:
         self.pids: int | None = None
         self.read_only = False
         self.seccomp: dict[str, Any] | str | None = None
+        self.store = ""
         self.sysctl: dict[str, str] = {}
         self.time_namespace = False
         self.tmpfs: list[tuple[str, tuple[str, ...]]] = []
@@ -78,6 +83,7 @@ class Options:
         self.user: User = ROOT
         self.userns = "auto"
         self.volumes: list[tuple[str, str, bool]] = []
+        self.watch: dict[str, Any] = {}
 
 
 def specification(identity: str, options: Options, rootfs: "Rootfs", facts: "Facts") -> "dict[str, Any]":
@@ -116,13 +122,16 @@ def specification(identity: str, options: Options, rootfs: "Rootfs", facts: "Fac
     asked.update(f"linux.sysctl.{key}" for key in options.sysctl)
     half = max(options.memory // 2, LEAST_STORE) if options.memory else 0
     spec["dolium"] = {
-        "root": {"kind": rootfs.kind, "size": half},
+        "root": {"kind": rootfs.kind if not options.store or rootfs.kind != "tmpfs" else "filled", "size": half,
+                 "store": options.store},
         "directories": rootfs.directories,
         "links": rootfs.links,
-        "files": [*rootfs.files, *_network_files(spec["hostname"], options)],
+        "files": rootfs.files,
+        "bound": _network_files(spec["hostname"], options),
         "init": options.init,
+        "watch": options.watch,
         "asked": asked,
-    }
+    }  # fmt: skip
     return spec
 
 

@@ -24,8 +24,8 @@ class Prepared:
         self.note = note
 
 
-def prepare(image: str, options: config.Options, user: "str | None", id_base: int) -> Prepared:
-    """Decide everything; nothing is made yet.  `user` is as `--user` has it.
+def prepare(image: str, options: config.Options, user: "str | None", id_base: int, identity: str = "") -> Prepared:
+    """Decide everything; nothing is made yet.  `user` is as `--user` has it; without an `identity` a new one is made.
 
     Raises NotFound, SpecError and Unsupported.
     """
@@ -41,8 +41,7 @@ def prepare(image: str, options: config.Options, user: "str | None", id_base: in
         note = f"the container shares the host's users: {shared}"
     if not facts.rootless and not shared:
         facts = facts.with_ids(id_base)
-    identity = os.urandom(6).hex()
-    return Prepared(config.specification(identity, options, root, facts), facts, note)
+    return Prepared(config.specification(identity or os.urandom(6).hex(), options, root, facts), facts, note)
 
 
 def _why_users_are_shared(options: config.Options, root: rootfs.Rootfs, facts: "Facts") -> str:
@@ -56,7 +55,8 @@ def _why_users_are_shared(options: config.Options, root: rootfs.Rootfs, facts: "
         return "asked for"
     if not facts.all_ids:
         return "dolium itself runs in a user namespace without ids to give away"
-    return host.not_idmappable([*root.sources(), *(os.path.abspath(source) for source, _, _ in options.volumes)], facts)
+    kept = [options.store] if options.store else []
+    return host.not_idmappable([*root.sources(), *kept, *(os.path.abspath(source) for source, _, _ in options.volumes)], facts)
 
 
 def _read(root: rootfs.Rootfs, path: str) -> str:

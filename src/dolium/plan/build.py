@@ -64,5 +64,5 @@ def plan(spec: "dict[str, Any]", facts: "Facts") -> "list[Step]":
         [] if privileged else filter.load(spec, facts),  # as late as possible: only exec comes after it
     )  # fmt: skip
     directories = sorted(set(limits.groups(spec, facts).values()))
-    chapter("EXEC", program.run(spec), program.keep(spec, directories))
+    chapter("EXEC", program.run(spec), program.keep(spec, facts, directories))
     return steps

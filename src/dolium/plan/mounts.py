@@ -28,43 +28,73 @@ def place(why: str, mount: int, path: str, what: str, note: str, *, kernel_path:
 
 
 def layers(spec: "dict[str, Any]", facts: "Facts") -> "list[Step]":
-    """Outside: the rootfs of a container whose image must not change is an overlay, its upper directory a tmpfs."""
-    root = spec["dolium"]["root"]
-    if root["kind"] != "overlay":
+    """Outside: the rootfs of a container whose image must not change is an overlay.  What it writes goes to a tmpfs, or to
+    a directory that is kept (`dolium.root.store`)."""
+    if not is_overlay(spec):
         return []
-    size = f"size={root['size']}" if root["size"] else "size=50%"
-    lower = Step("open_tree", OUTSIDE, "root.path", path=spec["root"]["path"], out=slots.LOWER,
-                 what=f"open_tree {spec['root']['path']}", note="the image, never written to")  # fmt: skip
-    steps = [lower]
-    if facts.id_base:
-        steps.append(Step("set_attr", OUTSIDE, "linux.uidMappings", fd=slots.LOWER, fd2=slots.USERS, n3=0,
-                          what="idmap it", note="uid 0 on disk is root inside"))  # fmt: skip
-    note = _room(root["size"])
-    steps.append(Step("new_mount", OUTSIDE, "root", path="tmpfs", data=strings(size, "mode=755"), n1=NODEV, out=slots.STORE,
-                      what="tmpfs for what it writes", note=note))  # fmt: skip
+    steps = _lower(spec, facts) + _store(spec, facts)
     if facts.kernel < (6, 15):  # overlayfs refuses layers that are attached nowhere
         for slot in (slots.LOWER, slots.STORE):
             steps.append(part(Step("move_mount", OUTSIDE, "root", fd=slot, path="/", what="attach it in our copy of /",
                                       note="before Linux 6.15 overlay wants it")))  # fmt: skip
-    steps.append(part(Step("mkdir", OUTSIDE, "root", fd=slots.STORE, data=strings("upper", "755", "work", "755"),
-                           n2=facts.id_base, what="directories in it", note="upper and work, of the overlay")))  # fmt: skip
-    options = [f"lowerdir=/proc/self/fd/{{{slots.LOWER}}}", f"upperdir=/proc/self/fd/{{{slots.STORE}}}/upper",
-               f"workdir=/proc/self/fd/{{{slots.STORE}}}/work"]  # fmt: skip
+    store = f"/proc/self/fd/{{{slots.STORE}}}"
+    options = [f"lowerdir=/proc/self/fd/{{{slots.LOWER}}}", f"upperdir={store}/upper", f"workdir={store}/work"]
     if facts.rootless:
         options.append("userxattr")
+    kept = spec["dolium"]["root"]["store"]
+    what, note = ("what was kept", "the image stays as it is") if kept else ("the tmpfs", "a private copy that costs nothing")
     steps.append(Step("new_mount", OUTSIDE, "root", path="overlay", data=strings(*options), n1=NODEV, out=slots.ROOT,
-                      what="overlay of 1 layer + the tmpfs", note="a private copy that costs nothing"))  # fmt: skip
-    return steps + _own_files(spec, facts)
+                      n2=facts.id_base if kept else 0, what=f"overlay of 1 layer + {what}", note=note))  # fmt: skip
+    return steps
 
 
-def _own_files(spec: "dict[str, Any]", facts: "Facts") -> "list[Step]":
-    """Outside: our files for an image, on the tmpfs beside the upper directory.  They are bound over the image's: writing
-    into an overlay would first copy the directory up, which takes longer and is refused to a plain user whose image
-    belongs to others."""
-    files = spec["dolium"]["files"]
+def is_overlay(spec: "dict[str, Any]") -> bool:
+    """Whether the rootfs is an overlay; else it is a tmpfs that is filled."""
+    kind: str = spec["dolium"]["root"]["kind"]
+    return kind != "tmpfs"
+
+
+def _idmap(slot: int, what: str, note: str) -> Step:
+    return Step("set_attr", OUTSIDE, "linux.uidMappings", fd=slot, fd2=slots.USERS, n3=0, what=what, note=note)
+
+
+def _lower(spec: "dict[str, Any]", facts: "Facts") -> "list[Step]":
+    """The image; of a rootfs that is filled by us, what it is filled with."""
+    own = spec["dolium"]
+    if own["root"]["kind"] == "filled":
+        options = strings("mode=755", f"uid={facts.id_base}", f"gid={facts.id_base}")
+        steps = [Step("new_mount", OUTSIDE, "root", path="tmpfs", data=options, n1=NODEV, out=slots.LOWER,
+                      what="tmpfs for what is below", note="what every program expects")]  # fmt: skip
+        return steps + [part(each) for each in _filling(own["files"], own, OUTSIDE, slots.LOWER, facts.id_base)]
+    path = spec["root"]["path"]
+    steps = [Step("open_tree", OUTSIDE, "root.path", path=path, out=slots.LOWER, what=f"open_tree {path}",
+                  note="the image, never written to")]  # fmt: skip
+    if facts.id_base:
+        steps.append(_idmap(slots.LOWER, "idmap it", "uid 0 on disk is root inside"))
+    return steps
+
+
+def _store(spec: "dict[str, Any]", facts: "Facts") -> "list[Step]":
+    """Where the overlay's upper and work directories are, and beside them our files for an image.  Those are bound over
+    the image's: writing into an overlay would first copy the directory up, which takes longer and is refused to a plain
+    user whose image belongs to others."""
+    root, files = spec["dolium"]["root"], spec["dolium"]["bound"]
+    kept, owner = root["store"], facts.id_base
+    if kept:
+        owner = 0  # the owner on disk, written before the ids are mapped
+        steps = [Step("open_tree", OUTSIDE, "root", path=kept, out=slots.STORE, what="open_tree what it wrote before",
+                      note="kept until `dolium rm`")]  # fmt: skip
+    else:
+        size = f"size={root['size']}" if root["size"] else "size=50%"
+        steps = [Step("new_mount", OUTSIDE, "root", path="tmpfs", data=strings(size, "mode=755"), n1=NODEV, out=slots.STORE,
+                      what="tmpfs for what it writes", note=_room(root["size"])),
+                 part(Step("mkdir", OUTSIDE, "root", fd=slots.STORE, data=strings("upper", "755", "work", "755"), n2=owner,
+                           what="directories in it", note="upper and work, of the overlay"))]  # fmt: skip
     pairs = [each for path, text in files for each in (path.removeprefix("/"), text)]
-    steps = [Step("write_file", OUTSIDE, "root", fd=slots.STORE, data=strings(*pairs), n1=0o644, n2=facts.id_base,
-                  what=f"write {len(files)} files of our own", note=_names(path for path, _ in files))]  # fmt: skip
+    steps.append(part(Step("write_file", OUTSIDE, "root", fd=slots.STORE, data=strings(*pairs), n1=0o644, n2=owner,
+                           what=f"write {len(files)} files of our own", note=_names(path for path, _ in files))))  # fmt: skip
+    if kept and facts.id_base:
+        steps.append(part(_idmap(slots.STORE, "idmap it", "owners on disk never change")))
     for slot, (path, _) in enumerate(files, slots.FIRST_FILE):
         steps.append(part(Step("open_tree", OUTSIDE, "root", fd=slots.STORE, path=path.removeprefix("/"), out=slot,
                                what=f"open_tree our {path}", note="to be bound over the image's")))  # fmt: skip
@@ -95,9 +125,9 @@ def sources(spec: "dict[str, Any]", facts: "Facts") -> "list[Step]":
 def hand_over(spec: "dict[str, Any]", facts: "Facts") -> Step:
     """The meeting at which inside gets the descriptors of what outside has prepared."""
     numbers = [slots.DEV]
-    if spec["dolium"]["root"]["kind"] == "overlay":
+    if is_overlay(spec):
         numbers.append(slots.ROOT)
-        numbers += range(slots.FIRST_FILE, slots.FIRST_FILE + len(spec["dolium"]["files"]))
+        numbers += range(slots.FIRST_FILE, slots.FIRST_FILE + len(spec["dolium"]["bound"]))
     numbers += [slot for slot, *_ in _binds(spec, facts)]
     if len(numbers) > 200:
         raise SpecError("mounts", "more than 190 bind mounts")
@@ -131,23 +161,30 @@ def root(spec: "dict[str, Any]") -> "list[Step]":
 def contents(spec: "dict[str, Any]", facts: "Facts") -> "list[Step]":
     """Inside: the directories, links and files of ours in the rootfs, such as /etc/hosts.  Never through a symlink that
     leads out of it (CVE-2025-24965)."""
-    own, steps = spec["dolium"], []
-    if own["root"]["kind"] == "overlay":
-        # A plain user cannot make a missing one in a directory of ids that its namespace has not got; then it stays so.
-        foreign = (EOVERFLOW, EACCES) if facts.rootless else ()
-        for slot, (path, _) in enumerate(own["files"], slots.FIRST_FILE):
-            step = place("root", slot, path, f"bind our {path}", "over the image's", kind=PLAIN_FILE)
-            step.accept = foreign
-            steps.append(step)
-        return one(steps, f"and {len(steps) - 1} more, over the image's")
+    own = spec["dolium"]
+    if not is_overlay(spec):
+        return _filling([*own["files"], *own["bound"]], own, INSIDE, slots.ROOT, -1)
+    # A plain user cannot make a missing one in a directory of ids that its namespace has not got; then it stays so.
+    foreign = (EOVERFLOW, EACCES) if facts.rootless else ()
+    steps = []
+    for slot, (path, _) in enumerate(own["bound"], slots.FIRST_FILE):
+        step = place("root", slot, path, f"bind our {path}", "over the image's", kind=PLAIN_FILE)
+        step.accept = foreign
+        steps.append(step)
+    return one(steps, f"and {len(steps) - 1} more, over the image's")
+
+
+def _filling(files: "list[tuple[str, str]]", own: "dict[str, Any]", actor: int, slot: int, owner: int) -> "list[Step]":
+    """The directories, links and files of a rootfs that is no image."""
+    steps = []
     for op, what, pairs in (
         ("mkdir", "directories", [(path, f"{mode:o}") for path, mode in own["directories"]]),
         ("symlink", "links", own["links"]),
-        ("write_file", "files of our own", own["files"]),
+        ("write_file", "files of our own", files),
     ):
         if pairs:
             data = strings(*(each for pair in pairs for each in pair))
-            steps.append(Step(op, INSIDE, "root", fd=slots.ROOT, data=data, n1=0o644, n2=-1, what=f"make {len(pairs)} {what}",
+            steps.append(Step(op, actor, "root", fd=slot, data=data, n1=0o644, n2=owner, what=f"make {len(pairs)} {what}",
                               note=_names(path for path, _ in pairs)))  # fmt: skip
     return steps
 

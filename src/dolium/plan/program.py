@@ -7,6 +7,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from dolium.plan.facts import Facts
+
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
@@ -47,9 +49,23 @@ def run(spec: "dict[str, Any]") -> "list[Step]":
                  what=f"exec {name}", note=f"uid {user['uid']} in {process['cwd']}, {len(env)} variables")]  # fmt: skip
 
 
-def keep(spec: "dict[str, Any]", directories: "list[str]") -> "list[Step]":
-    """Outside: dolium-init becomes dolium-keep, which waits, reports and kills."""
-    counts = "limit" in spec["linux"]["resources"].get("memory", {})
-    return [Step("keep", OUTSIDE, "process", fd=slots.KEEP, fd2=slots.OOM, out=slots.MOUNTS if counts else -1,
-                 n1=slots.LEASE, data=strings(*directories), what="become dolium-keep",
-                 note="waits; ends it when you die")]  # fmt: skip
+def keep(spec: "dict[str, Any]", facts: "Facts", directories: "list[str]") -> "list[Step]":
+    """Outside: dolium-init becomes dolium-keep (init/keep.c), which waits, reports and kills.
+
+    `dolium.watch` is what it is to do besides: nothing for a container that only its owner knows; else `name` for a record
+    of its end, and, for one that outlives its owner, `detached`, the words of the `end` command, and whether it has a `log`.
+    """
+    watch = spec["dolium"]["watch"]
+    words = [f"lease={{{slots.LEASE}}}"]
+    if "limit" in spec["linux"]["resources"].get("memory", {}):
+        words.append(f"mounts={{{slots.MOUNTS}}}")
+        if facts.controllers["memory"].version == 1:
+            words.append(f"oom={{{slots.OOM}}}")
+    if watch:
+        words += ["announce", f"record={{{slots.RECORD}}}", f"name={watch['name']}"]
+    if watch.get("detached"):
+        words += ["detached", f"out={{{slots.OUT}}}", f"err={{{slots.ERR}}}", f"log={{{slots.LOG}}}"]
+        words += [f"end={each}" for each in watch["end"]]
+    words += [f"group={each}" for each in directories]
+    note = "waits; stays when you leave" if watch.get("detached") else "waits; ends it when you die"
+    return [Step("keep", OUTSIDE, "process", fd=slots.KEEP, data=strings(*words), what="become dolium-keep", note=note)]

@@ -7,6 +7,13 @@ decimal fraction of a size, so `1.1g` is the same number on every machine.
 
 from dolium.errors import SpecError, UsageError
 
+SIGNALS = (
+    "HUP", "INT", "QUIT", "ILL", "TRAP", "ABRT", "BUS", "FPE", "KILL", "USR1", "SEGV", "USR2", "PIPE", "ALRM", "TERM",
+    "STKFLT", "CHLD", "CONT", "STOP", "TSTP", "TTIN", "TTOU", "URG", "XCPU", "XFSZ", "VTALRM", "PROF", "WINCH", "IO", "PWR",
+    "SYS",
+)  # fmt: skip
+"""signal(7), in the order of their numbers, from 1 on"""
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import NoReturn
@@ -272,3 +279,21 @@ def _real(value: "object", path: "str", wanted: "str", low: "float", high: "floa
 
 def _limit(text: "str", path: "str") -> "int":
     return INFINITY if text in ("-1", "unlimited") else integer(text, path, 0, INFINITY)
+
+
+def name(text: "str", where: "str") -> "str":
+    """A container's name, by Docker's rule: a letter or digit, then letters, digits, `_`, `.`, `-`."""
+    allowed = set("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-")
+    if not text or text[0] in "_.-" or not set(text) <= allowed or len(text) > 128:
+        raise SpecError(where, f"not a name: {quoted(text)}", hint="a letter or digit, then also `_`, `.` and `-`; at most 128")
+    return text
+
+
+def signal(text: "str", where: "str") -> "int":
+    """A signal's number: `TERM`, `SIGTERM`, `15`."""
+    word = text.upper().removeprefix("SIG")
+    if word in SIGNALS:
+        return SIGNALS.index(word) + 1
+    if word.isascii() and word.isdigit() and 0 < int(word) <= 64:
+        return int(word)
+    raise SpecError(where, f"no signal {quoted(text)}", hint="such as TERM, KILL, HUP, or a number up to 64")

@@ -26,12 +26,20 @@ PROC = 11
 """the container's /proc"""
 NULL = 12
 """a bind mount of the host's /dev/null (only where device nodes cannot be made)"""
+RECORD = 15
+"""the directory that dolium-keep leaves its record in"""
 MOUNT = 13
 """a new mount on its way to its place"""
 NESTED = 14
 """a new mount on its way into the one before"""
 FIRST_TASKS = 16
 """`tasks` files of cgroup v1 hierarchies"""
+OUT = 21
+"""what a detached container prints, to be read by dolium-keep"""
+ERR = 22
+"""the same of its stderr"""
+LOG = 23
+"""the file that both go into"""
 FIRST_FILE = 24
 """files of ours that cover an image's, such as /etc/hosts; at most eight"""
 FIRST_MOUNT = 32

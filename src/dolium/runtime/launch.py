@@ -1,13 +1,13 @@
 """Carry out a plan: the host's steps here, the others by dolium-init; then wait, and leave nothing behind."""
 
 import os
-from _struct import Struct
+from _socket import MSG_CMSG_CLOEXEC
 
 from dolium.core import spawn, wire
 from dolium.errors import DoliumError, StepError, Unsupported
 from dolium.plan import build, slots
 from dolium.plan.quantities import show_size
-from dolium.runtime import cgroup, lease, plans
+from dolium.runtime import cgroup, ending, lease, plans
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -16,27 +16,8 @@ if TYPE_CHECKING:
     from dolium.core.wire import Step
     from dolium.plan.facts import Facts
 
-ENDING = Struct("=cBBBIQQ")
-"""init/keep.c, struct ending."""
-CLD_EXITED = 1
-SIGKILL = 9
 ECHILD = 10
 _mended = False
-
-
-class Ending:
-    """How a container ended: `exit_code` as a shell would say it, `signal` that killed its first process or 0, `out_of_memory`,
-    `cpu_seconds`, `peak_memory` and `tmpfs` in bytes (the latter only where memory ran out)."""
-
-    __slots__ = ("exit_code", "signal", "out_of_memory", "cpu_seconds", "peak_memory", "tmpfs")
-
-    def __init__(self, exit_code: int, signal: int, out_of_memory: bool, cpu_seconds: float, peak_memory: int, tmpfs: int) -> None:
-        self.exit_code = exit_code
-        self.signal = signal
-        self.out_of_memory = out_of_memory
-        self.cpu_seconds = cpu_seconds
-        self.peak_memory = peak_memory
-        self.tmpfs = tmpfs
 
 
 class Running:
@@ -66,14 +47,37 @@ class Running:
         except (BrokenPipeError, ConnectionResetError):
             pass
 
-    def finish(self) -> Ending:
+    def started(self) -> int:
+        """Wait until the program runs; a pidfd of its first process.  Only where `dolium.watch` announces it.
+
+        Raises StepError where it never came to run; then nothing is left.
+        """
+        assert self.helper
+        try:
+            data, control, _, _ = self.helper.socket.recvmsg(1, 32, MSG_CMSG_CLOEXEC)
+        except ConnectionResetError:
+            data, control = b"", []
+        if data != b"S":
+            error = self._failure(died=not data)
+            self.abandon()
+            raise error
+        return int.from_bytes(control[0][2][:4], "little")
+
+    def leave(self) -> None:
+        """Let it go on without this process; dolium-keep stays with it."""
+        assert self.helper
+        self.helper.close()
+        self._close_filled()
+        self.lease.leave()
+
+    def finish(self) -> ending.Ending:
         """Wait for the end, read what was counted, remove everything.
 
         Raises StepError where the container never came to run.
         """
         assert self.helper
         try:
-            data = self.helper.socket.recv(ENDING.size)
+            data = self.helper.socket.recv(ending.MESSAGE.size)
         except ConnectionResetError:
             data = b""
         if data[:1] != b"X":
@@ -81,39 +85,30 @@ class Running:
             self.abandon()
             raise error
         try:
-            ending = self._ending(data)
+            found = ending.told(data)
+            memory = self.facts.controllers.get("memory")
+            found.count(self.controllers, memory.version if memory else 0)
         finally:
             self.abandon()
-        return ending
+        return found
 
     def abandon(self) -> None:
         """Kill the container if it lives, and remove all that was made for it."""
         if self.helper:
             self.helper.close()
-        for fd in self.filled.values():
-            os.close(fd)
-        self.filled = {}
+        self._close_filled()
         left = [group for group in self.groups if not cgroup.remove(group)]
         if self.helper:
             self.helper.reap()
         if not left:
             self.lease.release()
         else:  # the lease stays, for the next command to try again
-            os.close(self.lease.fd)
+            self.lease.leave()
 
-    def _ending(self, data: bytes) -> Ending:
-        _, oom, code, status, peak_kib, user_us, system_us = ENDING.unpack(data)
-        peak, tmpfs, cpu = peak_kib * 1024, 0, (user_us + system_us) / 1e6
-        signal = 0 if code == CLD_EXITED else status
-        groups = self.controllers
-        if group := groups.get("memory"):
-            version = self.facts.controllers["memory"].version
-            peak = cgroup.memory_peak(group, version) or peak
-            oom = oom or (signal == SIGKILL and cgroup.memory_kills(group, version))
-            tmpfs = cgroup.memory_of_files(group) if oom else 0
-        if "unified" in groups:
-            cpu = max(cpu, cgroup.cpu_seconds(groups["unified"]))
-        return Ending(status if code == CLD_EXITED else 128 + status, signal, bool(oom), cpu, peak, tmpfs)
+    def _close_filled(self) -> None:
+        for fd in self.filled.values():
+            os.close(fd)
+        self.filled = {}
 
     def _failure(self, died: bool) -> DoliumError:
         assert self.helper
@@ -138,17 +133,22 @@ class Running:
         return DoliumError(f"the container's first process was killed while it was set up (wait status {status})")
 
 
-def start(spec: "dict[str, Any]", facts: "Facts", taken: "lease.Lease", stdio: "tuple[int, int, int]") -> Running:
-    """Start a container; `stdio` are the caller's descriptors for its 0, 1 and 2.
+def start(spec: "dict[str, Any]", facts: "Facts", taken: "lease.Lease", stdio: "tuple[int, int, int]",
+          more: "dict[int, int] | None" = None) -> Running:  # fmt: skip
+    """Start a container; `stdio` are the caller's descriptors for its 0, 1 and 2, `more` those for slots of the plan: they
+    are the new container's from now on.
 
     Raises SpecError and Unsupported from the planner, StepError from the kernel; then nothing is left and the lease is
     released.  Failures of dolium-init's own steps come from `finish`.
     """
     running = Running(spec, facts, taken)
+    running.filled = more or {}
     try:
         planned = plans.find(spec, facts)
         running.controllers = planned.controllers(spec)
-        taken.record(sorted(set(running.controllers.values())))  # before they are made: a name of nothing does no harm
+        taken.record(
+            plans.name(spec), sorted(set(running.controllers.values()))
+        )  # before they are made: a name of nothing does no harm
         for step in planned.host:
             _act(step, planned.renamed(step.path, spec), running)
         running.filled[slots.KEEP] = os.dup(spawn.program("dolium-keep"))
@@ -215,8 +215,9 @@ def _make_group(path: str, running: Running) -> None:
     cgroup.make(path)
 
 
-def step_error(step: "Step", steps: "list[Step]", errno: int, call: "int | str", facts: "Facts", words: str = "",
-               item: str = "") -> StepError:
+def step_error(
+    step: "Step", steps: "list[Step]", errno: int, call: "int | str", facts: "Facts", words: str = "", item: str = ""
+) -> StepError:
     """The error for a step that failed; `words` are the file system's own, `item` the one of the step's list."""
     from dolium.plan.hints import deed, hint
 

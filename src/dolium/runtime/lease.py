@@ -6,9 +6,10 @@ command.
 """
 
 import os
-from fcntl import LOCK_EX, LOCK_NB, flock
+from fcntl import LOCK_EX, LOCK_NB, LOCK_SH, flock
 
 from dolium.errors import DoliumError
+from dolium.runtime import places
 
 ID_FIRST, ID_SIZE, ID_RANGES = 0x80000, 0x10000, 28664
 """The host ids that containers' ranges are taken from: 524288 to 1879048191, the ones systemd sets aside for this."""
@@ -33,9 +34,13 @@ class Lease:
         """The first host id of the range that goes with it."""
         return ID_FIRST + self.number * ID_SIZE
 
-    def record(self, groups: "list[str]") -> None:
-        """Write down what must be removed if this container is found dead."""
-        os.pwrite(self.fd, "".join(group + "\n" for group in groups).encode(), 0)
+    def record(self, name: str, groups: "list[str]") -> None:
+        """Write down whose it is, and what must be removed if that container is found dead."""
+        os.pwrite(self.fd, "".join(f"{line}\n" for line in (name, *groups)).encode(), 0)
+
+    def leave(self) -> None:
+        """It goes on without this process."""
+        os.close(self.fd)
 
     def release(self) -> None:
         """Nothing is left of the container."""
@@ -46,32 +51,8 @@ class Lease:
 
 
 def directory() -> str:
-    """Where this user's leases are, made if need be: mode 0700, and owned by nobody else (CVE-2021-41091)."""
-    uid = os.geteuid()
-    if uid == 0:
-        top = "/run/dolium"
-    elif runtime := os.environ.get("XDG_RUNTIME_DIR"):
-        top = f"{runtime}/dolium"
-    else:
-        top = f"/tmp/dolium-{uid}"
-    path = f"{top}/leases"
-    try:
-        fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    except FileNotFoundError:
-        for each in (top, path):
-            try:
-                os.mkdir(each, 0o700)
-                os.chmod(each, 0o700)  # whatever the caller's umask is
-            except FileExistsError:
-                pass
-        fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    os.close(fd)
-    for each in (top, path):
-        status = os.lstat(each)
-        if status.st_uid != uid or status.st_mode & 0o077 or status.st_mode & 0o170000 != 0o040000:
-            raise DoliumError(f"`{each}` is not a directory of yours alone (uid {status.st_uid}, mode {status.st_mode & 0o7777:o})",
-                              hint=f"remove it, or chmod 700 {each}")  # fmt: skip
-    return path
+    """Where this user's leases are.  Raises OSError and DoliumError."""
+    return places.below(places.state(), "leases")
 
 
 def take() -> Lease:
@@ -91,6 +72,23 @@ def take() -> Lease:
         else:
             os.close(fd)
     raise DoliumError("no free range of ids for another container", hint=f"28,664 leases are in {where}")
+
+
+def held(number: int, name: str) -> bool:
+    """Whether that container, which had that number, is alive."""
+    try:
+        fd = os.open(f"{directory()}/{number}", os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except FileNotFoundError:
+        return False
+    try:
+        if os.pread(fd, 256, 0).decode().partition("\n")[0] != name:
+            return False  # it is another's by now
+        flock(fd, LOCK_SH | LOCK_NB)
+        return False
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(fd)
 
 
 def mend() -> "list[str]":
@@ -134,7 +132,7 @@ def _lock(fd: int, path: str) -> bool:
 def _mend(fd: int, path: str) -> "list[str]":
     from dolium.runtime import cgroup
 
-    groups = os.pread(fd, 65536, 0).decode().split()
+    groups = os.pread(fd, 65536, 0).decode().split("\n")[1:-1]
     left = False
     for group in groups:
         if "/dolium" in group and os.path.isdir(group):

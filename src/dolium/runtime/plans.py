@@ -25,9 +25,9 @@ class Planned:
 
     __slots__ = ("name", "host", "groups", "encoded", "command", "held")
 
-    def __init__(self, name: str, spec: "dict[str, Any]", facts: "Facts") -> None:
+    def __init__(self, spec: "dict[str, Any]", facts: "Facts") -> None:
         steps = build.plan(spec, facts)
-        self.name = name
+        self.name = name(spec)
         self.host = [step for step in steps if step.actor == wire.HOST]
         self.groups = limits.groups(spec, facts)
         self.command = next(index for index, step in enumerate(wire.acting(steps)) if step.op == "exec")
@@ -41,33 +41,33 @@ class Planned:
 
     def renamed(self, text: str, spec: "dict[str, Any]") -> str:
         """What stands here of the first container, said of the one that `spec` describes."""
-        return text.replace(self.name, _name(spec))
+        return text.replace(self.name, name(spec))
 
     def message(self, spec: "dict[str, Any]", slots: "dict[int, int]") -> bytes:
         """The plan of the container that `spec` describes, as dolium-init reads it.  Raises SpecError."""
-        name = (self.name.encode(), _name(spec).encode())
-        return wire.revise(self.encoded, slots, name, self.command, program.run(spec)[0])
+        names = (self.name.encode(), name(spec).encode())
+        return wire.revise(self.encoded, slots, names, self.command, program.run(spec)[0])
 
 
 def find(spec: "dict[str, Any]", facts: "Facts") -> Planned:
     """The plan for a container like this; made now if it is the first.  Raises what build.plan does."""
-    name = _name(spec)
-    key = _key(name, spec, facts)
+    key = _key(spec, facts)
     found = _kept.get(key)
     if found is None:
-        found = Planned(name, spec, facts)
+        found = Planned(spec, facts)
         if len(_kept) >= MOST:
             _kept.clear()
         _kept[key] = found
     return found
 
 
-def _name(spec: "dict[str, Any]") -> str:
+def name(spec: "dict[str, Any]") -> str:
+    """The container's id, as its cgroups are named."""
     path: str = spec["linux"]["cgroupsPath"]
     return path.rpartition("/")[2]
 
 
-def _key(name: str, spec: "dict[str, Any]", facts: "Facts") -> "tuple[bytes, int, int]":
+def _key(spec: "dict[str, Any]", facts: "Facts") -> "tuple[bytes, int, int]":
     """All that the planner looks at, but the command and the name.  The facts are collected once for each user id of this
     process, and copies of them share the controllers; the profile is large, and the same object each time if it is ours."""
     process = {**spec["process"], "args": None, "env": None}
@@ -75,4 +75,5 @@ def _key(name: str, spec: "dict[str, Any]", facts: "Facts") -> "tuple[bytes, int
     asked = sorted(spec["dolium"]["asked"])
     rest = {**spec, "process": process, "linux": linux, "dolium": {**spec["dolium"], "asked": asked}}
     text = dumps(rest, 2)  # version 2 depends on values only, later ones also on who shares them
-    return text.replace(name.encode(), bytes(len(name))), id(facts.controllers), id(spec["linux"].get("seccomp"))
+    own = name(spec).encode()
+    return text.replace(own, bytes(len(own))), id(facts.controllers), id(spec["linux"].get("seccomp"))

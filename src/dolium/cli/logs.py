@@ -1,0 +1,84 @@
+"""`dolium logs`: what a detached container has printed."""
+
+import os
+from time import sleep
+
+from dolium.cli import render, words
+from dolium.cli.flags import Flag, yes
+from dolium.engine import life, store
+from dolium.errors import NotFound, SpecError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from dolium.engine.store import Container
+
+
+def _count(text: str, flag: str) -> int:
+    if text == "all":
+        return -1
+    if not text.isascii() or not text.isdigit():
+        raise SpecError(flag, f"expected a number of lines or `all`, got `{text}`")
+    return int(text)
+
+
+TABLE = (
+    Flag("follow", "f", "", yes, "go on until it ends"),
+    Flag("tail", "n", "NUMBER", _count, "only the last lines; all"),
+    Flag("timestamps", "t", "", yes, "when each line came"),
+)
+
+
+def main(argv: "list[str]") -> int:
+    """stdout to stdout, stderr to stderr.  Raises DoliumError."""
+    found = words.parse("logs", argv, TABLE, least=1, most=1, about="Show what a detached container has printed.")
+    if found is None:
+        return 0
+    container = store.find(found.names[0])
+    try:
+        fd = os.open(f"{container.path}/log", os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except FileNotFoundError:
+        raise NotFound(
+            "log of container", container.name, hint="only what runs detached has one (dolium run -d, dolium start)"
+        ) from None
+    try:
+        _show(fd, container, found)
+    finally:
+        os.close(fd)
+    return 0
+
+
+def _show(fd: int, container: "Container", asked: words.Words) -> None:
+    stamped, most, rest = asked.get("timestamps", False), asked.get("tail", -1), b""
+    lines: list[bytes] = []
+    while chunk := os.read(fd, 1 << 20):
+        *fresh, rest = (rest + chunk).split(b"\n")
+        lines += fresh
+        if most < 0:
+            _print(lines, stamped)
+            lines = []
+        elif len(lines) > 2 * most + 1000:
+            lines = lines[-most:] if most else []
+    _print(lines[-most:] if most else [], stamped)
+    while asked.get("follow", False):
+        alive = _runs(container)
+        while chunk := os.read(fd, 1 << 20):
+            *fresh, rest = (rest + chunk).split(b"\n")
+            _print(fresh, stamped)
+        if not alive:
+            return
+        sleep(0.05)
+
+
+def _runs(container: "Container") -> bool:
+    try:
+        return bool(life.state(container)["status"] == "running")
+    except NotFound:
+        return False
+
+
+def _print(lines: "list[bytes]", stamped: bool) -> None:
+    """A line of the log is `TIME stdout|stderr F|P TEXT`; P: the line goes on in the next."""
+    for line in lines:
+        when, stream, kind, text = [*line.split(b" ", 3), b"", b"", b""][:4]
+        whole = (when + b" " if stamped else b"") + text + (b"\n" if kind == b"F" else b"")
+        render.write_bytes(2 if stream == b"stderr" else 1, whole)

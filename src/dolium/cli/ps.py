@@ -1,0 +1,121 @@
+"""`dolium ps`: which containers there are."""
+
+from time import time
+
+from dolium.cli import render, words
+from dolium.cli.flags import Flag, yes
+from dolium.engine import life, store
+from dolium.errors import NotFound, SpecError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from dolium.engine.store import Container
+
+FILTERS = ("status", "name", "id", "label", "ancestor", "exited")
+
+
+def _filter(text: str, flag: str) -> "list[tuple[str, str]]":
+    name, sign, value = text.partition("=")
+    if not sign or name not in FILTERS:
+        raise SpecError(flag, f"no filter `{text}`", hint=f"NAME=VALUE with {', '.join(FILTERS)}")
+    return [(name, value)]
+
+
+def _format(text: str, flag: str) -> str:
+    if text not in ("json", "table"):
+        raise SpecError(flag, f"expected json or table, got `{text}`", hint="json is one line for each container")
+    return text
+
+
+TABLE = (
+    Flag("all", "a", "", yes, "also those that do not run"),
+    Flag("quiet", "q", "", yes, "only the ids"),
+    Flag("no-trunc", "", "", yes, "nothing cut short"),
+    Flag("filter", "f", "NAME=VALUE", _filter, "only such: " + ", ".join(FILTERS)),
+    Flag("format", "", "json|table", _format, "one JSON object a line"),
+)
+
+
+def main(argv: "list[str]") -> int:
+    """Raises DoliumError."""
+    found = words.parse("ps", argv, TABLE, most=0, about="List containers.")
+    if found is None:
+        return 0
+    filters = found.get("filter", [])
+    everything = found.get("all", False) or any(name in ("status", "exited") for name, _ in filters)
+    rows = []
+    for container in store.every():
+        try:
+            now = life.state(container)
+        except NotFound:  # it was to be removed at its end, and that has come
+            continue
+        if (everything or now["status"] == "running") and _matches(container, now, filters):
+            rows.append((container, now))
+    if found.get("quiet"):
+        render.write(1, "".join(f"{container.id}\n" for container, _ in rows))
+    elif found.get("format") == "json":
+        import json
+
+        render.write(1, "".join(json.dumps(_fields(container, now)) + "\n" for container, now in rows))
+    else:
+        render.write(1, _table(rows, whole=found.get("no-trunc", False)))
+    return 0
+
+
+def _matches(container: "Container", now: "dict[str, Any]", filters: "list[tuple[str, str]]") -> bool:
+    """All kinds must hold, and of one kind any."""
+
+    def holds(name: str, value: str) -> bool:
+        if name == "label":
+            key, sign, wanted = value.partition("=")
+            return key in container.labels and (not sign or container.labels[key] == wanted)
+        found = {"status": now["status"] == value, "name": value in container.name, "id": container.id.startswith(value),
+                "ancestor": container.image == value, "exited": str(now.get("exit_code")) == value}  # fmt: skip
+        return bool(found[name])
+
+    return all(any(holds(name, value) for kind, value in filters if kind == name) for name in {name for name, _ in filters})
+
+
+def _fields(container: "Container", now: "dict[str, Any]") -> "dict[str, Any]":
+    return {"ID": container.id, "Names": container.name, "Image": container.image, "Command": container.options["argv"],
+            "CreatedAt": container.created, "State": now["status"], "Status": status(now), "Labels": container.labels,
+            "Pid": now.get("pid", 0), "ExitCode": now.get("exit_code"), "StartedAt": now.get("started"),
+            "FinishedAt": now.get("finished")}  # fmt: skip
+
+
+def _table(rows: "list[tuple[Container, dict[str, Any]]]", whole: bool) -> str:
+    from shlex import join
+
+    def cut(text: str, most: int) -> str:
+        text = text.encode("unicode_escape").decode()
+        return text if whole or len(text) <= most else text[: most - 1] + "…"
+
+    table = [("CONTAINER ID", "IMAGE", "COMMAND", "CREATED", "STATUS", "NAMES")]
+    for container, now in rows:
+        table.append((container.id, cut(container.image, 24), cut(join(container.options["argv"]), 24),
+                      ago(time() - container.created) + " ago", status(now), container.name))  # fmt: skip
+    widths = [max(len(row[column]) for row in table) for column in range(6)]
+    return "".join("   ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() + "\n" for row in table)
+
+
+def status(now: "dict[str, Any]") -> str:
+    """In words, as docker's users know them: `Up 3 minutes`, `Exited (0) 2 hours ago`, `Created`."""
+    if now["status"] == "running":
+        return f"Up {ago(time() - now['started'])}"
+    if now["status"] == "exited":
+        why = " out of memory," if now["reason"] == "memory" else ""
+        return f"Exited ({now['exit_code']}){why} {ago(time() - now['finished'])} ago"
+    return "Created"
+
+
+def ago(seconds: float) -> str:
+    """A span of time in one unit."""
+    if seconds < 1:
+        return "less than a second"
+    for unit, size in (("week", 604800), ("day", 86400), ("hour", 3600), ("minute", 60), ("second", 1)):
+        if seconds >= size:
+            count = int(seconds // size)
+            return f"{count} {unit}{'s' if count > 1 else ''}"
+    return ""

@@ -1,0 +1,67 @@
+"""`dolium rm`, `prune` and `rename`: what is remembered of containers."""
+
+from dolium.cli import each, render, words
+from dolium.cli.flags import Flag, yes
+from dolium.engine import life, store
+from dolium.errors import DoliumError
+from dolium.plan import quantities
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from dolium.engine.store import Container
+
+FORCE = Flag("force", "f", "", yes, "kill it first if it runs; no error if there is none")
+
+
+def rm(argv: "list[str]") -> int:
+    """Raises UsageError."""
+    found = words.parse("rm", argv, (FORCE,), least=1, about="Forget containers, with all that they have written.")
+    if found is None:
+        return 0
+    force = found.get("force", False)
+
+    def act(container: "Container") -> None:
+        life.remove(container, force)
+
+    names = found.names
+    if force:
+        from dolium.errors import NotFound
+
+        there = []
+        for name in names:
+            try:
+                store.find(name)
+                there.append(name)
+            except NotFound:
+                pass
+        names = there
+    return each.carry_out(names, act)
+
+
+def prune(argv: "list[str]") -> int:
+    """Raises UsageError."""
+    found = words.parse("prune", argv, (Flag("force", "f", "", yes, "as it is: nothing is asked"),), most=0,
+                        about="Forget all containers that do not run.")  # fmt: skip
+    if found is None:
+        return 0
+    code = 0
+    for container in store.every():
+        try:
+            if life.state(container)["status"] != "running":
+                life.remove(container)
+                render.write(1, f"{container.id}\n")
+        except DoliumError as problem:
+            render.write(2, render.error(problem))
+            code = 1
+    return code
+
+
+def rename(argv: "list[str]") -> int:
+    """Raises DoliumError."""
+    found = words.parse("rename", argv, (), least=2, most=2, what="CONTAINER NAME", about="Give a container another name.")
+    if found is None:
+        return 0
+    container = store.find(found.names[0])
+    with store.hold(container):
+        store.rename(container, quantities.name(found.names[1], "NAME"))
+    return 0

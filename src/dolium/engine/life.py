@@ -1,0 +1,333 @@
+"""The life of a remembered container: created, running, exited, and again.
+
+Who runs is written in the state directory, which a reboot empties; that it still runs is said by its lease alone, whose lock
+the kernel drops when the last watcher dies.  What has ended unseen is settled by the next command that looks at it.
+"""
+
+import os
+from select import POLLIN, poll
+from time import sleep, time
+
+from dolium.engine import containers, store
+from dolium.errors import NotFound, StateError
+from dolium.plan import slots
+from dolium.runtime import cgroup, ending, launch, lease, places
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from dolium.engine.store import Container
+    from dolium.runtime.ending import Ending
+
+SIGTERM, SIGKILL = 15, 9
+HOST_WENT_DOWN = 255
+"""What docker, too, says of a container that a reboot has ended."""
+
+
+class Begun:
+    """A container that runs: the watch over it, a pidfd of its first process, and what the caller should be told."""
+
+    __slots__ = ("running", "pidfd", "note")
+
+    def __init__(self, running: launch.Running, pidfd: int, note: str) -> None:
+        self.running = running
+        self.pidfd = pidfd
+        self.note = note
+
+
+def begin(container: "Container", stdio: "tuple[int, int, int]", *, detached: bool = False) -> Begun:
+    """Start a locked container that does not run; `stdio` are its descriptors, a detached one's output goes to its log.
+
+    Raises what containers.prepare and launch.start do; then it has not begun.
+    """
+    where = running_directory()
+    options = container.request()
+    options.store = "" if container.remove else container.path
+    options.watch = {"name": container.id}
+    if detached:
+        options.watch |= {"detached": True, "end": _end_command()}
+    taken = lease.take()
+    try:
+        prepared = containers.prepare(container.image, options, container.user, taken.id_base, container.id)
+    except BaseException:
+        taken.release()
+        raise
+    given: list[int] = []
+    more = {slots.RECORD: os.open(where, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)}
+    try:
+        if detached:
+            for slot in (slots.OUT, slots.ERR):
+                more[slot], theirs = os.pipe()
+                given.append(theirs)
+            more[slots.LOG] = os.open(
+                f"{container.path}/log", os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600
+            )
+            stdio = (stdio[0], given[0], given[1])
+        running = launch.start(prepared.spec, prepared.facts, taken, stdio, more)
+    finally:
+        for fd in given:
+            os.close(fd)
+    pidfd = running.started()
+    try:
+        _note_running(container, running, taken.number, pidfd)
+    except BaseException:
+        running.abandon()
+        raise
+    return Begun(running, pidfd, prepared.note)
+
+
+def _end_command() -> "list[str]":
+    """What dolium-keep becomes in the end; the environment that says where things are goes with it."""
+    import sys
+
+    environment = {name: os.environ[name] for name in ("HOME", "XDG_DATA_HOME", "XDG_RUNTIME_DIR") if name in os.environ}
+    source = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+    code = (f"import os, sys; os.environ.update({environment!r}); sys.path.insert(0, {source!r}); "
+            "from dolium.cli.main import main; main()")  # fmt: skip
+    return [os.path.realpath(sys.executable), "-IS", "-c", code, "_ended"]
+
+
+def _note_running(container: "Container", running: launch.Running, number: int, pidfd: int) -> None:
+    pid = _pid_of(pidfd)
+    facts = running.facts
+    memory = facts.controllers.get("memory")
+    store.write(f"{running_directory()}/{container.id}.json", {
+        "format": store.FORMAT, "pid": pid, "start_time": start_time(pid), "boot_id": boot_id(), "lease": number,
+        "started": time(), "id_base": facts.id_base, "groups": running.controllers, "version": memory.version if memory else 0,
+    }, durable=False)  # fmt: skip
+
+
+def running_directory() -> str:
+    """Where it is written who runs."""
+    return places.below(places.state(), "running")
+
+
+def _pid_of(pidfd: int) -> int:
+    with open(f"/proc/self/fdinfo/{pidfd}") as file:
+        return next(int(line.split()[1]) for line in file if line.startswith("Pid:"))
+
+
+def start_time(pid: int) -> int:
+    """Of a process, in clock ticks since boot, proc_pid_stat(5); 0 where it is gone."""
+    try:
+        with open(f"/proc/{pid}/stat") as file:
+            return int(file.read().rpartition(")")[2].split()[19])
+    except (FileNotFoundError, ProcessLookupError):
+        return 0
+
+
+def boot_id() -> str:
+    """Of this run of the kernel, random(4)."""
+    with open("/proc/sys/kernel/random/boot_id") as file:
+        return file.read().strip()
+
+
+def state(container: "Container") -> "dict[str, Any]":
+    """How things stand: `status` is created, running or exited; the rest is what was written about that.
+
+    Settles what has ended and nobody has settled.  Raises OSError and DoliumError.
+    """
+    now = _running(container)
+    if now and lease.held(now["lease"], container.id):
+        return {"status": "running", **now}
+    if now:
+        with store.hold(container):
+            settle(container)
+    ended = store.read(f"{container.path}/ended.json")
+    return {"status": "exited", **ended} if ended else {"status": "created"}
+
+
+def _running(container: "Container") -> "dict[str, Any]":
+    return store.read(f"{running_directory()}/{container.id}.json")
+
+
+def settle(container: "Container", held: int = -1) -> None:
+    """Write down how a locked container ended, unless that is done, and remove what is left of its run; itself, if it was
+    to be removed.  `held` is its lease, where the caller has it."""
+    now = _running(container)
+    if not now or (held < 0 and lease.held(now["lease"], container.id)):
+        return
+    seen: Ending | None = None
+    finished = time()
+    try:
+        with open(f"{running_directory()}/{container.id}.end") as file:
+            seen, finished = ending.recorded(file.read())
+        seen.count(now["groups"], now["version"])
+    except (OSError, ValueError):  # no record: its watcher was killed; no groups: removed already
+        pass
+    for group in {*now["groups"].values()}:
+        if os.path.isdir(group):
+            cgroup.kill(group)
+            cgroup.remove(group)
+    reason = ""
+    if seen is None:
+        rebooted = now["boot_id"] != boot_id()
+        seen = ending.Ending(*((1, HOST_WENT_DOWN) if rebooted else (2, SIGKILL)), False, 0, 0)
+        reason = "the host went down" if rebooted else "dolium-keep was killed"
+    _write_end(container, seen, now["started"], finished, reason)
+    if held >= 0:
+        lease.Lease(f"{lease.directory()}/{now['lease']}", held, now["lease"]).release()
+    else:
+        lease.mend()
+
+
+def ended(container: "Container", seen: "Ending", reason: str = "") -> None:
+    """What the owner knows of the end of a container that it has watched itself."""
+    with store.hold(container):
+        now = _running(container)
+        _write_end(container, seen, now.get("started", 0.0), time(), reason)
+
+
+def _write_end(container: "Container", seen: "Ending", started: float, finished: float, reason: str) -> None:
+    """The container's own file first: a kill in between leaves the run to be settled once more."""
+    if not container.remove:
+        if not reason:
+            reason = "memory" if seen.out_of_memory and seen.signal == SIGKILL else "signal" if seen.signal else "exit"
+        store.write(f"{container.path}/ended.json", {
+            "format": store.FORMAT, "exit_code": seen.exit_code, "signal": seen.signal, "reason": reason, "started": started,
+            "finished": finished, "out_of_memory": seen.out_of_memory, "peak_memory": seen.peak_memory,
+            "cpu_seconds": seen.cpu_seconds})  # fmt: skip
+    else:
+        store.remove(container)
+    for suffix in ("end", "json"):
+        try:
+            os.unlink(f"{running_directory()}/{container.id}.{suffix}")
+        except FileNotFoundError:
+            pass
+
+
+def end_of_detached(argv: "list[str]") -> int:
+    """`dolium _ended ID LEASE`: the last act of the dolium-keep of a detached container, which has become this program."""
+    identity, held = argv
+    container = store.load(identity)
+    if container:
+        with store.hold(container):
+            settle(container, int(held))
+    return 0
+
+
+def first_process(container: "Container", wanted: str) -> "tuple[int, dict[str, Any]]":
+    """A pidfd of the first process of a running container, and what is written about the run.
+
+    A number counts only with the boot and the start time it was written with, checked after the pidfd is open.
+    Raises StateError, which says what is `wanted`.
+    """
+    now = state(container)
+    if now["status"] == "running":
+        try:
+            fd = os.pidfd_open(now["pid"])
+            if start_time(now["pid"]) == now["start_time"] and boot_id() == now["boot_id"]:
+                return fd, now
+            os.close(fd)
+        except ProcessLookupError:
+            pass
+        now = {"status": "exited"}
+    raise StateError(container.name, now["status"], wanted, hint=f"dolium start {container.name}")
+
+
+def kill(container: "Container", number: int) -> None:
+    """Send a signal to its first process.  Raises StateError."""
+    from signal import pidfd_send_signal
+
+    fd, _ = first_process(container, "running")
+    try:
+        pidfd_send_signal(fd, number)
+    except ProcessLookupError:
+        pass
+    finally:
+        os.close(fd)
+
+
+def stop(container: "Container", seconds: float, number: int = SIGTERM) -> bool:
+    """Ask it to end, and end it when it has not after so many seconds; whether it had to be ended.
+
+    The kernel drops a signal that PID 1 of a namespace has no handler for, pid_namespaces(7), so then there is nothing to
+    wait for.  Raises StateError.
+    """
+    from signal import pidfd_send_signal
+
+    fd, now = first_process(container, "running")
+    try:
+        heeded = _heeds(now["pid"], number)
+        try:
+            pidfd_send_signal(fd, number)
+            asked = heeded and _wait(fd, seconds)
+            if not asked:
+                pidfd_send_signal(fd, SIGKILL)
+        except ProcessLookupError:
+            asked = True
+        _wait(fd, None)
+    finally:
+        os.close(fd)
+    wait(container)
+    return not asked
+
+
+def _heeds(pid: int, number: int) -> bool:
+    """Whether a process has a handler for a signal, or waits for it with the signal blocked, signalfd(2)."""
+    try:
+        with open(f"/proc/{pid}/status") as file:
+            sets = {line[:6]: int(line.split()[1], 16) for line in file if line[:6] in ("SigBlk", "SigCgt")}
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return (sets["SigBlk"] | sets["SigCgt"]) >> (number - 1) & 1 == 1
+
+
+def _wait(pidfd: int, seconds: "float | None") -> bool:
+    waiter = poll()
+    waiter.register(pidfd, POLLIN)
+    return bool(waiter.poll(None if seconds is None else seconds * 1000))
+
+
+def wait(container: "Container") -> int:
+    """Until it has ended and that is written down; its exit code.  Of one that has never run 0, as docker says."""
+    now = _running(container)
+    while now and lease.held(now["lease"], container.id):
+        try:
+            fd = os.pidfd_open(now["pid"])
+        except ProcessLookupError:
+            fd = -1
+        if fd >= 0:
+            if start_time(now["pid"]) == now["start_time"]:
+                _wait(fd, None)
+            os.close(fd)
+        sleep(0.002)  # dolium-keep, then its last command, are still at it
+        now = _running(container)
+    try:
+        found = state(container)
+    except NotFound:
+        found = {}
+    code: int = found.get("exit_code", 0)
+    return code
+
+
+def remove(container: "Container", force: bool = False) -> None:
+    """Forget it and what it wrote.  Raises StateError for one that runs, unless it is to be killed first."""
+    if state(container)["status"] == "running":
+        if not force:
+            raise StateError(container.name, "running", "stopped", hint=f"dolium stop {container.name}, or dolium rm --force")
+        try:
+            kill(container, SIGKILL)
+        except StateError:
+            pass
+        wait(container)
+    if os.path.exists(container.path):
+        with store.hold(container):
+            must_not_run(container)  # somebody may have started it again
+            store.remove(container)
+
+
+def must_not_run(container: "Container") -> None:
+    """Raises StateError if a locked container runs."""
+    if state_of_locked(container) == "running":
+        raise StateError(container.name, "running", "stopped", hint=f"dolium stop {container.name}")
+
+
+def state_of_locked(container: "Container") -> str:
+    """Running or not, for whoever holds its lock."""
+    now = _running(container)
+    if now and lease.held(now["lease"], container.id):
+        return "running"
+    settle(container)
+    return "stopped"

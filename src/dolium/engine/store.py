@@ -1,0 +1,303 @@
+"""Containers that are remembered: a directory each below `containers`, and a link for each name.
+
+    containers/ID/config.json   what was asked for, written once
+    containers/ID/ended.json    how it ended last
+    containers/ID/upper, work   what it wrote; not for one that is removed when it ends
+    containers/ID/log           what it printed, if it was started detached
+    names/NAME -> ../containers/ID
+
+Each file appears by rename, so it is whole.  Who changes a container holds the lock of its directory (flock), and a directory
+without a config that nobody holds is the trace of a `dolium` that was killed while it made it.
+"""
+
+import os
+from fcntl import LOCK_EX, LOCK_NB, flock
+from time import time
+
+from dolium.engine import config
+from dolium.errors import DoliumError, Exists, NotFound
+from dolium.runtime import places
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+FORMAT = 1
+READABLE = (FORMAT,)
+
+
+class Container:
+    """What is known of a container whether it runs or not.  `created` is seconds since 1970; `remove` it when it ends."""
+
+    __slots__ = ("id", "name", "created", "image", "user", "options", "remove", "labels", "path",
+                 "stop_signal", "stop_timeout")  # fmt: skip
+
+    def __init__(self, identity: str, fields: "dict[str, Any]") -> None:
+        self.id = identity
+        self.path = f"{_containers()}/{identity}"
+        self.name: str = fields["name"]
+        self.created: float = fields["created"]
+        self.image: str = fields["image"]
+        self.user: str | None = fields["user"]
+        self.options: dict[str, Any] = fields["options"]
+        self.remove: bool = fields["remove"]
+        self.labels: dict[str, str] = fields["labels"]
+        self.stop_signal: int = fields["stop_signal"]
+        self.stop_timeout: float = fields["stop_timeout"]
+
+    def request(self) -> config.Options:
+        """What was asked for, as the engine reads it."""
+        found = config.Options()
+        for name, value in self.options.items():
+            setattr(found, name, value)
+        return found
+
+
+class Lock:
+    """Holds a container's directory; released by `with`, or when the process ends."""
+
+    __slots__ = ("fd",)
+
+    def __init__(self, fd: int) -> None:
+        self.fd = fd
+
+    def __enter__(self) -> "Lock":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self.fd)
+
+
+def _containers() -> str:
+    return places.below(places.data(), "containers")
+
+
+def _names() -> str:
+    return places.below(places.data(), "names")
+
+
+def create(
+    image: str, options: config.Options, user: "str | None", *, name: "str | None" = None, remove: bool = False,
+    labels: "dict[str, str] | None" = None, stop_signal: int = 15, stop_timeout: float = 10.0,
+) -> "tuple[Container, Lock]":  # fmt: skip
+    """Remember a container; nothing of it runs yet, and it is locked.  Raises Exists, OSError and DoliumError."""
+    identity = os.urandom(6).hex()
+    path = f"{_containers()}/{identity}"
+    os.mkdir(path, 0o700)
+    held = _hold(path)
+    assert held
+    try:
+        name = _take_name(identity, name)
+        plain = config.Options()
+        asked = {each: getattr(options, each) for each in config.Options.__slots__
+                 if each not in ("user", "store", "watch") and getattr(options, each) != getattr(plain, each)}  # fmt: skip
+        fields = {"format": FORMAT, "name": name, "created": time(), "image": image, "user": user, "options": asked,
+                  "remove": remove, "labels": labels or {}, "stop_signal": stop_signal, "stop_timeout": stop_timeout}  # fmt: skip
+        if not remove:
+            for each in ("upper", "work"):
+                os.mkdir(f"{path}/{each}", 0o755)
+                os.chmod(f"{path}/{each}", 0o755)
+        write(f"{path}/config.json", fields, durable=not remove)
+    except BaseException:
+        with held:
+            _erase(identity, name or "")
+        raise
+    return Container(identity, fields), held
+
+
+def _take_name(identity: str, wanted: "str | None") -> str:
+    where = _names()
+    for attempt in range(100):
+        name = wanted or _invent(attempt)
+        try:
+            os.symlink(f"../containers/{identity}", f"{where}/{name}")
+            return name
+        except FileExistsError:
+            if wanted and not _is_stale(f"{where}/{name}"):
+                raise Exists("container", wanted, hint=f"dolium rm {wanted}, or choose another --name") from None
+    raise DoliumError("no free name found", hint="give one with --name")
+
+
+def _invent(attempt: int) -> str:
+    from dolium.engine.names import invent
+
+    return invent(attempt)
+
+
+def _is_stale(link: str) -> bool:
+    """Whether a name belongs to no container any more; then it is free now."""
+    try:
+        target = os.path.basename(os.readlink(link))
+    except OSError:
+        return True
+    held = _hold(f"{_containers()}/{target}", wait=False)
+    if held is None and os.path.isdir(f"{_containers()}/{target}"):
+        return False  # somebody is at it
+    if held:
+        with held:
+            if os.path.exists(f"{_containers()}/{target}/config.json"):
+                return False
+    try:
+        os.unlink(link)
+    except FileNotFoundError:
+        pass
+    return True
+
+
+def _hold(path: str, wait: bool = True) -> "Lock | None":
+    """The lock of a directory; None where it is gone, or somebody's and not to be waited for."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return None
+    try:
+        flock(fd, LOCK_EX if wait else LOCK_EX | LOCK_NB)
+        if os.fstat(fd).st_nlink:  # it has not been removed while we waited
+            return Lock(fd)
+    except BlockingIOError:
+        pass
+    except BaseException:
+        os.close(fd)
+        raise
+    os.close(fd)
+    return None
+
+
+def hold(container: Container) -> Lock:
+    """Lock a container, waiting for whoever is at it.  Raises NotFound where it has been removed."""
+    held = _hold(container.path)
+    if held is None:
+        raise NotFound("container", container.name)
+    return held
+
+
+def load(identity: str) -> "Container | None":
+    """The container of that id; None where there is none, or not yet."""
+    fields = read(f"{_containers()}/{identity}/config.json")
+    return Container(identity, fields) if fields else None
+
+
+def every() -> "list[Container]":
+    """All of them, the youngest first.  Removes the traces of those that never came to be."""
+    found = []
+    for identity in os.listdir(_containers()):
+        container = load(identity)
+        if container:
+            found.append(container)
+        elif held := _hold(f"{_containers()}/{identity}", wait=False):
+            with held:
+                if not os.path.exists(f"{_containers()}/{identity}/config.json"):
+                    _erase(identity, "")
+    return sorted(found, key=lambda each: each.created, reverse=True)
+
+
+def find(word: str) -> Container:
+    """The container of that name, or id, or beginning of an id.  Raises NotFound, with the nearest that there are."""
+    if word and "/" not in word and word not in (".", ".."):
+        try:
+            identity = os.path.basename(os.readlink(f"{_names()}/{word}"))
+            if container := load(identity):
+                return container
+        except OSError:
+            pass
+        if container := load(word):
+            return container
+        matches = [each for each in os.listdir(_containers()) if each.startswith(word)]
+        if len(matches) == 1 and (container := load(matches[0])):
+            return container
+        if len(matches) > 1:
+            raise NotFound("container", word, hint=f"{len(matches)} ids begin so: {', '.join(sorted(matches)[:5])}")
+    from dolium.engine.nearest import nearest
+
+    names = [name for each in every() for name in (each.name, each.id)]
+    raise NotFound(
+        "container", word, similar=nearest(word, names), hint="" if nearest(word, names) else "`dolium ps -a` lists them all"
+    )
+
+
+def rename(container: Container, name: str) -> None:
+    """Give a locked container another name.  Raises Exists."""
+    _take_name(container.id, name)
+    fields = read(f"{container.path}/config.json")
+    write(f"{container.path}/config.json", {**fields, "name": name})
+    _drop_name(container.id, container.name)
+    container.name = name
+
+
+def remove(container: Container) -> None:
+    """Forget a locked container that does not run, with all that it wrote."""
+    _erase(container.id, container.name)
+
+
+def _erase(identity: str, name: str) -> None:
+    """The config first: a kill in the middle leaves a trace that the next command removes."""
+    path = f"{_containers()}/{identity}"
+    for each in ("config.json", "config.json.new", "ended.json", "ended.json.new", "log"):
+        try:
+            os.unlink(f"{path}/{each}")
+        except FileNotFoundError:
+            pass
+    try:
+        os.rmdir(path)
+    except OSError:
+        from dolium.engine import erase
+
+        erase.tree(path)
+    if name:
+        _drop_name(identity, name)
+
+
+def _drop_name(identity: str, name: str) -> None:
+    link = f"{_names()}/{name}"
+    try:
+        if os.path.basename(os.readlink(link)) == identity:
+            os.unlink(link)
+    except FileNotFoundError:
+        pass
+
+
+def write(path: str, value: "dict[str, Any]", durable: bool = True) -> None:
+    """A file that appears whole.  `durable`: not before the disk has it."""
+    fd = os.open(f"{path}.new", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    try:
+        data = (to_json(value) + "\n").encode()
+        while data:
+            data = data[os.write(fd, data) :]
+        if durable:
+            os.fsync(fd)
+    finally:
+        os.close(fd)
+    os.rename(f"{path}.new", path)
+
+
+def read(path: str) -> "dict[str, Any]":
+    """What `write` wrote; empty where there is none.  Raises DoliumError for what this version cannot read."""
+    try:
+        with open(path, encoding="utf-8") as file:
+            text = file.read()
+    except (FileNotFoundError, NotADirectoryError):
+        return {}
+    import json
+
+    try:
+        found = json.loads(text)
+    except ValueError as error:
+        raise DoliumError(f"`{path}` cannot be read: {error}", hint="somebody else has written it; remove its directory") from None
+    if not isinstance(found, dict) or found.get("format") not in READABLE:
+        raise DoliumError(f"`{path}` is of another version of Dolium", hint="use that version, or remove its directory")
+    return found
+
+
+def to_json(value: "Any") -> str:
+    """JSON without the module: its import takes longer than a container."""
+    if isinstance(value, str):
+        from _json import encode_basestring_ascii
+
+        return encode_basestring_ascii(value)
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{to_json(str(key))}: {to_json(each)}" for key, each in value.items()) + "}"
+    if isinstance(value, (list, tuple)):
+        return "[" + ", ".join(map(to_json, value)) + "]"
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    return repr(value)  # int and float

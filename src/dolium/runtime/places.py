@@ -1,0 +1,46 @@
+"""Where Dolium keeps things on this host, for this user; each place is a directory of the user's own."""
+
+import os
+
+from dolium.errors import DoliumError
+
+
+def state() -> str:
+    """For what a reboot ends: leases, who runs.  Raises DoliumError and OSError."""
+    uid = os.geteuid()
+    if uid == 0:
+        return own("/run/dolium")
+    if runtime := os.environ.get("XDG_RUNTIME_DIR"):
+        return own(f"{runtime}/dolium")
+    return own(f"/tmp/dolium-{uid}")
+
+
+def data() -> str:
+    """For what is kept: containers and what they have written.  Raises DoliumError and OSError."""
+    if os.geteuid() == 0:
+        return own("/var/lib/dolium")
+    home = os.environ.get("XDG_DATA_HOME") or os.path.expanduser("~/.local/share")
+    os.makedirs(home, exist_ok=True)
+    return own(f"{home}/dolium")
+
+
+def below(top: str, name: str) -> str:
+    """A directory in one of those, made if need be."""
+    return own(f"{top}/{name}")
+
+
+def own(path: str) -> str:
+    """The path of a directory that is there now, mode 0700, and owned by nobody else (CVE-2021-41091)."""
+    try:
+        status = os.lstat(path)
+    except FileNotFoundError:
+        try:
+            os.mkdir(path, 0o700)
+            os.chmod(path, 0o700)  # whatever the caller's umask is
+        except FileExistsError:
+            pass
+        status = os.lstat(path)
+    if status.st_uid != os.geteuid() or status.st_mode & 0o077 or status.st_mode & 0o170000 != 0o040000:
+        raise DoliumError(f"`{path}` is not a directory of yours alone (uid {status.st_uid}, mode {status.st_mode & 0o7777:o})",
+                          hint=f"remove it, or chmod 700 {path}")  # fmt: skip
+    return path
