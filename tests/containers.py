@@ -48,9 +48,10 @@ class Started(subprocess.Popen[bytes]):
 
 
 class Dolium:
-    """The command, for one user.  Call it with words; `start` leaves it running."""
+    """The command, for one user.  Call it with words; `start` leaves it running.  `forgets`: every run is with --rm."""
 
-    def __init__(self, uid: int | None = None) -> None:
+    def __init__(self, uid: int | None = None, forgets: bool = True) -> None:
+        self.forgets = forgets
         self.uid = os.geteuid() if uid is None else uid
         self.environment = {"PATH": "/usr/local/bin:/usr/bin:/bin", "HOME": "/", "LANG": "C.UTF-8"}
         if "DOLIUM_PYTHON" in os.environ:
@@ -61,6 +62,8 @@ class Dolium:
     def start(self, *words: str, argv: list[str] | None = None, env: dict[str, str] | None = None, **how: Any) -> Started:
         """Start it; standard input is empty, output goes to pipes, unless told otherwise."""
         how = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **how}
+        if words[:1] == ("run",) and self.forgets:
+            words = ("run", "--rm", *words[1:])
         if self.uid != os.geteuid():
             how |= {"user": self.uid, "group": self.uid, "extra_groups": []}
         return Started([*(argv or [DOLIUM]), *words], env={**self.environment, **(env or {})}, **how)

@@ -59,6 +59,9 @@ MEANINGS = {
     "tmpfs": (st.lists(st.tuples(path, st.lists(tmpfs_option, min_size=1).map(tuple))),
               lambda one: f"{one[0]}:{','.join(one[1])}"),
     "device": (st.lists(st.tuples(path, path, st.sampled_from(["r", "rw", "rwm", "m"]))), ":".join),
+    "name": (st.text("abc019_.-", max_size=20).map(lambda rest: f"a{rest}"), str),
+    "stop-signal": (st.integers(1, 64), str),
+    "stop-timeout": (st.integers(1, 10**6).map(lambda n: n / 1000), "{:.3f}".format),
     "label": (st.dictionaries(name, text), "=".join),
 }
 SWITCHES = sorted({flag.name for flag in TABLE.values() if not flag.value} - {"help"})
@@ -74,6 +77,8 @@ def command_lines(draw):
     meant, groups = {}, []
     for flag in draw(st.lists(st.sampled_from(sorted([*MEANINGS, *SWITCHES])), unique=True)):
         if (flag == "cpu-weight" and "cpu_shares" in meant) or (flag == "cpu-shares" and "cpu_weight" in meant):
+            continue
+        if (flag == "timeout" and meant.get("detach")) or (flag == "detach" and "timeout" in meant):
             continue
         row = TABLE[flag]
         if flag in SWITCHES:

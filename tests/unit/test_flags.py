@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from dolium.cli import docker, flags
+from dolium.cli import docker, flags, main
 from dolium.engine import nearest
 from dolium.errors import DoliumError, SpecError, UsageError
 
@@ -302,19 +302,19 @@ def test_advice_is_about_flags_that_exist(name):
 
 @pytest.mark.parametrize("name", DOCKER_COMMANDS)
 def test_every_command_of_docker_is_ours_or_answered_by_name(name):
-    if name in flags.COMMANDS:
+    if name in main.COMMANDS:
         assert name not in docker.COMMANDS
         return
-    error = docker.unknown_command(name, flags.COMMANDS)
+    error = docker.unknown_command(name, main.COMMANDS)
     assert str(error) == f"dolium has no `{name}`"
     assert error.hint == docker.COMMANDS[name]
 
 
 def test_a_misspelt_command():
-    assert docker.unknown_command("rnu", flags.COMMANDS).hint == "did you mean `run`?"
-    assert docker.unknown_command("explian", flags.COMMANDS).hint == "did you mean `explain`?"
-    assert docker.unknown_command("biuld", flags.COMMANDS).hint.startswith("did you mean `build`? Dolium does not")
-    assert "--help" in docker.unknown_command("zzzzzzzz", flags.COMMANDS).hint
+    assert docker.unknown_command("rnu", main.COMMANDS).hint == "did you mean `run`?"
+    assert docker.unknown_command("explian", main.COMMANDS).hint == "did you mean `explain`?"
+    assert docker.unknown_command("biuld", main.COMMANDS).hint.startswith("did you mean `build`? Dolium does not")
+    assert "--help" in docker.unknown_command("zzzzzzzz", main.COMMANDS).hint
 
 
 # explain

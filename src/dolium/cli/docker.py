@@ -21,7 +21,7 @@ FLAGS = {
     "blkio-weight-device": "limits on block devices do not exist yet; leave it out",
     "cgroup-parent": "groups are placed by Dolium; to choose the place use `dolium-oci` and `linux.cgroupsPath`",
     "cgroupns": "a container always has a cgroup namespace of its own; leave it out",
-    "cidfile": "a container in the foreground is yours until it ends, nothing else needs its id; leave it out",
+    "cidfile": "write `dolium run -d ... > FILE`: it prints the id and nothing else",
     "cpu-count": "exists on Windows only; use `--cpus`",
     "cpu-percent": "exists on Windows only; use `--cpus`",
     "cpu-period": "use `--cpus`: `--cpus 0.5` is half of every period",
@@ -29,7 +29,7 @@ FLAGS = {
     "cpu-rt-period": "real-time scheduling is not offered; use `--cpus` or `--cpu-weight`",
     "cpu-rt-runtime": "real-time scheduling is not offered; use `--cpus` or `--cpu-weight`",
     "cpuset-mems": "memory nodes cannot be chosen yet; use `--cpuset-cpus` with the CPUs of one node",
-    "detach-keys": "detached containers do not exist yet; end a program with Ctrl-C",
+    "detach-keys": "what runs detached cannot be attached to; `dolium logs -f` follows it",
     "device-cgroup-rule": "name each device instead: `--device /dev/SRC[:/dev/DST[:rwm]]`",
     "device-read-bps": "limits on block devices do not exist yet; leave it out",
     "device-read-iops": "limits on block devices do not exist yet; leave it out",
@@ -78,7 +78,7 @@ FLAGS = {
     "publish-all": "ports come with networks; `--network host` shares the host's",
     "pull": "images do not exist yet; unpack one into a directory and name that, or use `@host`",
     "quiet": "nothing is pulled yet, so there is nothing to silence; leave it out",
-    "restart": "detached containers do not exist yet; a shell loop around `dolium run` restarts",
+    "restart": "nobody watches over detached containers but the kernel; a shell loop around `dolium start -a` restarts",
     "runtime": "Dolium is the runtime; for another one use `docker run --runtime` or `podman --runtime`",
     "shm-size": "write `--tmpfs /dev/shm:size=128m`",
     "sig-proxy": "signals are always passed on to the program; leave it out",
@@ -102,14 +102,13 @@ SECURITY = {
     "writable-cgroups": "not offered: limits would be the container's own to change; leave it out",
 }
 
-_DOCKER = "Dolium keeps no list of containers yet; each one is a foreground process of yours, "
 _IMAGES = "images do not exist yet; unpack one into a directory and name that, or use `@host`"
 _NO_DAEMON = "there is no daemon; every `dolium run` stands for itself"
 _CLUSTER = "Dolium runs on one machine; for several use Kubernetes, with `dolium-oci` under containerd"
 
 # docker COMMAND: Docker's own and its two usual plugins
 COMMANDS = {
-    "attach": "detached containers do not exist yet; `dolium run -i` is attached from the start",
+    "attach": "a detached container cannot be attached to; `dolium logs -f` follows it, `dolium start -a` starts one attached",
     "build": "Dolium does not build images; use `buildah` or `docker build`",
     "builder": "Dolium does not build images; use `buildah` or `docker build`",
     "buildx": "Dolium does not build images; use `buildah` or `docker buildx`",
@@ -137,12 +136,12 @@ COMMANDS = {
     "manifest": _IMAGES,
     "network": "networks do not exist yet; `--network none` and `--network host` do",
     "node": _CLUSTER,
-    "pause": _DOCKER + "but it cannot be frozen yet",
+    "pause": "a container cannot be frozen yet; `dolium kill -s STOP NAME` stops its first process",
     "plugin": "there are no plugins; what Dolium can do is in `dolium --help`",
     "port": "ports come with networks; `--network host` shares the host's",
     "pull": _IMAGES,
     "push": "Dolium does not build images; use `buildah push` or `docker push`",
-    "restart": "detached containers do not exist yet; end it with Ctrl-C and run it again",
+    "restart": "write `dolium stop NAME && dolium start NAME`",
     "rmi": _IMAGES,
     "save": _IMAGES,
     "search": _IMAGES,
@@ -153,9 +152,9 @@ COMMANDS = {
     "swarm": _CLUSTER,
     "system": _NO_DAEMON,
     "tag": _IMAGES,
-    "top": _DOCKER + "so the host's `ps -ef --forest` shows its processes",
+    "top": "the host's `ps -ef --forest` shows its processes below dolium-keep",
     "trust": _IMAGES,
-    "unpause": _DOCKER + "but it cannot be frozen yet",
+    "unpause": "a container cannot be frozen yet; `dolium kill -s CONT NAME` goes on with its first process",
     "update": "limits are set at the start: `dolium run --memory 64m --cpus 0.5`",
     "version": "write `dolium --version`",
     "volume": "named volumes do not exist yet; bind a directory: `dolium run -v ./data:/data`",

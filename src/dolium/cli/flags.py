@@ -71,8 +71,8 @@ class Flags:
         self.rm: bool = False
         self.detach: bool = False
         self.name: str | None = None
-        self.stop_signal: int = 15
-        self.stop_timeout: float = 10.0              # seconds
+        self.stop_signal: int | None = None
+        self.stop_timeout: float | None = None       # seconds
         self.label: dict[str, str] = {}
         self.debug: bool = False
         self.help: bool = False                      # nothing after --help has been read

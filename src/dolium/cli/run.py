@@ -42,7 +42,7 @@ def main(argv: "list[str]") -> int:
         begun.running.leave()
         render.write(1, f"{container.id}\n")
         return 0
-    return attend(container, begun.running, flags.timeout)
+    return attend(container, begun, flags.timeout)
 
 
 def begin(container: "Container", *, interactive: bool, detached: bool) -> life.Begun:
@@ -58,15 +58,16 @@ def begin(container: "Container", *, interactive: bool, detached: bool) -> life.
             os.close(null)
 
 
-def attend(container: "Container", running: "Running", timeout: "float | None") -> int:
+def attend(container: "Container", begun: life.Begun, timeout: "float | None") -> int:
     """Wait for the end of a container in the foreground, say why it was killed if it was; its exit code."""
+    running = begun.running
     try:
         reason = _wait(running, timeout)
         ending = running.finish()
     except BaseException:
         running.abandon()
         raise
-    life.ended(container, ending, reason)
+    life.ended(container, begun.since, ending, reason)
     limit = container.options.get("memory")
     if reason == "timeout":
         render.say(f"killed: time limit of {timeout:g} s reached")

@@ -44,4 +44,4 @@ def _attached(container: "Container", interactive: bool) -> int:
         begun = run.begin(container, interactive=interactive, detached=False)
     if begun.note:
         render.say(begun.note)
-    return run.attend(container, begun.running, None)
+    return run.attend(container, begun, None)

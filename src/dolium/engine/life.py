@@ -26,13 +26,13 @@ HOST_WENT_DOWN = 255
 
 
 class Begun:
-    """A container that runs: the watch over it, a pidfd of its first process, and what the caller should be told."""
+    """A container that runs: the watch over it, since when (seconds since 1970), and what the caller should be told."""
 
-    __slots__ = ("running", "pidfd", "note")
+    __slots__ = ("running", "since", "note")
 
-    def __init__(self, running: launch.Running, pidfd: int, note: str) -> None:
+    def __init__(self, running: launch.Running, since: float, note: str) -> None:
         self.running = running
-        self.pidfd = pidfd
+        self.since = since
         self.note = note
 
 
@@ -69,12 +69,15 @@ def begin(container: "Container", stdio: "tuple[int, int, int]", *, detached: bo
         for fd in given:
             os.close(fd)
     pidfd = running.started()
+    since = time()
     try:
-        _note_running(container, running, taken.number, pidfd)
+        _note_running(container, running, taken.number, pidfd, since)
     except BaseException:
         running.abandon()
         raise
-    return Begun(running, pidfd, prepared.note)
+    finally:
+        os.close(pidfd)
+    return Begun(running, since, prepared.note)
 
 
 def _end_command() -> "list[str]":
@@ -88,13 +91,13 @@ def _end_command() -> "list[str]":
     return [os.path.realpath(sys.executable), "-IS", "-c", code, "_ended"]
 
 
-def _note_running(container: "Container", running: launch.Running, number: int, pidfd: int) -> None:
+def _note_running(container: "Container", running: launch.Running, number: int, pidfd: int, since: float) -> None:
     pid = _pid_of(pidfd)
     facts = running.facts
     memory = facts.controllers.get("memory")
     store.write(f"{running_directory()}/{container.id}.json", {
         "format": store.FORMAT, "pid": pid, "start_time": start_time(pid), "boot_id": boot_id(), "lease": number,
-        "started": time(), "id_base": facts.id_base, "groups": running.controllers, "version": memory.version if memory else 0,
+        "started": since, "id_base": facts.id_base, "groups": running.controllers, "version": memory.version if memory else 0,
     }, durable=False)  # fmt: skip
 
 
@@ -172,11 +175,10 @@ def settle(container: "Container", held: int = -1) -> None:
         lease.mend()
 
 
-def ended(container: "Container", seen: "Ending", reason: str = "") -> None:
-    """What the owner knows of the end of a container that it has watched itself."""
+def ended(container: "Container", since: float, seen: "Ending", reason: str = "") -> None:
+    """Write down what the owner knows of the end of a container that it has watched itself."""
     with store.hold(container):
-        now = _running(container)
-        _write_end(container, seen, now.get("started", 0.0), time(), reason)
+        _write_end(container, seen, since, time(), reason)
 
 
 def _write_end(container: "Container", seen: "Ending", started: float, finished: float, reason: str) -> None:

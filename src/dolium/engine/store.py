@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 FORMAT = 1
 READABLE = (FORMAT,)
+SIGTERM, PATIENCE = 15, 10.0
+"""How a container is asked to end, and the seconds it gets for it, unless told otherwise; as docker has it."""
 
 
 class Container:
@@ -78,7 +80,7 @@ def _names() -> str:
 
 def create(
     image: str, options: config.Options, user: "str | None", *, name: "str | None" = None, remove: bool = False,
-    labels: "dict[str, str] | None" = None, stop_signal: int = 15, stop_timeout: float = 10.0,
+    labels: "dict[str, str] | None" = None, stop_signal: "int | None" = None, stop_timeout: "float | None" = None,
 ) -> "tuple[Container, Lock]":  # fmt: skip
     """Remember a container; nothing of it runs yet, and it is locked.  Raises Exists, OSError and DoliumError."""
     identity = os.urandom(6).hex()
@@ -92,7 +94,8 @@ def create(
         asked = {each: getattr(options, each) for each in config.Options.__slots__
                  if each not in ("user", "store", "watch") and getattr(options, each) != getattr(plain, each)}  # fmt: skip
         fields = {"format": FORMAT, "name": name, "created": time(), "image": image, "user": user, "options": asked,
-                  "remove": remove, "labels": labels or {}, "stop_signal": stop_signal, "stop_timeout": stop_timeout}  # fmt: skip
+                  "remove": remove, "labels": labels or {}, "stop_signal": stop_signal or SIGTERM,
+                  "stop_timeout": PATIENCE if stop_timeout is None else stop_timeout}  # fmt: skip
         if not remove:
             for each in ("upper", "work"):
                 os.mkdir(f"{path}/{each}", 0o755)

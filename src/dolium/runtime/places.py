@@ -16,12 +16,17 @@ def state() -> str:
 
 
 def data() -> str:
-    """For what is kept: containers and what they have written.  Raises DoliumError and OSError."""
-    if os.geteuid() == 0:
+    """For what is kept: containers and what they have written; of a user without a home below /var/tmp, which outlives a
+    reboot, too.  Raises DoliumError and OSError."""
+    uid = os.geteuid()
+    if uid == 0:
         return own("/var/lib/dolium")
     home = os.environ.get("XDG_DATA_HOME") or os.path.expanduser("~/.local/share")
-    os.makedirs(home, exist_ok=True)
-    return own(f"{home}/dolium")
+    try:
+        os.makedirs(home, exist_ok=True)
+        return own(f"{home}/dolium")
+    except OSError:
+        return own(f"/var/tmp/dolium-{uid}")
 
 
 def below(top: str, name: str) -> str:
