@@ -1,9 +1,12 @@
 """`dolium explain`: the plan of `dolium run` with the same words; needs no root and runs nothing."""
 
+import os
+
 from dolium.cli import flags as grammar
 from dolium.cli import render, request
-from dolium.engine import containers
+from dolium.engine import containers, life
 from dolium.plan import build, explain
+from dolium.runtime import places
 from dolium.runtime.lease import ID_FIRST
 
 
@@ -14,7 +17,9 @@ def main(argv: "list[str]") -> int:
         render.write(1, grammar.help("explain"))
         return 0
     options = request.options(flags)
-    prepared = containers.prepare(flags.image or "", options, flags.user, ID_FIRST)
+    identity = os.urandom(6).hex()
+    life.equip(options, identity, f"{places.data_path()}/containers/{identity}", remove=flags.rm, detached=flags.detach)
+    prepared = containers.prepare(flags.image or "", options, flags.user, ID_FIRST, identity)
     steps = build.plan(prepared.spec, prepared.facts)
     if flags.json:
         import json

@@ -275,7 +275,7 @@ GROUPS = (
     ("Run", (
         Flag("init", "", "", yes, "a small PID 1 that reaps and passes signals on"),
         Flag("interactive", "i", "", yes, "pass standard input on"),
-        Flag("detach", "d", "", yes, "leave it running, print its id", "run"),
+        Flag("detach", "d", "", yes, "leave it running, print its id"),
         Flag("name", "", "NAME", quantities.name, "to call it by; else it gets one"),
         Flag("rm", "", "", yes, "forget it and its files when it ends"),
         Flag("stop-signal", "", "SIGNAL", quantities.signal, "what `dolium stop` sends, usual: TERM"),

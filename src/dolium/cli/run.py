@@ -28,6 +28,7 @@ def main(argv: "list[str]") -> int:
     if flags.help:
         render.write(1, grammar.help())
         return 0
+    signals = Signals()
     container, held = store.create(flags.image or "", request.options(flags), flags.user, name=flags.name, remove=flags.rm,
                                    labels=flags.label, stop_signal=flags.stop_signal, stop_timeout=flags.stop_timeout)  # fmt: skip
     with held:
@@ -42,7 +43,7 @@ def main(argv: "list[str]") -> int:
         begun.running.leave()
         render.write(1, f"{container.id}\n")
         return 0
-    return attend(container, begun, flags.timeout)
+    return attend(container, begun, signals, flags.timeout)
 
 
 def begin(container: "Container", *, interactive: bool, detached: bool) -> life.Begun:
@@ -58,11 +59,11 @@ def begin(container: "Container", *, interactive: bool, detached: bool) -> life.
             os.close(null)
 
 
-def attend(container: "Container", begun: life.Begun, timeout: "float | None") -> int:
+def attend(container: "Container", begun: life.Begun, signals: "Signals", timeout: "float | None") -> int:
     """Wait for the end of a container in the foreground, say why it was killed if it was; its exit code."""
     running = begun.running
     try:
-        reason = _wait(running, timeout)
+        reason = signals.wait(running, timeout)
         ending = running.finish()
     except BaseException:
         running.abandon()
@@ -79,29 +80,37 @@ def attend(container: "Container", begun: life.Begun, timeout: "float | None") -
     return ending.exit_code
 
 
-def _wait(running: "Running", timeout: "float | None") -> str:
-    """Forward signals until the container has ended; why we ended it, or nothing."""
-    interrupts, reason = 0, ""
+class Signals:
+    """Passes on to the program what is sent to dolium; what comes before it runs waits until it does."""
 
-    def forward(number: int, _: object) -> None:
-        nonlocal interrupts, reason
-        interrupts += number in (SIGINT, SIGTERM)
-        if interrupts >= PATIENCE and not reason:
-            reason = "interrupted"
-            number = SIGKILL
-        running.signal(number)
+    def __init__(self) -> None:
+        self.running: Running | None = None
+        self.early: list[int] = []
+        self.interrupts = 0
+        for number in FORWARDED:
+            if getsignal(number) != SIG_IGN or number != SIGHUP:  # nohup(1) means it
+                signal(number, self._arrive)
 
-    for number in FORWARDED:
-        if getsignal(number) != SIG_IGN or number != SIGHUP:  # nohup(1) means it
-            signal(number, forward)
-    waiter = poll()
-    waiter.register(running.fileno(), POLLIN)
-    deadline = None if timeout is None else monotonic() + timeout
-    while not waiter.poll(None if deadline is None or reason else max(0.0, deadline - monotonic()) * 1000):
-        if deadline is not None and monotonic() >= deadline and not reason:
-            reason = "timeout"
-            running.signal(SIGKILL)
-    return reason
+    def _arrive(self, number: int, _: object) -> None:
+        self.interrupts += number in (SIGINT, SIGTERM)
+        if self.running is None:
+            self.early.append(number)
+        else:
+            self.running.signal(SIGKILL if self.interrupts >= PATIENCE else number)
+
+    def wait(self, running: "Running", timeout: "float | None") -> str:
+        """Until the container has ended; why we ended it, or nothing."""
+        self.running = running
+        for number in self.early:
+            running.signal(number)
+        waiter, reason = poll(), ""
+        waiter.register(running.fileno(), POLLIN)
+        deadline = None if timeout is None else monotonic() + timeout
+        while not waiter.poll(None if deadline is None or reason else max(0.0, deadline - monotonic()) * 1000):
+            if deadline is not None and monotonic() >= deadline and not reason:
+                reason = "timeout"
+                running.signal(SIGKILL)
+        return reason or ("interrupted" if self.interrupts >= PATIENCE else "")
 
 
 def _out_of_memory(ending: "Ending", limit: int) -> str:

@@ -39,9 +39,10 @@ def _detached(container: "Container") -> None:
 
 
 def _attached(container: "Container", interactive: bool) -> int:
+    signals = run.Signals()
     with store.hold(container):
         life.must_not_run(container)
         begun = run.begin(container, interactive=interactive, detached=False)
     if begun.note:
         render.say(begun.note)
-    return run.attend(container, begun, None)
+    return run.attend(container, begun, signals, None)

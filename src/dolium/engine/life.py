@@ -17,6 +17,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from dolium.engine.config import Options
     from dolium.engine.store import Container
     from dolium.runtime.ending import Ending
 
@@ -43,10 +44,7 @@ def begin(container: "Container", stdio: "tuple[int, int, int]", *, detached: bo
     """
     where = running_directory()
     options = container.request()
-    options.store = "" if container.remove else container.path
-    options.watch = {"name": container.id}
-    if detached:
-        options.watch |= {"detached": True, "end": _end_command()}
+    equip(options, container.id, container.path, remove=container.remove, detached=detached)
     taken = lease.take()
     try:
         prepared = containers.prepare(container.image, options, container.user, taken.id_base, container.id)
@@ -78,6 +76,14 @@ def begin(container: "Container", stdio: "tuple[int, int, int]", *, detached: bo
     finally:
         os.close(pidfd)
     return Begun(running, since, prepared.note)
+
+
+def equip(options: "Options", identity: str, path: str, *, remove: bool, detached: bool) -> None:
+    """Add to what was asked for what a remembered container needs besides."""
+    options.store = "" if remove else path
+    options.watch = {"name": identity}
+    if detached:
+        options.watch |= {"detached": True, "end": _end_command()}
 
 
 def _end_command() -> "list[str]":

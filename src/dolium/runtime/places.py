@@ -16,17 +16,22 @@ def state() -> str:
 
 
 def data() -> str:
-    """For what is kept: containers and what they have written; of a user without a home below /var/tmp, which outlives a
-    reboot, too.  Raises DoliumError and OSError."""
-    uid = os.geteuid()
-    if uid == 0:
-        return own("/var/lib/dolium")
-    home = os.environ.get("XDG_DATA_HOME") or os.path.expanduser("~/.local/share")
-    try:
-        os.makedirs(home, exist_ok=True)
-        return own(f"{home}/dolium")
-    except OSError:
-        return own(f"/var/tmp/dolium-{uid}")
+    """For what is kept: containers and what they have written.  Raises DoliumError and OSError."""
+    if os.geteuid():
+        try:
+            home = os.path.dirname(data_path())
+            os.makedirs(home, exist_ok=True)
+            return own(f"{home}/dolium")
+        except OSError:  # a user without a home; this, too, outlives a reboot
+            return own(f"/var/tmp/dolium-{os.geteuid()}")
+    return own(data_path())
+
+
+def data_path() -> str:
+    """Where that is, as long as it can be made there; nothing is made."""
+    if os.geteuid() == 0:
+        return "/var/lib/dolium"
+    return f"{os.environ.get('XDG_DATA_HOME') or os.path.expanduser('~/.local/share')}/dolium"
 
 
 def below(top: str, name: str) -> str:
