@@ -30,8 +30,8 @@ def write(name: str, data: bytes) -> None:
 
 def main() -> None:
     sys.path.insert(0, SOURCE)
-    for name in ("dolium.cli.main", "dolium.cli.run"):  # and all that they import
-        import_module(name)
+    for name in ("dolium.cli.main", "dolium.cli.run", "dolium.engine.names", "dolium.plan.seccomp_default"):
+        import_module(name)  # and all that they import at once
     saved = modules()
     from dolium.core import modules as loader
     from dolium.plan import capabilities, filter, seccomp
