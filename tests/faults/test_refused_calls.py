@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
@@ -48,6 +49,8 @@ def test_without_a_refusal(strace: str, nothing_left: None) -> None:
                                              ("fsopen", "ENOSYS"), ("mount_setattr", "ENOSYS"), ("unshare", "ENOSPC"),
                                              ("open_tree", "EMFILE"), ("execve", "ENOEXEC")])  # fmt: skip
 def test_a_refused_call(strace: str, call: str, errno: str, nothing_left: None) -> None:
+    if call == "setgroups" and os.geteuid():
+        pytest.skip("a plain user's container cannot call it, user_namespaces(7)")
     ended = run(strace, call, CALLS[call], errno)
     lines = ended.stderr.splitlines()
     assert ended.code == (126 if call == "execve" else 125), ended

@@ -109,8 +109,8 @@ def test_a_capability_that_the_caller_has_not_got() -> None:
 
 
 def test_user() -> None:
-    step = only(invent.plan(OWN, user={"uid": 5, "gid": 6, "groups": [7, 4294967294]}), "become", "process.user")
-    assert (step.n1, step.n2, step.n3, step.data.hex()) == (0, 6, 5, "07000000feffffff")
+    step = only(invent.plan(OWN, user={"uid": 5, "gid": 6, "groups": [7, 65535]}), "become", "process.user")
+    assert (step.n1, step.n2, step.n3, step.data.hex()) == (0, 6, 5, "07000000ffff0000")
     assert only(invent.plan(OWN, user={"uid": 5, "gid": 6}), "caps").n1 == 0
     assert only(invent.plan(OWN), "caps").n1 == only(invent.plan(OWN), "bounds").n1
 

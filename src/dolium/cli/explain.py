@@ -19,7 +19,7 @@ def main(argv: "list[str]") -> int:
     options = request.options(flags)
     identity = os.urandom(6).hex()
     life.equip(options, identity, f"{places.data_path()}/containers/{identity}", remove=flags.rm, detached=flags.detach)
-    prepared = containers.prepare(flags.image or "", options, flags.user, ID_FIRST, identity)
+    prepared = containers.prepare(request.image(flags), options, flags.user, ID_FIRST, identity)
     steps = build.plan(prepared.spec, prepared.facts)
     if flags.json:
         import json

@@ -24,6 +24,7 @@ def main() -> None:
     """Never returns: ends the process at once, without the interpreter's farewell."""
     gc.disable()  # a start makes thousands of objects and no garbage to speak of
     _open_standard()
+    os.umask(0o022)  # what is for its owner alone is made so; a stricter mask would shut out the owner too
     code = run(sys.argv[1:])
     os._exit(code)
 

@@ -1,18 +1,26 @@
 """From the flags of a command line to the engine's options; `run` and `explain` share it."""
 
+import os
+
 from dolium.cli.flags import Flags
 from dolium.engine.config import Options
 from dolium.errors import UsageError
+from dolium.plan.quantities import is_path
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
 
-def options(flags: Flags) -> Options:
-    """Raises UsageError for a seccomp profile that cannot be read, and for a missing rootfs."""
+def image(flags: Flags) -> str:
+    """Whose path holds wherever the container is started again.  Raises UsageError for a missing rootfs."""
     if flags.image is None:
         raise UsageError("no rootfs named", hint="dolium run @host sh, or dolium run ./DIRECTORY PROGRAM")
+    return os.path.abspath(flags.image) if is_path(flags.image) else flags.image
+
+
+def options(flags: Flags) -> Options:
+    """Raises UsageError for a seccomp profile that cannot be read."""
     found = Options()
     found.argv = flags.argv or ["sh"]
     found.cap_add, found.cap_drop = flags.cap_add, flags.cap_drop
@@ -36,7 +44,7 @@ def options(flags: Flags) -> Options:
     found.tmpfs = flags.tmpfs
     found.ulimits = flags.ulimit
     found.userns = flags.userns or "auto"
-    found.volumes = flags.volume
+    found.volumes = [(os.path.abspath(source), path, read_only) for source, path, read_only in flags.volume]
     return found
 
 

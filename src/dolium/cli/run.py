@@ -29,7 +29,7 @@ def main(argv: "list[str]") -> int:
         render.write(1, grammar.help())
         return 0
     signals = Signals()
-    container, held = store.create(flags.image or "", request.options(flags), flags.user, name=flags.name, remove=flags.rm,
+    container, held = store.create(request.image(flags), request.options(flags), flags.user, name=flags.name, remove=flags.rm,
                                    labels=flags.label, stop_signal=flags.stop_signal, stop_timeout=flags.stop_timeout)  # fmt: skip
     with held:
         try:

@@ -3,7 +3,7 @@
 import os
 
 from dolium.engine import config, rootfs, users
-from dolium.errors import Unsupported
+from dolium.errors import SpecError, Unsupported
 from dolium.runtime import host, launch, lease
 
 TYPE_CHECKING = False
@@ -11,6 +11,9 @@ if TYPE_CHECKING:
     from typing import Any
 
     from dolium.plan.facts import Facts
+
+
+ENOENT = 2
 
 
 class Prepared:
@@ -32,6 +35,8 @@ def prepare(image: str, options: config.Options, user: "str | None", id_base: in
     root = rootfs.find(image)
     if user is not None:
         options.user = users.find(user, lambda path: _read(root, path))
+    for source, _, _ in options.volumes:
+        _must_exist(source)
     facts = host.facts()
     shared = _why_users_are_shared(options, root, facts)
     note = ""
@@ -42,6 +47,15 @@ def prepare(image: str, options: config.Options, user: "str | None", id_base: in
     if not facts.rootless and not shared:
         facts = facts.with_ids(id_base)
     return Prepared(config.specification(identity or os.urandom(6).hex(), options, root, facts), facts, note)
+
+
+def _must_exist(source: str) -> None:
+    """Of a bind mount; raises SpecError.  Docker's `-v` would make a directory of root's, and hide a slip of the pen."""
+    try:
+        os.stat(source)
+    except OSError as error:
+        hint = "make it first: dolium makes nothing on the host that was not asked for" if error.errno == ENOENT else ""
+        raise SpecError("--volume", f"`{source}`: {error.strerror}", hint=hint) from None
 
 
 def _why_users_are_shared(options: config.Options, root: rootfs.Rootfs, facts: "Facts") -> str:

@@ -6,7 +6,7 @@ if TYPE_CHECKING:
     from dolium.plan.facts import Facts
 
 EPERM, ENOENT, EACCES, ENOEXEC, EBUSY, ENODEV, ENOTDIR, EINVAL, EFBIG = 1, 2, 13, 8, 16, 19, 20, 22, 27
-ENOSPC, ELOOP, ENOSYS, EDQUOT = 28, 40, 38, 122
+EAGAIN, ENOSPC, ELOOP, ENOSYS, EDQUOT, ERANGE = 11, 28, 40, 38, 122, 34
 
 USERNS = ("this host lets only root make user namespaces: see user.max_user_namespaces, "
           "kernel.apparmor_restrict_unprivileged_userns (Ubuntu) and kernel.unprivileged_userns_clone (Debian)")  # fmt: skip
@@ -51,7 +51,7 @@ def hint(step: "Step", errno: int, facts: "Facts") -> str:
     if op == "move_mount":
         if path in ("/proc", "/sys", "/dev") and errno in (ENOTDIR, ELOOP):
             return f"the rootfs has no directory at {path} but something else, such as a symbolic link, that could lead anywhere"
-        if errno == ENOTDIR:
+        if errno in (ENOTDIR, EINVAL):
             return "a file can only be mounted on a file, a directory on a directory"
     if op == "exec":
         return _program(step, errno)
@@ -67,6 +67,10 @@ def hint(step: "Step", errno: int, facts: "Facts") -> str:
         return "the cgroup file system is not writable here, as in an outer container; limits need it"
     if op == "caps" and errno == EPERM:
         return "dolium itself has not got one of these capabilities; let the container have its own users (--userns auto)"
+    if op == "write":
+        return _setting(path, errno)
+    if op == "reap" and errno == EAGAIN:
+        return "the limit of processes leaves none beside PID 1: --pids-limit 2 at least, or without --init"
     if op == "rlimit" and errno == EPERM:
         return "above the hard limit of dolium itself; raising it takes CAP_SYS_RESOURCE on the host"
     if op == "read_file" and errno == EFBIG:
@@ -97,12 +101,25 @@ def _program(step: "Step", errno: int) -> str:
     return ""
 
 
+def _setting(path: str, errno: int) -> str:
+    """A file below /proc: a sysctl, or oom_score_adj of the first process."""
+    if path.endswith("/oom_score_adj"):
+        return "lower than dolium's own takes CAP_SYS_RESOURCE on the host" if errno in (EACCES, EPERM) else ""
+    if errno == ENOENT:
+        return "this kernel has no such setting, or not in a namespace of its own"
+    if errno in (EACCES, EPERM):
+        return "this setting cannot be changed from within a namespace"
+    if errno in (EINVAL, ERANGE):
+        return "the kernel does not take this value for it"
+    return ""
+
+
 def _limit(path: str, errno: int) -> str:
     name = path.rpartition("/")[2]
     if errno == ENOENT:
         return f"this kernel has no {name}; its controller or option is not built in"
     if errno == EBUSY and name.startswith("memory."):
         return "the limit is below what the group uses already"
-    if name.startswith("cpuset.") and errno in (EINVAL, EACCES, ENOSPC, 34):
+    if name.startswith("cpuset.") and errno in (EINVAL, EACCES, ENOSPC, ERANGE):
         return "these CPUs are not all on this host, or not given to its container group"
     return ""

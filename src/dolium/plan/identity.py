@@ -41,6 +41,11 @@ def user(spec: "dict[str, Any]", facts: "Facts") -> "list[Step]":
         raise Unsupported(f"--user {who['uid']}:{who['gid']}", "a plain user's container has one user only, its root (you)",
                           hint="leave --user out, or run dolium as root")  # fmt: skip
     groups = who.get("additionalGids", [])
+    for key, ids in ("uidMappings", (who["uid"],)), ("gidMappings", (who["gid"], *groups)):
+        last = max((each["containerID"] + each["size"] for each in spec["linux"].get(key, ())), default=1 << 32) - 1
+        if facts.own_users and not facts.rootless and max(ids) > last:
+            raise Unsupported(f"--user {who['uid']}:{who['gid']}", f"the container has only the ids from 0 to {last}",
+                              hint="choose another, or let it share the host's users: --userns host")  # fmt: skip
     data = b"".join(each.to_bytes(4, "little") for each in groups)
     return [Step("become", INSIDE, "process.user", n1=int(facts.rootless), n2=who["gid"], n3=who["uid"], data=data,
                  what=f"setresuid {who['uid']}, setresgid {who['gid']}",

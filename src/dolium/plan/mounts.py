@@ -33,10 +33,6 @@ def layers(spec: "dict[str, Any]", facts: "Facts") -> "list[Step]":
     if not is_overlay(spec):
         return []
     steps = _lower(spec, facts) + _store(spec, facts)
-    if facts.kernel < (6, 15):  # overlayfs refuses layers that are attached nowhere
-        for slot in (slots.LOWER, slots.STORE):
-            steps.append(part(Step("move_mount", OUTSIDE, "root", fd=slot, path="/", what="attach it in our copy of /",
-                                      note="before Linux 6.15 overlay wants it")))  # fmt: skip
     store = f"/proc/self/fd/{{{slots.STORE}}}"
     options = [f"lowerdir=/proc/self/fd/{{{slots.LOWER}}}", f"upperdir={store}/upper", f"workdir={store}/work"]
     if facts.rootless:
@@ -65,13 +61,23 @@ def _lower(spec: "dict[str, Any]", facts: "Facts") -> "list[Step]":
         options = strings("mode=755", f"uid={facts.id_base}", f"gid={facts.id_base}")
         steps = [Step("new_mount", OUTSIDE, "root", path="tmpfs", data=options, n1=NODEV, out=slots.LOWER,
                       what="tmpfs for what is below", note="what every program expects")]  # fmt: skip
-        return steps + [part(each) for each in _filling(own["files"], own, OUTSIDE, slots.LOWER, facts.id_base)]
+        steps += [part(each) for each in _filling(own["files"], own, OUTSIDE, slots.LOWER, facts.id_base)]
+        return steps + _attached(slots.LOWER, facts)
     path = spec["root"]["path"]
     steps = [Step("open_tree", OUTSIDE, "root.path", path=path, out=slots.LOWER, what=f"open_tree {path}",
                   note="the image, never written to")]  # fmt: skip
     if facts.id_base:
         steps.append(_idmap(slots.LOWER, "idmap it", "uid 0 on disk is root inside"))
-    return steps
+    return steps + _attached(slots.LOWER, facts)
+
+
+def _attached(slot: int, facts: "Facts") -> "list[Step]":
+    """Before Linux 6.15 overlayfs takes no layer, and open_tree(2) copies nothing, that is attached nowhere.  Only after its
+    ids are mapped, which takes a mount that is not attached yet, mount_setattr(2)."""
+    if facts.kernel >= (6, 15):
+        return []
+    return [part(Step("move_mount", OUTSIDE, "root", fd=slot, path="/", what="attach it in our copy of /",
+                      note="Linux before 6.15 wants it so"))]  # fmt: skip
 
 
 def _store(spec: "dict[str, Any]", facts: "Facts") -> "list[Step]":
@@ -95,6 +101,7 @@ def _store(spec: "dict[str, Any]", facts: "Facts") -> "list[Step]":
                            what=f"write {len(files)} files of our own", note=_names(path for path, _ in files))))  # fmt: skip
     if kept and facts.id_base:
         steps.append(part(_idmap(slots.STORE, "idmap it", "owners on disk never change")))
+    steps += _attached(slots.STORE, facts)
     for slot, (path, _) in enumerate(files, slots.FIRST_FILE):
         steps.append(part(Step("open_tree", OUTSIDE, "root", fd=slots.STORE, path=path.removeprefix("/"), out=slot,
                                what=f"open_tree our {path}", note="to be bound over the image's")))  # fmt: skip
