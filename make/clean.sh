@@ -11,9 +11,11 @@ host_directories() {
             find "$point" -xdev -depth -type d \( -name dolium -o -name dolium.caller \) 2>/dev/null ;;
         esac
     done </proc/self/mountinfo
-    for each in /run/dolium/leases /run/dolium "/tmp/dolium-$user/leases" "/tmp/dolium-$user" \
-        ${XDG_RUNTIME_DIR:+"$XDG_RUNTIME_DIR/dolium/leases" "$XDG_RUNTIME_DIR/dolium"}; do
-        [ -d "$each" ] && printf '%s\n' "$each"
+    for top in /run/dolium /var/lib/dolium "/tmp/dolium-$user" "/var/tmp/dolium-$user" \
+        ${XDG_RUNTIME_DIR:+"$XDG_RUNTIME_DIR/dolium"} "${XDG_DATA_HOME:-${HOME:-}/.local/share}/dolium"; do
+        for each in "$top/leases" "$top/running" "$top/containers" "$top/names" "$top"; do
+            [ -d "$each" ] && printf '%s\n' "$each"
+        done
     done
     return 0
 }

@@ -59,11 +59,12 @@ run_pytest() {
 
 # Run the tests, and see that the host is afterwards as it was before.
 whole() {
-    began=$(now)
+    rm -f .build/not-run
     "$venv/python" make/host_state.py >.build/host.before
     run_pytest "$@"
     code=$?
     "$venv/python" make/host_state.py .build/host.before || code=1
+    [ -e .build/not-run ] && cat .build/not-run
     return $code
 }
 
@@ -90,15 +91,28 @@ test-live)
     ;;
 test-v2)
     machine=../shared/tools/vmtest
-    if ! [ -x "$machine" ]; then
-        say "not run: there is no $machine; on a host with cgroup v2 alone, \`make test\` is this test"
+    missing=
+    [ -x "$machine" ] || missing="$missing, $machine"
+    for each in qemu-system-x86_64 busybox; do
+        command -v "$each" >/dev/null 2>&1 || missing="$missing, $each (Debian: qemu-system-x86 busybox-static)"
+    done
+    if [ -n "$missing" ]; then
+        say "not run: missing ${missing#, }. On a host with cgroup v2 alone, \`make test\` is this test."
         exit 0
     fi
-    # A machine under emulation is some 20 times slower, and its user cannot reach an interpreter in root's home.
+    case $(pwd) in
+    /tmp/* | /var/tmp/* | /var/lib/*)
+        say "not run: the machine has a /tmp, a /var/tmp and a /var/lib of its own, and this clone lies below: move it." >&2
+        exit 1 ;;
+    esac
+    # A machine under emulation is some 20 times slower, and its user cannot reach an interpreter in root's home.  Its `/`
+    # is an overlay, which cannot hold the upper directory of another.
+    say "about 15 minutes under emulation; TEST_V2_USER=NAME runs them as that user, in a cgroup that is delegated to it"
     directories=$(present live security api)
     [ -n "$directories" ] || { say "no tests in: live security api"; exit 0; }
     # shellcheck disable=SC2086
-    exec "$machine" --mem 3G --tmpfs /tmp --timeout "${TEST_V2_TIMEOUT:-7200}" --env DOLIUM_TEST_SLOW=20 \
+    exec "$machine" --mem 3G --tmpfs /tmp --tmpfs /var/tmp --tmpfs /var/lib --timeout "${TEST_V2_TIMEOUT:-7200}" \
+        ${TEST_V2_USER:+--user "$TEST_V2_USER"} --env DOLIUM_TEST_SLOW=20 \
         --env DOLIUM_PYTHON=/usr/bin/python3 ${ROOTFS:+--env ROOTFS} -- \
         sh -c "cd '$(pwd)' && exec .build/venv/bin/python -m pytest -o cache_dir=/tmp/pytest-cache $directories $ARGS"
     ;;

@@ -41,7 +41,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 @pytest.hookimpl(trylast=True)
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     if _not_run:
-        terminalreporter.write_line(f"{_not_run} not run: need root (sudo make test)")
+        line = f"{_not_run} not run: need root"
+        terminalreporter.write_line(line)
+        with open(f"{TOP}/.build/not-run", "w") as file:  # `make test` ends with it
+            file.write(line + "\n")
 
 
 @pytest.fixture(autouse=True)
