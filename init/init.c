@@ -63,7 +63,7 @@ static uint64_t now(void)
     return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
 }
 
-static int accepted(const struct record *r, int error)
+int accepted(const struct record *r, int error)
 {
     return error == r->accept[0] || error == r->accept[1] || error == r->accept[2];
 }

@@ -2,11 +2,9 @@
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
-#include <net/if.h>
 #include <sched.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include "init.h"
@@ -69,7 +67,8 @@ int step_open_ns(struct record *r)
     return 0;
 }
 
-/* Outside says "go on" and hands over descriptors; inside waits for it.  data: the slots' numbers, a byte each */
+/* Outside says "go on" and hands over descriptors; inside waits for it.  data: the slots' numbers, a byte each; n1: the
+ * other way round, inside says how far it has come */
 int step_sync(struct record *r)
 {
     union {
@@ -81,7 +80,7 @@ int step_sync(struct record *r)
     struct msghdr message = {.msg_iov = &io, .msg_iovlen = 1};
     const unsigned char *numbers = (const unsigned char *)text(r->data);
     size_t count = r->length < SLOTS ? r->length : SLOTS;
-    int sending = child_pidfd >= 0, fds[SLOTS];
+    int sending = (child_pidfd >= 0) != (r->n1 != 0), fds[SLOTS];
     if (count) {
         message.msg_control = control.room;
         message.msg_controllen = CMSG_SPACE(sizeof(int) * count);
@@ -103,7 +102,7 @@ int step_sync(struct record *r)
         got = recvmsg(peer, &message, MSG_CMSG_CLOEXEC);
     while (got < 0 && errno == EINTR);
     if (got <= 0 || (message.msg_flags & MSG_CTRUNC))
-        return errno = ECANCELED, fail(r, 1); /* outside has died or failed: so do we */
+        return errno = ECANCELED, fail(r, 1); /* the other has died or failed: so do we */
     if (count) {
         struct cmsghdr *header = CMSG_FIRSTHDR(&message);
         if (!header || header->cmsg_len != CMSG_LEN(sizeof(int) * count))
@@ -118,16 +117,4 @@ int step_sync(struct record *r)
 int step_hostname(struct record *r)
 {
     return sethostname(text(r->path), strlen(text(r->path))) ? fail(r, 0) : 0;
-}
-
-int step_loopback(struct record *r)
-{
-    struct ifreq request = {.ifr_name = "lo", .ifr_flags = IFF_UP};
-    int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-    if (fd < 0)
-        return fail(r, 0);
-    if (ioctl(fd, SIOCSIFFLAGS, &request))
-        return fail(r, 1);
-    close(fd);
-    return 0;
 }

@@ -30,7 +30,8 @@ def write(name: str, data: bytes) -> None:
 
 def main() -> None:
     sys.path.insert(0, SOURCE)
-    for name in ("dolium.cli.main", "dolium.cli.run", "dolium.engine.names", "dolium.plan.seccomp_default"):
+    later = ("dolium.engine.names", "dolium.plan.seccomp_default")
+    for name in ("dolium.cli.main", "dolium.cli.run", *later):
         import_module(name)  # and all that they import at once
     saved = modules()
     from dolium.core import modules as loader

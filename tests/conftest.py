@@ -16,6 +16,7 @@ for _path in (f"{os.path.dirname(TESTS)}/src", TESTS):
 
 import leaks
 from containers import DOLIUM, NOBODY, TOP, Dolium
+from networks import Site
 
 ALPINE = f"{os.path.dirname(TOP)}/shared/rootfs/alpine-minirootfs-3.20.3-x86_64.tar.gz"
 WATCHED = ("live", "security", "api")
@@ -104,6 +105,17 @@ def own_alpine(workshop: str, alpine: str) -> str:
 def dolium() -> Dolium:
     """The command `dolium`, run by whoever runs the tests."""
     return Dolium()
+
+
+@pytest.fixture
+def site(root: Dolium) -> Iterator[Site]:
+    """The command in a network namespace of the test's own."""
+    for tool in ("nft", "ip", "nsenter", "unshare"):
+        if not shutil.which(tool, path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"):
+            pytest.skip(f"no {tool} here")
+    found = Site()
+    yield found
+    found.close()
 
 
 @pytest.fixture

@@ -48,10 +48,15 @@ class Started(subprocess.Popen[bytes]):
 
 
 class Dolium:
-    """The command, for one user.  Call it with words; `start` leaves it running.  `forgets`: every run is with --rm."""
+    """The command, for one user.  Call it with words; `start` leaves it running.  `forgets`: every run is with --rm.
+
+    A run that names no network gets none: what is usual for root would change the host that the tests run on.
+    """
 
     def __init__(self, uid: int | None = None, forgets: bool = True) -> None:
         self.forgets = forgets
+        self.network = "none"
+        self.command = [DOLIUM]
         self.uid = os.geteuid() if uid is None else uid
         self.environment = {"PATH": "/usr/local/bin:/usr/bin:/bin", "HOME": "/", "LANG": "C.UTF-8"}
         if "DOLIUM_PYTHON" in os.environ:
@@ -64,9 +69,11 @@ class Dolium:
         how = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **how}
         if words[:1] == ("run",) and self.forgets:
             words = ("run", "--rm", *words[1:])
+        if words[:1] == ("run",) and self.network and not any(each.startswith("--net") for each in words):
+            words = ("run", "--network", self.network, *words[1:])
         if self.uid != os.geteuid():
             how |= {"user": self.uid, "group": self.uid, "extra_groups": []}
-        return Started([*(argv or [DOLIUM]), *words], env={**self.environment, **(env or {})}, **how)
+        return Started([*(argv or self.command), *words], env={**self.environment, **(env or {})}, **how)
 
     def __call__(self, *words: str, input: bytes | None = None, timeout: float = 60, **how: Any) -> Ended:
         """Run it to its end."""

@@ -6,6 +6,7 @@ from typing import Any
 
 from dolium.core import wire
 from dolium.engine import config
+from dolium.engine.networks import Attachment
 from dolium.engine.rootfs import DIRECTORIES, GROUP, PASSWD, Rootfs
 from dolium.engine.users import User
 from dolium.plan import build, capabilities
@@ -65,11 +66,19 @@ def rootfs(name: str) -> Rootfs:
     return found
 
 
+CABLE = {"bridge": "dolium0", "index": 7, "gateway": "10.66.0.1", "prefix": 16, "mtu": 1500, "address": "10.66.1.2"}
+
+
 def spec(host: Facts, asked: config.Options, image: str = "/srv/alpine") -> dict[str, Any]:
     """The OCI config that the engine would make of it."""
-    found = config.specification(NAME, asked, rootfs(image), host)
+    attachment = None
+    if asked.network == "bridge":
+        attachment = Attachment(cable={**CABLE})
+    elif asked.network not in ("", "none", "host"):
+        attachment = Attachment(path="/run/netns/other")
+    found = config.specification(NAME, asked, rootfs(image), host, attachment)
     files = dict(found["dolium"]["bound"])
-    if asked.network == "host":  # the one thing in it that is of the host the tests run on
+    if asked.network not in ("", "none"):  # the one thing in it that is of the host the tests run on
         files["/etc/resolv.conf"] = "nameserver 192.0.2.1\n"
     found["dolium"]["bound"] = [*files.items()]
     return found

@@ -30,6 +30,7 @@ security_option = st.one_of(
 capability = st.sampled_from(["ALL", *("CAP_" + each for each in flags.CAPABILITIES)])
 
 # For every flag: what its attribute may hold, and how that is written.
+address = st.one_of(st.ip_addresses(v=4), st.ip_addresses(v=6).filter(lambda one: not one.ipv4_mapped)).map(str)
 MEANINGS = {
     "memory": (st.integers(4096, 2**40), str),
     "memory-swap": (st.one_of(st.just(-1), st.integers(2**40, 2**41)), str),
@@ -44,7 +45,11 @@ MEANINGS = {
     "oom-score-adj": (st.integers(-1000, 1000), str),
     "timeout": (st.integers(1, 10**9).map(lambda n: n / 1000), "{:.3f}".format),
     "hostname": (st.text("abc019", min_size=1, max_size=64), str),
-    "network": (st.sampled_from(["none", "host"]), str),
+    "network": (st.sampled_from(["none", "host", "bridge", "container:box", "ns:/run/netns/x"]), str),
+    "add-host": (st.lists(st.tuples(name, address)), ":".join),
+    "dns": (st.lists(address), str),
+    "dns-search": (st.lists(name), str),
+    "dns-option": (st.lists(name), str),
     "sysctl": (st.dictionaries(name.map("net.{}".format), text), "=".join),
     "env": (st.dictionaries(name, text), "=".join),
     "user": (st.one_of(name, number.map(str), st.tuples(name, number).map(lambda two: f"{two[0]}:{two[1]}")), str),

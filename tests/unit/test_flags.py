@@ -251,7 +251,9 @@ def test_h_alone_wants_help():
 
 @pytest.mark.parametrize(("words", "path"), [
     (["-m", "64x"], "-m"), (["--memory=64x"], "--memory"), (["-im64x"], "-m"), (["--net=x"], "--net"),
-    (["--network", "bridge"], "--network"), (["--userns=keep"], "--userns"), (["--cpus", "0"], "--cpus"),
+    (["--network", "container:"], "--network"), (["--network", "ns:"], "--network"), (["--network", "bridge:x"], "--network"),
+    (["--dns", "one.one"], "--dns"), (["--add-host", "x"], "--add-host"), (["--add-host", "x y:1.2.3.4"], "--add-host"),
+    (["--add-host", "x:y"], "--add-host"), (["--dns-search", "a b"], "--dns-search"), (["--dns-option", ""], "--dns-option"), (["--userns=keep"], "--userns"), (["--cpus", "0"], "--cpus"),
     (["--pids-limit=0"], "--pids-limit"), (["-m", "0"], "-m"), (["-m", "5"], "-m"), (["-m", ""], "-m"),
     (["-m="], "-m"), (["--memory-swap", "-2"], "--memory-swap"), (["-c", "1"], "-c"),
     (["--cpu-weight=0"], "--cpu-weight"), (["--read-only=maybe"], "--read-only"), (["--rm="], "--rm"),

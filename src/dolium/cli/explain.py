@@ -19,13 +19,15 @@ def main(argv: "list[str]") -> int:
     options = request.options(flags)
     identity = os.urandom(6).hex()
     life.equip(options, identity, f"{places.data_path()}/containers/{identity}", remove=flags.rm, detached=flags.detach)
-    prepared = containers.prepare(request.image(flags), options, flags.user, ID_FIRST, identity)
+    attachment = life.attach(options.network, 0)
+    prepared = containers.prepare(request.image(flags), options, flags.user, ID_FIRST, identity, attachment)
     steps = build.plan(prepared.spec, prepared.facts)
+    notes = [each for each in (prepared.note, *prepared.notes) if each]
     if flags.json:
         import json
 
-        document = {"image": flags.image, "note": prepared.note, "steps": explain.rows(steps, prepared.spec)}
+        document = {"image": flags.image, "notes": notes, "steps": explain.rows(steps, prepared.spec)}
         render.write(1, json.dumps(document, indent=1) + "\n")
     else:
-        render.write(1, explain.text(steps, prepared.spec, flags.image or "", prepared.note, parts=flags.verbose))
+        render.write(1, explain.text(steps, prepared.spec, flags.image or "", "; ".join(notes), parts=flags.verbose))
     return 0

@@ -6,6 +6,7 @@ no flag ends the flags, and of a flag given twice the last one counts unless it 
 alone costs more than starting a container.
 """
 
+from dolium.engine import etc
 from dolium.errors import SpecError, UsageError
 from dolium.plan import quantities
 from dolium.plan.capabilities import NUMBERS
@@ -23,7 +24,7 @@ COMMANDS = {
     "explain": "Print what `dolium run` with the same words would do, step by step; run nothing.",
 }
 OWN = ("@host", "@venv")
-ALIASES = {"net": "network"}
+ALIASES = {"dns-opt": "dns-option", "net": "network"}
 SECURITY = ("seccomp", "no-new-privileges", "mask", "unmask")
 
 CAPABILITIES = tuple(sorted(name[4:] for name in NUMBERS))
@@ -33,7 +34,9 @@ class Flags:
     """What one command line asks for. An attribute is its flag with `_` for `-`; None or empty: not asked."""
 
     __slots__ = (
-        "argv", "asked", "cap_add", "cap_drop", "cpu_shares", "cpu_weight", "cpus", "cpuset_cpus", "debug", "detach", "device",
+        "add_host", "argv",
+        "asked", "cap_add", "cap_drop", "cpu_shares", "cpu_weight", "cpus", "cpuset_cpus", "debug", "detach", "device",
+        "dns", "dns_option", "dns_search",
         "env", "env_file", "help", "hostname", "image", "init", "interactive", "json", "label", "memory",
         "memory_swap", "name", "network",
         "oom_score_adj", "pids_limit", "read_only", "rm", "security_opt", "stop_signal", "stop_timeout", "sysctl",
@@ -51,7 +54,11 @@ class Flags:
         self.oom_score_adj: int | None = None
         self.timeout: float | None = None            # seconds
         self.hostname: str | None = None
-        self.network: str | None = None              # none, host
+        self.network: str | None = None              # none, host, bridge, container:NAME, ns:FILE
+        self.add_host: list[tuple[str, str]] = []    # (name, address)
+        self.dns: list[str] = []
+        self.dns_search: list[str] = []
+        self.dns_option: list[str] = []
         self.time_namespace: bool = False
         self.sysctl: dict[str, str] = {}
         self.env: dict[str, str] = {}                # of --env-file and -e together; -e wins
@@ -249,8 +256,11 @@ GROUPS = (
     )),
     ("What it sees", (
         Flag("hostname", "h", "NAME", quantities.hostname, "its own host name"),
-        Flag("network", "", "none|host", _one_of("none", "host", hint="networks of their own do not exist yet"),
-             "none: only `lo` (default); host: the host's"),
+        Flag("network", "", "NETWORK", quantities.network, "bridge, none, host or another's; see below"),
+        Flag("add-host", "", "NAME:ADDRESS", _each(etc.host), "for /etc/hosts; host-gateway: this host"),
+        Flag("dns", "", "ADDRESS", _each(etc.address), "a name server instead of the host's"),
+        Flag("dns-search", "", "DOMAIN", _each(quantities.word), "where short names are looked for"),
+        Flag("dns-option", "", "OPTION", _each(quantities.word), "for the resolver: ndots:2, timeout:1"),
         Flag("time-namespace", "", "", yes, "clocks since boot of its own"),
         Flag("sysctl", "", "NAME=VALUE", lambda text, flag: dict([quantities.sysctl(text, flag)]),
              "a kernel setting of its namespaces"),
@@ -427,6 +437,9 @@ _NOTES = """\
 A flag whose value ends in `...` may be given more than once.
 --security-opt: seccomp=FILE, seccomp=unconfined, no-new-privileges=false,
   mask=PATH[:PATH...], unmask=PATH[:PATH...], unmask=ALL
+NETWORK: bridge (an address of its own, to the host and beyond; what root gets),
+  none (`lo` alone; what others get), host (the host's), container:NAME (shares
+  that container's), ns:FILE (a namespace, such as /run/netns/NAME)
 SIZE: bytes, or with k, m, g, t (powers of 1024). TIME: seconds, or ms, s, m, h.
 
   dolium run --memory 64m --cpus 0.5 @host sh -c 'echo hello'

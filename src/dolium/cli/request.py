@@ -22,18 +22,20 @@ def image(flags: Flags) -> str:
 def options(flags: Flags) -> Options:
     """Raises UsageError for a seccomp profile that cannot be read."""
     found = Options()
+    found.add_hosts = flags.add_host
     found.argv = flags.argv or ["sh"]
     found.cap_add, found.cap_drop = flags.cap_add, flags.cap_drop
     found.cpu_shares, found.cpu_weight, found.cpus = flags.cpu_shares, flags.cpu_weight, flags.cpus
     found.cpuset_cpus = flags.cpuset_cpus
     found.cwd = flags.workdir
     found.devices = flags.device
+    found.dns, found.dns_options, found.dns_search = flags.dns, flags.dns_option, flags.dns_search
     found.env = flags.env
     found.hostname = flags.hostname
     found.init = flags.init
     found.mask, found.unmask = flags.mask, flags.unmask
     found.memory, found.memory_swap = flags.memory, flags.memory_swap
-    found.network = flags.network or "none"
+    found.network = flags.network or ""
     found.no_new_privileges = flags.no_new_privileges is not False
     found.oom_score_adj = flags.oom_score_adj
     found.pids = flags.pids_limit

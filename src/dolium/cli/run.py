@@ -53,7 +53,10 @@ def begin(container: "Container", *, interactive: bool, detached: bool) -> life.
     """
     null = -1 if interactive and not detached else os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
     try:
-        return life.begin(container, (0 if null < 0 else null, 1, 2), detached=detached)
+        begun = life.begin(container, (0 if null < 0 else null, 1, 2), detached=detached)
+        for each in begun.notes:
+            render.say(each)
+        return begun
     finally:
         if null >= 0:
             os.close(null)

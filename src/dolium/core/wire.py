@@ -26,6 +26,7 @@ OPERATIONS = {
     "drop_old": ("umount2", "chdir"), "own_pipes": ("fchown",), "rlimit": ("prlimit",), "bounds": ("prctl",),
     "caps": ("capset", "prctl"), "no_new_privs": ("prctl",), "seccomp": ("seccomp",), "chdir": ("openat2", "getcwd"),
     "umask": ("umask",), "die_with": ("prctl", "recv"), "reap": ("fork",), "exec": ("execve",), "keep": ("execve",),
+    "enter_net": ("setns",), "netlink": ("open", "setns", "socket", "ioctl", "sendto", "recvfrom"),
 }  # fmt: skip
 """Name -> the system calls it makes, in the order in which a report counts them."""
 _NUMBER = {name: number for number, name in enumerate(OPERATIONS)}

@@ -2,6 +2,7 @@
 
 import os
 
+from dolium.engine import etc
 from dolium.engine.users import ROOT
 from dolium.errors import SpecError, Unsupported
 from dolium.plan import capabilities
@@ -12,6 +13,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from dolium.engine.networks import Attachment
     from dolium.engine.rootfs import Rootfs
     from dolium.engine.users import User
     from dolium.plan.facts import Facts
@@ -44,15 +46,16 @@ class Options:
     """What is asked for; None or empty means: not asked.  Sizes are bytes, `cpus` CPUs, ids the container's.
 
     `store` is a directory with `upper` and `work` in it, for what is to be kept; `watch` what dolium-keep is to do
-    (plan.program.keep).
+    (plan.program.keep).  An empty `network` is none, unless the caller has decided what is usual (networks.usual).
     """
 
-    __slots__ = ("argv", "cap_add", "cap_drop", "cpu_shares", "cpu_weight", "cpus", "cpuset_cpus", "cwd", "devices", "env",
-                 "hostname", "init", "mask", "memory", "memory_swap", "network", "no_new_privileges", "oom_score_adj",
-                 "pids", "read_only", "seccomp", "store", "sysctl", "time_namespace", "tmpfs", "ulimits", "unmask", "user",
-                 "userns", "volumes", "watch")  # fmt: skip
+    __slots__ = ("add_hosts", "argv", "cap_add", "cap_drop", "cpu_shares", "cpu_weight", "cpus", "cpuset_cpus", "cwd",
+                 "devices", "dns", "dns_options", "dns_search", "env", "hostname", "init", "mask", "memory", "memory_swap",
+                 "network", "no_new_privileges", "oom_score_adj", "pids", "read_only", "seccomp", "store", "sysctl",
+                 "time_namespace", "tmpfs", "ulimits", "unmask", "user", "userns", "volumes", "watch")  # fmt: skip
 
     def __init__(self) -> None:
+        self.add_hosts: list[tuple[str, str]] = []
         self.argv: list[str] = []
         self.cap_add: list[str] = []
         self.cap_drop: list[str] = []
@@ -62,13 +65,16 @@ class Options:
         self.cpuset_cpus: str | None = None
         self.cwd: str | None = None
         self.devices: list[tuple[str, str, str]] = []
+        self.dns: list[str] = []
+        self.dns_options: list[str] = []
+        self.dns_search: list[str] = []
         self.env: dict[str, str] = {}
         self.hostname: str | None = None
         self.init = False
         self.mask: list[str] = []
         self.memory: int | None = None
         self.memory_swap: int | None = None
-        self.network = "none"
+        self.network = ""
         self.no_new_privileges = True
         self.oom_score_adj: int | None = None
         self.pids: int | None = None
@@ -86,20 +92,24 @@ class Options:
         self.watch: dict[str, Any] = {}
 
 
-def specification(identity: str, options: Options, rootfs: "Rootfs", facts: "Facts") -> "dict[str, Any]":
-    """The OCI config (runtime-spec 1.3) of a container named `identity`.
+def specification(
+    identity: str, options: Options, rootfs: "Rootfs", facts: "Facts", attachment: "Attachment | None" = None
+) -> "dict[str, Any]":
+    """The OCI config (runtime-spec 1.3) of a container named `identity`, which is given that place in a network.
 
     Raises SpecError for what contradicts itself and Unsupported for what this host cannot do.
     """
     asked: set[str] = set()
+    bound, resolving = etc.files(options.hostname or identity, options, attachment)
+    notes = [*attachment.notes, *([resolving] if resolving else [])] if attachment else []
     spec: dict[str, Any] = {
         "ociVersion": "1.3.0",
         "hostname": options.hostname or identity,
         "root": {"path": rootfs.path, "readonly": options.read_only},
         "process": _process(identity, options, rootfs, facts, asked),
-        "mounts": _mounts(options, rootfs, facts, asked),
+        "mounts": _mounts(options, rootfs, facts, asked, attachment),
         "linux": {
-            "namespaces": [{"type": each} for each in _namespaces(options, facts)],
+            "namespaces": _namespaces(options, facts, attachment),
             "resources": _resources(options, asked),
             "cgroupsPath": f"/dolium/{identity}",
             "devices": _devices(options, facts, asked),
@@ -116,7 +126,7 @@ def specification(identity: str, options: Options, rootfs: "Rootfs", facts: "Fac
     if profile != "unconfined":
         spec["linux"]["seccomp"] = profile
     for key, given in (("hostname", options.hostname), ("root.readonly", options.read_only), ("process.args", options.argv),
-                       ("init", options.init), ("linux.seccomp", options.seccomp)):  # fmt: skip
+                       ("init", options.init), ("linux.seccomp", options.seccomp), ("network", options.network)):  # fmt: skip
         if given:
             asked.add(key)
     asked.update(f"linux.sysctl.{key}" for key in options.sysctl)
@@ -127,7 +137,9 @@ def specification(identity: str, options: Options, rootfs: "Rootfs", facts: "Fac
         "directories": rootfs.directories,
         "links": rootfs.links,
         "files": rootfs.files,
-        "bound": _network_files(spec["hostname"], options),
+        "bound": bound,
+        "network": attachment.cable if attachment else None,
+        "notes": notes,
         "init": options.init,
         "watch": options.watch,
         "asked": asked,
@@ -147,15 +159,16 @@ def _default_profile(held: "frozenset[str]") -> "dict[str, Any]":
     return _profiles[held]
 
 
-def _namespaces(options: Options, facts: "Facts") -> "list[str]":
+def _namespaces(options: Options, facts: "Facts", attachment: "Attachment | None") -> "list[dict[str, str]]":
     types = ["mount", "pid", "uts", "ipc", "cgroup"]
-    if options.network == "none":
+    shared = attachment.path if attachment else ""
+    if options.network != "host" and not shared:
         types.append("network")
     if facts.id_base:
         types.append("user")
     if options.time_namespace:
         types.append("time")
-    return types
+    return [{"type": each} for each in types] + ([{"type": "network", "path": shared}] if shared else [])
 
 
 def _process(identity: str, options: Options, rootfs: "Rootfs", facts: "Facts", asked: "set[str]") -> "dict[str, Any]":
@@ -238,13 +251,15 @@ def _resources(options: Options, asked: "set[str]") -> "dict[str, Any]":
     return found
 
 
-def _mounts(options: Options, rootfs: "Rootfs", facts: "Facts", asked: "set[str]") -> "list[dict[str, Any]]":
+def _mounts(
+    options: Options, rootfs: "Rootfs", facts: "Facts", asked: "set[str]", attachment: "Attachment | None"
+) -> "list[dict[str, Any]]":
     mounts: list[dict[str, Any]] = list(rootfs.mounts)
     replaced = {path for path, _ in options.tmpfs} | {path for _, path, _ in options.volumes}
     for path, kind, chosen in MOUNTS:
         if path in replaced:
             continue
-        if path == "/sys" and options.network == "host" and facts.own_users:
+        if path == "/sys" and (options.network == "host" or (attachment and attachment.path)) and facts.own_users:
             # sysfs shows a network namespace, so only its owner may mount it: bind the host's instead
             mounts.append({"destination": path, "type": "bind", "source": path, "options": ["rbind", *SAFE, "ro"]})
         else:
@@ -296,16 +311,3 @@ def _paths(options: Options, facts: "Facts") -> "dict[str, list[str]]":
         masked = [each for each in (*MASKED, *facts.throttles) if each not in options.unmask]
         read_only = [each for each in READ_ONLY if each not in options.unmask]
     return {"maskedPaths": masked + options.mask, "readonlyPaths": read_only}
-
-
-def _network_files(hostname: str, options: Options) -> "list[tuple[str, str]]":
-    """/etc/hosts, /etc/hostname and /etc/resolv.conf, which no image can know."""
-    hosts = f"127.0.0.1 localhost\n::1 localhost\n127.0.1.1 {hostname}\n"
-    resolver = "# no network\n"
-    if options.network == "host":
-        try:
-            with open("/etc/resolv.conf") as file:
-                resolver = file.read(65536)
-        except OSError:
-            pass
-    return [("/etc/hosts", hosts), ("/etc/hostname", hostname + "\n"), ("/etc/resolv.conf", resolver)]

@@ -10,6 +10,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from dolium.engine.networks import Attachment
     from dolium.plan.facts import Facts
 
 
@@ -26,9 +27,17 @@ class Prepared:
         self.facts = facts
         self.note = note
 
+    @property
+    def notes(self) -> "list[str]":
+        """What there is to say of its network."""
+        found: list[str] = self.spec["dolium"]["notes"]
+        return found
 
-def prepare(image: str, options: config.Options, user: "str | None", id_base: int, identity: str = "") -> Prepared:
-    """Decide everything; nothing is made yet.  `user` is as `--user` has it; without an `identity` a new one is made.
+
+def prepare(image: str, options: config.Options, user: "str | None", id_base: int, identity: str = "",
+            attachment: "Attachment | None" = None) -> Prepared:  # fmt: skip
+    """Decide everything; nothing is made yet.  `user` is as `--user` has it; without an `identity` a new one is made;
+    `attachment` is its place in a network.
 
     Raises NotFound, SpecError and Unsupported.
     """
@@ -46,7 +55,7 @@ def prepare(image: str, options: config.Options, user: "str | None", id_base: in
         note = f"the container shares the host's users: {shared}"
     if not facts.rootless and not shared:
         facts = facts.with_ids(id_base)
-    return Prepared(config.specification(identity or os.urandom(6).hex(), options, root, facts), facts, note)
+    return Prepared(config.specification(identity or os.urandom(6).hex(), options, root, facts, attachment), facts, note)
 
 
 def _must_exist(source: str) -> None:
@@ -86,7 +95,12 @@ def start(image: str, options: config.Options, user: "str | None", stdio: "tuple
     """A container on its way, and a note for the caller (or nothing).  Raises what `prepare` and `launch.start` do."""
     taken = lease.take()
     try:
-        prepared = prepare(image, options, user, taken.id_base)
+        attachment = None
+        if options.network not in ("", "none", "host"):
+            from dolium.engine import networks
+
+            attachment = networks.attach(options.network, taken.number, host.facts())
+        prepared = prepare(image, options, user, taken.id_base, attachment=attachment)
     except BaseException:
         taken.release()
         raise

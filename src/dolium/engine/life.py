@@ -8,10 +8,10 @@ import os
 from select import POLLIN, poll
 from time import sleep, time
 
-from dolium.engine import containers, store
+from dolium.engine import containers, networks, store
 from dolium.errors import NotFound, StateError
 from dolium.plan import slots
-from dolium.runtime import cgroup, ending, launch, lease, places
+from dolium.runtime import cgroup, ending, host, launch, lease, places
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -27,14 +27,16 @@ HOST_WENT_DOWN = 255
 
 
 class Begun:
-    """A container that runs: the watch over it, since when (seconds since 1970), and what the caller should be told."""
+    """A container that runs: the watch over it, since when (seconds since 1970), and what the caller should be told, of its
+    users and of its network."""
 
-    __slots__ = ("running", "since", "note")
+    __slots__ = ("running", "since", "note", "notes")
 
-    def __init__(self, running: launch.Running, since: float, note: str) -> None:
+    def __init__(self, running: launch.Running, since: float, note: str, notes: "list[str]") -> None:
         self.running = running
         self.since = since
         self.note = note
+        self.notes = notes
 
 
 def begin(container: "Container", stdio: "tuple[int, int, int]", *, detached: bool = False) -> Begun:
@@ -46,13 +48,17 @@ def begin(container: "Container", stdio: "tuple[int, int, int]", *, detached: bo
     options = container.request()
     equip(options, container.id, container.path, remove=container.remove, detached=detached)
     taken = lease.take()
+    more: dict[int, int] = {}
     try:
-        prepared = containers.prepare(container.image, options, container.user, taken.id_base, container.id)
+        attachment = attach(options.network, taken.number, more)
+        prepared = containers.prepare(container.image, options, container.user, taken.id_base, container.id, attachment)
+        more[slots.RECORD] = os.open(where, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     except BaseException:
+        for fd in more.values():
+            os.close(fd)
         taken.release()
         raise
     given: list[int] = []
-    more = {slots.RECORD: os.open(where, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)}
     try:
         if detached:
             for slot in (slots.OUT, slots.ERR):
@@ -75,7 +81,39 @@ def begin(container: "Container", stdio: "tuple[int, int, int]", *, detached: bo
         raise
     finally:
         os.close(pidfd)
-    return Begun(running, since, prepared.note)
+    return Begun(running, since, prepared.note, prepared.notes)
+
+
+def attach(network: str, number: int, more: "dict[int, int] | None" = None) -> "networks.Attachment | None":
+    """A place for the container with that lease in the network asked for, or in the usual one; None for none and the host's.
+
+    The descriptors that the plan takes for it go into `more`; without it, nothing is made or opened.  Raises UsageError,
+    NotFound, StateError, Unsupported, OSError and DoliumError.
+    """
+    facts = host.facts()
+    network = network or networks.usual(facts)
+    kind, _, name = network.partition(":")
+    if kind != "container":
+        found = networks.attach(network, number, facts, make=more is not None)
+        if found and found.path and more is not None:
+            _open_networks(found.path, more)
+        return found
+    fd, now = first_process(store.find(name), "running")
+    try:
+        found = networks.shared(f"/proc/{now['pid']}/ns/net", network, facts)
+        if more is not None:
+            _open_networks(found.path, more)
+            if _wait(fd, 0):  # then the number may have been another's
+                raise StateError(name, "exited", "running")
+        return found
+    finally:
+        os.close(fd)
+
+
+def _open_networks(path: str, more: "dict[int, int]") -> None:
+    """The network namespace at that path, and our own to come back to."""
+    for slot, each in ((slots.NETWORK, path), (slots.HOST_NETWORK, "/proc/self/ns/net")):
+        more[slot] = os.open(each, os.O_RDONLY | os.O_CLOEXEC)
 
 
 def equip(options: "Options", identity: str, path: str, *, remove: bool, detached: bool) -> None:

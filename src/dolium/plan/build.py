@@ -32,9 +32,11 @@ def plan(spec: "dict[str, Any]", facts: "Facts") -> "list[Step]":
     chapter(
         "NAMESPACES",
         namespaces.prepare(spec, facts),
+        network.enter(spec),               # the child is born in a network that it shares: it may join none itself
         namespaces.clone(spec, facts),
+        network.come_back(spec),
         namespaces.settle(spec, facts),    # enters the limits first, then makes what is left
-        network.wire(spec),
+        network.loopback(spec),
     )  # fmt: skip
     chapter(
         "FILE SYSTEM",
@@ -42,10 +44,15 @@ def plan(spec: "dict[str, Any]", facts: "Facts") -> "list[Step]":
         devices.tree(spec, facts),
         mounts.sources(spec, facts),
         devices.pipes(spec, facts),
+        network.announce(spec),            # by now inside has it made
         [mounts.hand_over(spec, facts)],   # outside is done with files
         mounts.root(spec),
         mounts.contents(spec, facts),
         mounts.all_of(spec, facts),        # proc and sysfs need the host's to be visible still, so before the pivot
+    )  # fmt: skip
+    chapter("NETWORK", network.connect(spec))  # outside, while inside mounts; some sysctls are of its devices
+    chapter(
+        "FILE SYSTEM",
         sysctls.write(spec),               # before /proc/sys becomes read-only
         mounts.cover(spec, facts),         # after the mounts that they cover parts of
         mounts.pivot(),                    # the host's paths are gone from here on

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 LETTER = {HOST: "H", OUTSIDE: "O", INSIDE: "I", BOTH: "="}
 ACTOR = {HOST: "host", OUTSIDE: "outside", INSIDE: "inside", BOTH: "both"}
 CHAPTERS = {"LIMITS": "what it may use", "NAMESPACES": "what it can see", "FILE SYSTEM": "what is /",
-            "SECURITY": "what it may do", "EXEC": "what it runs"}  # fmt: skip
+            "NETWORK": "whom it can reach",            "SECURITY": "what it may do", "EXEC": "what it runs"}  # fmt: skip
 LEGEND = """\
  * you asked   . default
  H host: Python   O outside: dolium-init   I inside: its child   = they meet

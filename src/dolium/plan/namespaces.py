@@ -19,7 +19,12 @@ EDQUOT = 122
 
 def wanted(spec: "dict[str, Any]") -> "set[str]":
     """The types of namespace that the container gets of its own."""
-    return {each["type"] for each in spec["linux"]["namespaces"]}
+    return {each["type"] for each in spec["linux"]["namespaces"] if "path" not in each}
+
+
+def joined(spec: "dict[str, Any]") -> "set[str]":
+    """The types of namespace that are another's, which the container shares."""
+    return {each["type"] for each in spec["linux"]["namespaces"] if "path" in each}
 
 
 def prepare(spec: "dict[str, Any]", facts: "Facts") -> "list[Step]":

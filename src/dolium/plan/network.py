@@ -1,15 +1,90 @@
 """Steps that decide whom the container can reach."""
 
-from dolium.core.wire import INSIDE, Step
-from dolium.plan.namespaces import wanted
+from dolium.core.wire import BOTH, INSIDE, OUTSIDE, Step, part
+from dolium.plan import rtnetlink, slots
+from dolium.plan.namespaces import joined, wanted
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+EAFNOSUPPORT = 97
+DEVICE = "eth0"
+"""What a container calls its end of the cable, as with docker and podman."""
+PATIENCE = 50
+"""Milliseconds until a new device of an old kernel carries packets; it takes one or two."""
 
-def wire(spec: "dict[str, Any]") -> "list[Step]":
-    """`none`: the loopback device alone; with the host's network there is nothing to do."""
+
+def device(identity: str) -> str:
+    """The host's end of a container's cable: fifteen characters, all that a name may have."""
+    return f"dol{identity}"
+
+
+def hardware(address: str) -> bytes:
+    """Of a container with that address: always the same, so that what neighbours remember stays true."""
+    return b"\x02\xd0" + _four(address)
+
+
+def enter(spec: "dict[str, Any]") -> "list[Step]":
+    """Outside goes into the network that is to be shared; a child with users of its own could not."""
+    if "network" not in joined(spec):
+        return []
+    return [Step("enter_net", OUTSIDE, "network", fd=slots.NETWORK, what="enter the network it shares",
+                 note="with your rights, before it is born")]  # fmt: skip
+
+
+def come_back(spec: "dict[str, Any]") -> "list[Step]":
+    """And leaves it again, or dolium-keep would keep it alive."""
+    if "network" not in joined(spec):
+        return []
+    return [part(Step("enter_net", OUTSIDE, "network", fd=slots.HOST_NETWORK, what="come back", note="the child stays there"))]
+
+
+def loopback(spec: "dict[str, Any]") -> "list[Step]":
+    """In a network namespace of its own; with another's there is nothing to do."""
     if "network" not in wanted(spec):
         return []
-    return [Step("loopback", INSIDE, "linux.namespaces", what="set lo up", note="itself, and nobody else")]
+    note = "itself" if _cable(spec) else "itself, and nobody else"
+    return [Step("loopback", INSIDE, "network", what="set lo up", note=note)]
+
+
+def announce(spec: "dict[str, Any]") -> "list[Step]":
+    """Inside says that it has made its network namespace."""
+    if not _cable(spec):
+        return []
+    return [Step("sync", BOTH, "network", n1=1, what="meet: its network is made", note="outside waits for inside")]
+
+
+def connect(spec: "dict[str, Any]") -> "list[Step]":
+    """Outside lays a cable from the bridge into the container, which waits until it carries packets."""
+    cable = _cable(spec)
+    if not cable:
+        return []
+    ours, address = device(spec["linux"]["cgroupsPath"].rpartition("/")[2]), cable["address"]
+    veth, place = rtnetlink.make_veth(ours, DEVICE, hardware(address), cable["mtu"])
+    host = rtnetlink.batch(veth, rtnetlink.without_ipv6(ours), rtnetlink.set_up(ours, cable["index"]))
+    before = (rtnetlink.without_ipv6(DEVICE), rtnetlink.set_up(DEVICE))
+    own = rtnetlink.batch(*before, rtnetlink.add_address(0, _four(address), cable["prefix"]),
+                          rtnetlink.add_default_route(_four(cable["gateway"])))  # fmt: skip
+    ready = rtnetlink.batch(rtnetlink.ask_link(ours), rtnetlink.ask_link(cable["bridge"]))
+    return [
+        Step("open_ns", OUTSIDE, "network", path="ns/net", out=slots.NETWORK, what="open /proc/PID/ns/net",
+             note="where the cable ends"),
+        Step("netlink", OUTSIDE, "network", data=host, fd2=slots.NETWORK, n1=place, accept=(EAFNOSUPPORT,),
+             what=f"veth {ours}", note=f"plugged into {cable['bridge']}"),
+        Step("netlink", OUTSIDE, "network", data=own, fd=slots.NETWORK, path=DEVICE, accept=(EAFNOSUPPORT,),
+             n2=sum(map(len, before)) + rtnetlink.INDEX_OF_ADDRESS, what=f"{DEVICE} {address}/{cable['prefix']}",
+             note=f"default route by {cable['gateway']}"),
+        part(Step("netlink", OUTSIDE, "network", data=ready, n3=PATIENCE, what="wait until it carries packets",
+                  note="the first one is not lost")),
+        Step("sync", BOTH, "network", what="meet: the network is ready", note="inside waits for outside"),
+    ]  # fmt: skip
+
+
+def _cable(spec: "dict[str, Any]") -> "dict[str, Any] | None":
+    found: dict[str, Any] | None = spec["dolium"]["network"]
+    return found
+
+
+def _four(address: str) -> bytes:
+    return bytes(map(int, address.split(".")))

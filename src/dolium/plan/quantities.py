@@ -297,3 +297,22 @@ def signal(text: "str", where: "str") -> "int":
     if word.isascii() and word.isdigit() and 0 < int(word) <= 64:
         return int(word)
     raise SpecError(where, f"no signal {quoted(text)}", hint="such as TERM, KILL, HUP, or a number up to 64")
+
+
+def network(text: "str", flag: "str") -> "str":
+    """Which network a container is in: none, host, bridge, container:NAME or ns:FILE.  Raises SpecError."""
+    kind, sign, rest = text.partition(":")
+    if text in ("none", "host", "bridge") or (kind in ("container", "ns") and rest):
+        return text
+    if kind in ("container", "ns"):
+        raise SpecError(flag, f"a {'name' if kind == 'container' else 'file'} is missing in {quoted(text)}",
+                        hint="container:NAME, or ns:/run/netns/NAME")
+    raise SpecError(flag, f"expected none, host, bridge, container:NAME or ns:FILE, got {quoted(text)}",
+                    hint="networks of their own names do not exist yet" if not sign else "")
+
+
+def word(text: "str", flag: "str") -> "str":
+    """Something without white space, as files in /etc hold it.  Raises SpecError."""
+    if text.split() != [text] or not text.isprintable() or text[0] == "#":
+        raise SpecError(flag, f"{quoted(text)} is not one word")
+    return text

@@ -41,6 +41,10 @@ ERR = 22
 LOG = 23
 """the file that both go into"""
 FIRST_FILE = 24
-"""files of ours that cover an image's, such as /etc/hosts; at most eight"""
+"""files of ours that cover an image's, such as /etc/hosts; at most six"""
+NETWORK = 30
+"""the container's network namespace, its own or one that it shares"""
+HOST_NETWORK = 31
+"""the caller's own"""
 FIRST_MOUNT = 32
 """one for each bind mount"""

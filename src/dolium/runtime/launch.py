@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from dolium.core.wire import Step
     from dolium.plan.facts import Facts
 
-ECHILD = 10
+ECHILD, ECANCELED = 10, 125
 _mended = False
 
 
@@ -101,7 +101,7 @@ class Running:
         if self.helper:
             self.helper.reap()
         if not left:
-            self.lease.release()
+            self.lease.release(again=not self.spec["dolium"]["network"])
         else:  # the lease stays, for the next command to try again
             self.lease.leave()
 
@@ -118,7 +118,7 @@ class Running:
                                hint="was it killed? The container, if it had begun, is gone")  # fmt: skip
         steps = build.plan(self.spec, self.facts)
         step = wire.acting(steps)[report.failed]
-        if step.op == "keep" and report.errno == ECHILD:
+        if (step.op, report.errno) in (("keep", ECHILD), ("sync", ECANCELED)):
             return self._died_in_setup(report.status)
         listed = wire.items(step)
         item = listed[report.item] if report.item < len(listed) else ""

@@ -42,11 +42,12 @@ class Lease:
         """It goes on without this process."""
         os.close(self.fd)
 
-    def release(self) -> None:
-        """Nothing is left of the container."""
+    def release(self, again: bool = True) -> None:
+        """Nothing is left of the container.  `again`: the number may be taken at once; not where an address goes with it,
+        for the kernel takes a network apart at its leisure."""
         os.unlink(self.path)
         os.close(self.fd)
-        if len(_recent) < RECENT:
+        if again and len(_recent) < RECENT:
             _recent.append(self.number)
 
 
