@@ -26,6 +26,7 @@ TABLE = [
     (step("unshare"), errno.ENOSPC, ROOT, "limit of namespaces"),
     (step("clone"), errno.ENOSPC, PLAIN, "limit of namespaces"),
     (step("write_file"), errno.ENOSPC, ROOT, "is full"),
+    (step("new_mount", "tmpfs"), errno.EMFILE, ROOT, "ulimit -n"),
     (step("unshare"), errno.EPERM, PLAIN, "only root make user namespaces"),
     (step("unshare"), errno.EPERM, ROOT, "outer container"),
     (step("clone"), errno.EACCES, PLAIN, "only root make user namespaces"),

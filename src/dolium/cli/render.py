@@ -4,6 +4,8 @@ import os
 
 from dolium.errors import DoliumError, StepError
 
+EPIPE = 32
+
 
 def error(problem: DoliumError) -> str:
     """Complete in its first line, for those who relay one line only."""
@@ -21,7 +23,7 @@ def say(line: str) -> None:
 
 
 def write(fd: int, text: str) -> None:
-    """To a descriptor, whole; a reader that has gone is no error of ours."""
+    """To a descriptor, whole; a reader that has gone is no error of ours.  Raises DoliumError where data is lost."""
     write_bytes(fd, text.encode("utf-8", "surrogateescape"))
 
 
@@ -30,5 +32,6 @@ def write_bytes(fd: int, data: bytes) -> None:
     try:
         while data:
             data = data[os.write(fd, data) :]
-    except OSError:
-        pass
+    except OSError as problem:
+        if fd == 1 and problem.errno != EPIPE:
+            raise DoliumError(f"cannot write to standard output: {problem.strerror}") from None

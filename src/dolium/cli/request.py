@@ -16,7 +16,14 @@ def image(flags: Flags) -> str:
     """Whose path holds wherever the container is started again.  Raises UsageError for a missing rootfs."""
     if flags.image is None:
         raise UsageError("no rootfs named", hint="dolium run @host sh, or dolium run ./DIRECTORY PROGRAM")
-    return os.path.abspath(flags.image) if is_path(flags.image) else flags.image
+    return _absolute(flags.image) if is_path(flags.image) else flags.image
+
+
+def _absolute(path: str) -> str:
+    try:
+        return os.path.abspath(path)
+    except FileNotFoundError:
+        raise UsageError(f"`{path}` is relative, and the current directory is gone", hint="cd to one that exists") from None
 
 
 def options(flags: Flags) -> Options:
@@ -46,7 +53,7 @@ def options(flags: Flags) -> Options:
     found.tmpfs = flags.tmpfs
     found.ulimits = flags.ulimit
     found.userns = flags.userns or "auto"
-    found.volumes = [(os.path.abspath(source), path, read_only) for source, path, read_only in flags.volume]
+    found.volumes = [(_absolute(source), path, read_only) for source, path, read_only in flags.volume]
     return found
 
 

@@ -71,7 +71,8 @@ def attend(container: "Container", begun: life.Begun, signals: "Signals", timeou
     except BaseException:
         running.abandon()
         raise
-    life.ended(container, begun.since, ending, reason)
+    if not life.ended(container, begun.since, ending, reason):
+        render.say(f"the disk is full: how it ended is not written down; `dolium rm {container.name}` makes room")
     limit = container.options.get("memory")
     if reason == "timeout":
         render.say(f"killed: time limit of {timeout:g} s reached")

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from dolium.runtime.ending import Ending
 
 SIGTERM, SIGKILL = 15, 9
+ENOSPC, EROFS, EDQUOT = 28, 30, 122
 HOST_WENT_DOWN = 255
 """What docker, too, says of a container that a reboot has ended."""
 
@@ -180,7 +181,9 @@ def state(container: "Container") -> "dict[str, Any]":
         return {"status": "running", **now}
     if now:
         with store.hold(container):
-            settle(container)
+            unwritten = settle(container)
+        if unwritten:
+            return {"status": "exited", **unwritten}
     ended = store.read(f"{container.path}/ended.json")
     return {"status": "exited", **ended} if ended else {"status": "created"}
 
@@ -189,12 +192,12 @@ def _running(container: "Container") -> "dict[str, Any]":
     return store.read(f"{running_directory()}/{container.id}.json")
 
 
-def settle(container: "Container", held: int = -1) -> None:
+def settle(container: "Container", held: int = -1) -> "dict[str, Any]":
     """Write down how a locked container ended, unless that is done, and remove what is left of its run; itself, if it was
-    to be removed.  `held` is its lease, where the caller has it."""
+    to be removed.  `held` is its lease, where the caller has it.  Returns what a full disk kept from being written."""
     now = _running(container)
     if not now or (held < 0 and lease.held(now["lease"], container.id)):
-        return
+        return {}
     seen: Ending | None = None
     finished = time()
     try:
@@ -212,30 +215,43 @@ def settle(container: "Container", held: int = -1) -> None:
         rebooted = now["boot_id"] != boot_id()
         seen = ending.Ending(*((1, HOST_WENT_DOWN) if rebooted else (2, SIGKILL)), False, 0, 0)
         reason = "the host went down" if rebooted else "dolium-keep was killed"
-    _write_end(container, seen, now["started"], finished, reason)
+    unwritten = _write_end(container, seen, now["started"], finished, reason)
     if held >= 0:
         lease.Lease(f"{lease.directory()}/{now['lease']}", held, now["lease"]).release()
     else:
         lease.mend()
+    return unwritten
 
 
-def ended(container: "Container", since: float, seen: "Ending", reason: str = "") -> None:
-    """Write down what the owner knows of the end of a container that it has watched itself."""
+def ended(container: "Container", since: float, seen: "Ending", reason: str = "") -> bool:
+    """Write down what the owner knows of the end of a container that it has watched itself; False where the disk is full."""
     with store.hold(container):
-        _write_end(container, seen, since, time(), reason)
+        return not _write_end(container, seen, since, time(), reason)
 
 
-def _write_end(container: "Container", seen: "Ending", started: float, finished: float, reason: str) -> None:
-    """The container's own file first: a kill in between leaves the run to be settled once more."""
+def _write_end(container: "Container", seen: "Ending", started: float, finished: float, reason: str) -> "dict[str, Any]":
+    """The container's own file first: a kill in between leaves the run to be settled once more, as does a full disk, which
+    must keep nobody from listing and removing what fills it.  Returns what could not be written."""
     if not container.remove:
         if not reason:
             reason = "memory" if seen.out_of_memory and seen.signal == SIGKILL else "signal" if seen.signal else "exit"
-        store.write(f"{container.path}/ended.json", {
+        fields = {
             "format": store.FORMAT, "exit_code": seen.exit_code, "signal": seen.signal, "reason": reason, "started": started,
             "finished": finished, "out_of_memory": seen.out_of_memory, "peak_memory": seen.peak_memory,
-            "cpu_seconds": seen.cpu_seconds})  # fmt: skip
+            "cpu_seconds": seen.cpu_seconds}  # fmt: skip
+        try:
+            store.write(f"{container.path}/ended.json", fields)
+        except OSError as error:
+            if error.errno not in (ENOSPC, EROFS, EDQUOT):
+                raise
+            return fields
     else:
         store.remove(container)
+    _forget_run(container)
+    return {}
+
+
+def _forget_run(container: "Container") -> None:
     for suffix in ("end", "json"):
         try:
             os.unlink(f"{running_directory()}/{container.id}.{suffix}")
@@ -362,6 +378,7 @@ def remove(container: "Container", force: bool = False) -> None:
         with store.hold(container):
             must_not_run(container)  # somebody may have started it again
             store.remove(container)
+            _forget_run(container)
 
 
 def must_not_run(container: "Container") -> None:

@@ -268,6 +268,10 @@ def write(path: str, value: "dict[str, Any]", durable: bool = True) -> None:
             data = data[os.write(fd, data) :]
         if durable:
             os.fsync(fd)
+    except OSError as error:
+        error.filename = path  # a write knows no name
+        os.unlink(f"{path}.new")
+        raise
     finally:
         os.close(fd)
     os.rename(f"{path}.new", path)

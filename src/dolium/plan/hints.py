@@ -6,7 +6,7 @@ if TYPE_CHECKING:
     from dolium.plan.facts import Facts
 
 EPERM, ENOENT, EACCES, ENOEXEC, EBUSY, ENODEV, ENOTDIR, EINVAL, EFBIG = 1, 2, 13, 8, 16, 19, 20, 22, 27
-EAGAIN, ENOSPC, ELOOP, ENOSYS, EDQUOT, ERANGE = 11, 28, 40, 38, 122, 34
+EAGAIN, EMFILE, ENOSPC, ELOOP, ENOSYS, EDQUOT, ERANGE = 11, 24, 28, 40, 38, 122, 34
 
 USERNS = ("this host lets only root make user namespaces: see user.max_user_namespaces, "
           "kernel.apparmor_restrict_unprivileged_userns (Ubuntu) and kernel.unprivileged_userns_clone (Debian)")  # fmt: skip
@@ -36,6 +36,8 @@ def hint(step: "Step", errno: int, facts: "Facts") -> str:
         return "the limit of namespaces is reached: see /proc/sys/user/max_*_namespaces"
     if errno == ENOSPC:
         return "the file system, or the container's own tmpfs, is full"
+    if errno == EMFILE:
+        return "the limit of open files is too low: `ulimit -n 64`, and one more for each mount"
     if op in ("unshare", "clone") and errno in (EPERM, EACCES):
         return USERNS if facts.rootless else OUTER
     if op == "map_ids" and errno == EPERM:

@@ -4,6 +4,7 @@ import os
 from marshal import loads
 
 from dolium.core import PROGRAMS
+from dolium.errors import Unsupported
 from dolium.plan.facts import Facts, Hierarchy
 
 TYPE_CHECKING = False
@@ -28,6 +29,8 @@ def _collect(uid: int) -> Facts:
     name = os.uname()
     status = _read("/proc/self/status")
     mounts = _mounts()
+    if not status or not mounts:
+        raise Unsupported("containers", "/proc is not mounted, or not that of this process", hint="mount -t proc proc /proc")
     rootless = uid != 0 or not _capabilities(status, "CapEff") >> CAP_SYS_ADMIN & 1
     found = Facts(uid=uid, gid=os.getegid(), kernel=_version(name.release), machine=name.machine,
                   capabilities=_capabilities(status, "CapBnd"), rootless=rootless)  # fmt: skip

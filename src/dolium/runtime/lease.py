@@ -36,7 +36,11 @@ class Lease:
 
     def record(self, name: str, groups: "list[str]") -> None:
         """Write down whose it is, and what must be removed if that container is found dead."""
-        os.pwrite(self.fd, "".join(f"{line}\n" for line in (name, *groups)).encode(), 0)
+        try:
+            os.pwrite(self.fd, "".join(f"{line}\n" for line in (name, *groups)).encode(), 0)
+        except OSError as error:
+            error.filename = self.path  # a write knows no name
+            raise
 
     def leave(self) -> None:
         """It goes on without this process."""
