@@ -8,6 +8,8 @@ import subprocess
 import pytest
 from containers import SYSTEM_PYTHON, Dolium
 
+from dolium.runtime import host
+
 
 def fingerprint(top: str) -> str:
     """A hash over every name, kind, mode, owner, time and content below a directory."""
@@ -162,5 +164,9 @@ def test_venv_is_first_on_path(who: str, plain: Dolium, dolium: Dolium, environm
 
 def test_a_plain_user_spoils_nothing_either(plain: Dolium, own_alpine: str) -> None:
     before = fingerprint(own_alpine)
-    assert plain.output(own_alpine, "sh", "-c", SPOIL.replace("chown 5:5 /etc/fstab", "")) == "new\nchanged\n"
+    ended = plain("run", own_alpine, "sh", "-c", SPOIL.replace("chown 5:5 /etc/fstab", ""))
+    if host.facts().kernel >= (6, 6):
+        assert (ended.code, ended.stdout, ended.stderr) == (0, "new\nchanged\n", "")
+    else:  # its tmpfs has no user.* attributes, in which an overlay would write that a directory of the image is gone
+        assert ended.stdout == "new\n" and all("I/O error" in line for line in ended.stderr.splitlines()), ended
     assert fingerprint(own_alpine) == before

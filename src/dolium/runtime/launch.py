@@ -16,7 +16,9 @@ if TYPE_CHECKING:
     from dolium.core.wire import Step
     from dolium.plan.facts import Facts
 
-ECHILD, ECANCELED = 10, 125
+ECHILD, EPIPE, ECANCELED = 10, 32, 125
+KILLED = (("keep", ECHILD), ("sync", ECANCELED), ("sync", EPIPE))
+"""How it looks to dolium-init when the child has been killed: after the last meeting, at one, before one."""
 _mended = False
 
 
@@ -118,7 +120,7 @@ class Running:
                                hint="was it killed? The container, if it had begun, is gone")  # fmt: skip
         steps = build.plan(self.spec, self.facts)
         step = wire.acting(steps)[report.failed]
-        if (step.op, report.errno) in (("keep", ECHILD), ("sync", ECANCELED)):
+        if (step.op, report.errno) in KILLED:
             return self._died_in_setup(report.status)
         listed = wire.items(step)
         item = listed[report.item] if report.item < len(listed) else ""
@@ -130,7 +132,8 @@ class Running:
         if limit and group and cgroup.memory_kills(group, self.facts.controllers["memory"].version):
             return Unsupported(f"a memory limit of {show_size(limit)}",
                                "it is too small even to start the program in", hint="give it at least --memory 512k")  # fmt: skip
-        return DoliumError(f"the container's first process was killed while it was set up (wait status {status})")
+        known = f" (wait status {status})" if status else ""
+        return DoliumError(f"the container's first process was killed while it was set up{known}")
 
 
 def start(spec: "dict[str, Any]", facts: "Facts", taken: "lease.Lease", stdio: "tuple[int, int, int]",
