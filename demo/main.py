@@ -75,7 +75,7 @@ def start(*words: str) -> "subprocess.Popen[str]":
 @contextmanager
 def container(*words: str) -> "Iterator[subprocess.Popen[str]]":
     """A container for as long as the block lasts, however it ends: closing its standard input ends it, SIGKILL too."""
-    process = start("run", "--rm", *words)
+    process = start("run", "--rm", "--network", "none", *words)
     try:
         yield process
     finally:
@@ -135,7 +135,7 @@ def show_users(shown: Shown, inside: str, outside: str) -> None:
 
 
 def show_memory(shown: Shown, rootfs: str, limited: bool) -> None:
-    ended = start("run", "--rm", "-m", "32m", rootfs, "tail", "/dev/zero")
+    ended = start("run", "--rm", "--network", "none", "-m", "32m", rootfs, "tail", "/dev/zero")
     _, words = ended.communicate()
     if not limited:  # refused, not ignored
         refuse(shown, "memory", "--memory", ended.returncode, words)
@@ -154,7 +154,7 @@ def refuse(shown: Shown, name: str, flag: str, code: int, words: str) -> None:
 def show_cpu(shown: Shown, rootfs: str, limited: bool) -> None:
     """What the container's group has used and how often it had to wait, while it runs; and that the time limit ends it."""
     if not limited:
-        ended = start("run", "--rm", "--cpus", "0.2", rootfs, "true")
+        ended = start("run", "--rm", "--network", "none", "--cpus", "0.2", rootfs, "true")
         refuse(shown, "CPU", "--cpus", ended.wait(), ended.communicate()[1])
     throttled, used, wall = 0, 0.0, 0.0
     began = time.monotonic()
@@ -200,7 +200,7 @@ def throttle_count(pid: int) -> int:
 
 def show_processes_limit(shown: Shown, rootfs: str) -> None:
     script = "for i in 1 2 3 4 5 6 7 8 9 10 11 12; do sleep 5 & done; echo all"
-    ended = start("run", "--rm", "--pids-limit", "8", rootfs, "sh", "-c", script)
+    ended = start("run", "--rm", "--network", "none", "--pids-limit", "8", rootfs, "sh", "-c", script)
     out, words = ended.communicate()
     if ended.returncode == 125:  # before Linux 5.14, without root
         shown.skip("fork bomb", first_line(words))

@@ -19,9 +19,9 @@ def shell(dolium: Dolium, script: str, *, env: dict[str, str] | None = None, **h
     ("<&-", 3, "out\n", "err\n"), (">&-", 3, "", "err\n"), ("2>&-", 3, "out\n", ""), ("<&- >&- 2>&-", 3, "", "")])  # fmt: skip
 def test_closed_descriptors(dolium: Dolium, closed: str, code: int, out: str, err: str) -> None:
     for flag in ("", "-i"):
-        ended = shell(dolium, f"$DOLIUM run --rm {flag} @host sh -c 'cat; echo out; echo err >&2; exit 3' {closed}")
+        ended = shell(dolium, f"$DOLIUM run --rm --network none {flag} @host sh -c 'cat; echo out; echo err >&2; exit 3' {closed}")
         assert (ended.code, ended.stdout, ended.stderr) == (code, out, err)
-    assert shell(dolium, f"$DOLIUM run --rm @host nope {closed}").code == 127
+    assert shell(dolium, f"$DOLIUM run --rm --network none @host nope {closed}").code == 127
 
 
 def test_nobody_reads(dolium: Dolium) -> None:
@@ -38,23 +38,23 @@ def test_standard_output_is_full(dolium: Dolium, words: str) -> None:
 
 
 def test_the_programs_own_trouble_is_its_own(dolium: Dolium) -> None:
-    ended = shell(dolium, "$DOLIUM run --rm @host sh -c 'echo x || exit 7' >/dev/full 2>/dev/full")
+    ended = shell(dolium, "$DOLIUM run --rm --network none @host sh -c 'echo x || exit 7' >/dev/full 2>/dev/full")
     assert ended.code == 7
 
 
 def test_no_environment(dolium: Dolium) -> None:
     for words in ("", "HOME=/nonexistent", "HOME= PATH="):
-        ended = shell(dolium, f"env -i $(env | grep ^DOLIUM_PYTHON) {words} $DOLIUM run --rm @host sh -c 'echo $HOME $#'")
+        ended = shell(dolium, f"env -i $(env | grep ^DOLIUM_PYTHON) {words} $DOLIUM run --rm --network none @host sh -c 'echo $HOME $#'")
         assert (ended.code, ended.stdout, ended.stderr) == (0, "/root 0\n", ""), words
 
 
 def test_the_current_directory_is_gone(dolium: Dolium, alpine: str, folder: str) -> None:
     os.chmod(folder, 0o777)
     gone = f"mkdir {folder}/d && cd {folder}/d && rmdir {folder}/d && "
-    assert shell(dolium, f"{gone} exec $DOLIUM run --rm {alpine} pwd").stdout == "/\n"
+    assert shell(dolium, f"{gone} exec $DOLIUM run --rm --network none {alpine} pwd").stdout == "/\n"
     for words in ("./x true", "-v ./x:/x @host true", "-v .:/x @host true"):
-        for command in ("run --rm", "explain"):
-            ended = shell(dolium, f"{gone} exec $DOLIUM {command} {words}")
+        for command in ("run --rm --network none", "explain"):
+            ended = shell(dolium, f"{gone} exec $DOLIUM {command} --network none {words}")
             assert ended.code == 125 and "is relative, and the current directory is gone" in ended.stderr, ended
 
 
@@ -67,7 +67,7 @@ def test_few_descriptors(dolium: Dolium, alpine: str) -> None:
     """From some number on it works; below, an error says what is short, and nothing is left."""
     works = []
     for most in (12, 14, 16, 20, 24, 28, 64):
-        ended = shell(dolium, f"ulimit -n {most}; exec $DOLIUM run --rm {alpine} echo fine")
+        ended = shell(dolium, f"ulimit -n {most}; exec $DOLIUM run --rm --network none {alpine} echo fine")
         if ended.code == 0:
             works.append(most)
             assert ended.stdout == "fine\n"
@@ -95,7 +95,7 @@ def small(directory: str, *, filled: bool) -> str:
 def test_a_full_disk(directory: str, alpine: str) -> None:
     find = f"find {directory} -type f -o -type l; "
     for flags in ("--rm", ""):
-        ended = in_own_mounts(small(directory, filled=True) + f"$DOLIUM run {flags} {alpine} true; echo $?; {find}")
+        ended = in_own_mounts(small(directory, filled=True) + f"$DOLIUM run --network none {flags} {alpine} true; echo $?; {find}")
         assert ended.stdout == f"125\n{directory}/fill\n", ended
         assert ended.stderr.startswith("error: ") and "No space left on device" in ended.stderr.splitlines()[0], ended
         assert directory in ended.stderr.splitlines()[0], "it says which"
@@ -106,7 +106,7 @@ def test_a_container_that_fills_the_disk(alpine: str) -> None:
     """Its exit code is told, it is listed, and can be removed, which makes room."""
     inside = "dd if=/dev/zero of=/big bs=4k count=99 2>/dev/null; exit 5"
     script = small("/var/lib/dolium", filled=False) + (
-        f"$DOLIUM run --name hog {alpine} sh -c {shlex.quote(inside)}; echo $?; $DOLIUM ps -a --no-trunc >/run/listed; echo $?; "
+        f"$DOLIUM run --network none --name hog {alpine} sh -c {shlex.quote(inside)}; echo $?; $DOLIUM ps -a --no-trunc >/run/listed; echo $?; "
         "grep -c 'Exited (5)' /run/listed; rm /run/listed; $DOLIUM rm hog; ls /var/lib/dolium/containers /run/dolium/running | grep -c json")
     ended = in_own_mounts("mount -t tmpfs -o mode=755 run /run; mkdir -m 700 /run/dolium; " + script)
     assert ended.stdout == "5\n0\n1\nhog\n0\n", ended
@@ -114,14 +114,14 @@ def test_a_container_that_fills_the_disk(alpine: str) -> None:
 
 
 @pytest.mark.needs_root
-@pytest.mark.parametrize("command", ["run --rm", "explain"])
+@pytest.mark.parametrize("command", ["run --rm --network none", "explain"])
 def test_no_proc(command: str) -> None:
-    ended = in_own_mounts(f"mount -t tmpfs none /proc; $DOLIUM {command} @host true")
+    ended = in_own_mounts(f"mount -t tmpfs none /proc; $DOLIUM {command} --network none @host true")
     assert ended.code == 125 and ended.stderr.startswith("error: unsupported: containers: /proc is not mounted"), ended
 
 
 @pytest.mark.needs_root
 def test_a_place_that_cannot_be_written() -> None:
     for directory in ("/run/dolium", "/var/lib/dolium"):
-        ended = in_own_mounts(f"mkdir -p {directory}; mount -t tmpfs -o ro,mode=700 none {directory}; $DOLIUM run --rm @host true")
+        ended = in_own_mounts(f"mkdir -p {directory}; mount -t tmpfs -o ro,mode=700 none {directory}; $DOLIUM run --rm --network none @host true")
         assert ended.code == 125 and f"`{directory}/" in ended.stderr and "Read-only file system" in ended.stderr, ended
