@@ -99,3 +99,23 @@ def test_kill_9_of_dolium_and_its_keeper(dolium: Dolium) -> None:
         os.kill(process.pid, signal.SIGKILL)
         os.kill(watcher, signal.SIGKILL)
     assert dolium("run", "@host", "true").code == 0
+
+
+@pytest.mark.needs_root
+def test_parents_removed_while_a_program_lives() -> None:
+    """`dolium system reset` takes the parents of all groups away; a program that has started containers starts others."""
+    from dolium.plan.facts import Hierarchy
+    from dolium.runtime import cgroup, host
+
+    mounted = next(iter(host.facts().controllers.values()))
+    above = f"{os.path.dirname(mounted.parent)}/dolium-test-{os.getpid()}"
+    hierarchies = {"test": Hierarchy(1, f"{above}/dolium")}
+    os.mkdir(above)
+    try:
+        for _ in range(2):
+            cgroup.prepare(hierarchies)
+            cgroup.make(f"{above}/dolium/one", hierarchies)
+            assert cgroup.remove(f"{above}/dolium/one")
+            os.rmdir(f"{above}/dolium")
+    finally:
+        os.rmdir(above)

@@ -55,9 +55,14 @@ def _leave(directory: str) -> None:
         write(f"{leaf}/cgroup.procs", b"0")
 
 
-def make(directory: str) -> None:
-    """Make a container's group.  Raises OSError."""
-    os.mkdir(directory, 0o755)
+def make(directory: str, hierarchies: "dict[str, Hierarchy]") -> None:
+    """Make a container's group, after `prepare`.  Raises OSError."""
+    try:
+        os.mkdir(directory, 0o755)
+    except FileNotFoundError:  # `dolium system reset` has removed the parents since
+        _prepared.clear()
+        prepare(hierarchies)
+        os.mkdir(directory, 0o755)
 
 
 def watch_oom(directory: str) -> int:

@@ -215,7 +215,7 @@ def _make_group(path: str, running: Running) -> None:
     if not running.groups:
         cgroup.prepare(running.facts.controllers)
     running.groups.append(path)
-    cgroup.make(path)
+    cgroup.make(path, running.facts.controllers)
 
 
 def step_error(
