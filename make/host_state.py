@@ -25,6 +25,13 @@ def read(path: str) -> str:
         return ""
 
 
+def owner(path: str) -> int:
+    try:
+        return os.stat(path).st_uid
+    except OSError:
+        return -1
+
+
 def settings() -> set[str]:
     return {f"setting {name} = {read('/proc/sys/' + name).strip()}" for name in SETTINGS}
 
@@ -38,13 +45,13 @@ def mounts() -> set[str]:
 
 
 def groups() -> set[str]:
-    """Containers' cgroups: the directories below one named `dolium` (that one stays, empty)."""
-    found = set()
+    """Containers' cgroups: the directories below one named `dolium` (that one stays, empty).  Those of others are theirs."""
+    found, uid = set(), os.geteuid()
     for line in read("/proc/self/mountinfo").splitlines():
         before, _, after = line.partition(" - ")
         if after.split()[0] in ("cgroup", "cgroup2"):
             for directory, _, _ in os.walk(before.split()[4]):
-                if "/dolium/" in directory:
+                if "/dolium/" in directory and (uid == 0 or owner(directory) == uid):
                     found.add(f"cgroup {directory}")
     return found
 
