@@ -22,6 +22,7 @@ int slots[SLOTS];
 int peer = -1;
 int child_pidfd = -1;
 static int owner, plan_fd;
+static int apart; /* this process has a copy of the plan for itself: what fails is told over the pair */
 
 static step_function *const operations[] = {
 #define STEP(name, ...) step_##name,
@@ -95,6 +96,12 @@ done:
     return error;
 }
 
+/* What a process that is apart says of the record that failed. */
+struct failure {
+    uint32_t index;
+    struct record record;
+};
+
 static int walk(int actor, uint32_t from)
 {
     for (uint32_t i = from; i < plan->records; i++) {
@@ -103,6 +110,9 @@ static int walk(int actor, uint32_t from)
             continue;
         if (perform(r)) {
             int none = -1;
+            struct failure failure = {i, *r};
+            if (apart)
+                send(peer, &failure, sizeof failure, MSG_NOSIGNAL);
             __atomic_compare_exchange_n(&plan->failed, &none, (int)i, 0, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);
             return -1;
         }
@@ -175,13 +185,70 @@ int step_clone(struct record *r)
     return 0;
 }
 
-/* Wait until inside has become the program (its end of the pair closes at exec) or has failed. */
+/* Wait until inside has become the program (its end of the pair closes at exec) or has failed.  Who is apart lives where
+ * others may have hold of it: of what it says only that a step of its own failed, and how, is believed. */
 static int settle(void)
 {
-    char byte;
-    while (recv(peer, &byte, 1, 0) < 0 && errno == EINTR)
+    struct failure failure;
+    ssize_t got;
+    while ((got = recv(peer, &failure, sizeof failure, 0)) < 0 && errno == EINTR)
         ;
+    if (got == sizeof failure && failure.index < plan->records && plan->failed < 0) {
+        struct record *r = records() + failure.index;
+        if (r->actor & INSIDE) {
+            r->error = failure.record.error;
+            r->call = failure.record.call;
+            r->item = failure.record.item;
+            plan->failed = (int32_t)failure.index;
+        }
+    }
     return plan->failed >= 0 || plan->phase != PHASE_EXEC;
+}
+
+/* Wait for the end of the child; its wait status. */
+static int bury(void)
+{
+    siginfo_t info = {0};
+    while (waitid(P_PIDFD_, (id_t)child_pidfd, &info, WEXITED) < 0 && errno == EINTR)
+        ;
+    close(child_pidfd);
+    child_pidfd = -1;
+    return info.si_code == CLD_EXITED ? info.si_status << 8 : info.si_status;
+}
+
+/* Until here the child has done everything from a place where nobody in the container could see it.  Now it makes another,
+ * in the container's PID namespace, with nothing that is not the program's but the pair and a private view of the plan
+ * (CVE-2016-9962), and is gone.  The other is outside's child too (CLONE_PARENT), which has a pidfd of it from here on.
+ * By clone(2): a filter that is loaded already may refuse clone3. */
+int step_born(struct record *r)
+{
+    if (child_pidfd >= 0) { /* outside */
+        plan->status = bury();
+        if (plan->status) {
+            settle();
+            return errno = ECHILD, fail(r, 2);
+        }
+        plan->status = -1;
+        plan->phase = PHASE_EXEC;
+        child_pidfd = (int)syscall(NR_pidfd_open, plan->child, 0); /* nobody else can have reaped it */
+        return child_pidfd < 0 ? fail(r, 3) : 0;
+    }
+    struct header *shared = mmap(NULL, plan->size, PROT_READ | PROT_WRITE, MAP_SHARED, plan_fd, 0);
+    if (shared == MAP_FAILED || madvise(shared, plan->size, MADV_DONTFORK)
+        || mmap(plan, plan->size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_FIXED, plan_fd, 0) == MAP_FAILED)
+        return fail(r, 0);
+    apart = 1;
+    if (peer > 3)
+        syscall(NR_close_range, 3, peer - 1, 0);
+    syscall(NR_close_range, peer + 1, ~0u, 0);
+    long pid = syscall(SYS_clone, CLONE_PARENT_, 0, 0, 0, 0);
+    if (pid < 0)
+        return fail(r, 1);
+    if (pid > 0) {
+        shared->child = (int32_t)pid;
+        _exit(0);
+    }
+    return setsid() < 0 ? fail(r, 4) : 0;
 }
 
 /* dolium-init OWNER PLAN: the descriptors of the owner's socket and of the plan */
@@ -200,11 +267,8 @@ int main(int argc, char **argv)
     int failed = walk(OUTSIDE, 0);
     /* Only a failure, or a plan without `keep`, comes back here. */
     if (child_pidfd >= 0 && failed) {
-        siginfo_t info;
         syscall(NR_pidfd_send_signal, child_pidfd, SIGKILL, NULL, 0);
-        while (waitid(P_PIDFD_, (id_t)child_pidfd, &info, WEXITED) < 0 && errno == EINTR)
-            ;
-        plan->status = info.si_code == CLD_EXITED ? info.si_status << 8 : info.si_status;
+        plan->status = bury();
     }
     send(owner, "F", 1, MSG_NOSIGNAL);
     return failed ? 1 : 0;

@@ -12,6 +12,7 @@
 #define NR_fsconfig 431
 #define NR_fsmount 432
 #define NR_pidfd_send_signal 424
+#define NR_pidfd_open 434
 #define NR_clone3 435
 #define NR_close_range 436
 #define NR_openat2 437
@@ -30,6 +31,7 @@
 #define MOUNT_ATTR_IDMAP_ 0x00100000
 #define CLONE_INTO_CGROUP_ 0x200000000ull
 #define CLONE_PIDFD_ 0x00001000
+#define CLONE_PARENT_ 0x00008000
 #define SECBIT_NO_SETUID_FIXUP_ 4
 #define PIPEFS_MAGIC_ 0x50495045
 #define P_PIDFD_ 3

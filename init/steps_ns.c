@@ -15,6 +15,12 @@ int step_unshare(struct record *r)
     return unshare((int)r->n1) ? fail(r, 0) : 0;
 }
 
+/* fd: a pidfd of a container's first process; n1: which of its namespaces, all of them or none (setns(2), Linux 5.8) */
+int step_join(struct record *r)
+{
+    return setns(slot(r->fd), (int)r->n1) ? fail(r, 0) : 0;
+}
+
 /* /proc/PID/NAME of this process (who 0) or of the child (who 1). */
 static int open_proc(int who, const char *name, int flags)
 {

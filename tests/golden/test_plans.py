@@ -1,7 +1,7 @@
 """NAME.json, a request on an invented host, gives exactly NAME.plan.
 
 The plan is shown twice: as `dolium explain --verbose` prints it, and as numbers, so that a changed flag of a mount is one
-changed line.  `DOLIUM_GOLDEN=write pytest tests/golden` writes the files anew; read the difference before committing it.
+changed line.  With `joining` it is the plan of one more process in such a container.  `DOLIUM_GOLDEN=write pytest tests/golden` writes the files anew; read the difference before committing it.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import invent
 import pytest
 
 from dolium.core.wire import NONE, Step
-from dolium.plan import build, explain
+from dolium.plan import build, explain, joining
 
 HERE = Path(__file__).parent
 CASES = sorted(each.stem for each in HERE.glob("*.json"))
@@ -56,7 +56,7 @@ def render(case: dict[str, object]) -> str:
     host = invent.facts(**case["facts"])  # type: ignore[arg-type]
     image = str(case["image"])
     spec = invent.spec(host, invent.options(**case["options"]), image)  # type: ignore[arg-type]
-    steps = build.plan(spec, host)
+    steps = joining.plan(spec, host) if case.get("joining") else build.plan(spec, host)
     people = explain.text(steps, spec, image, str(case.get("note", "")), parts=True)
     return people + "\nNUMBERS\n" + "".join(numbers(number, step) + "\n" for number, step in explain.numbered(steps))
 

@@ -97,6 +97,14 @@ SECURITY = {
     "writable-cgroups": "not offered: limits would be the container's own to change; leave it out",
 }
 
+# docker exec, with the short forms
+EXEC = {
+    "--detach-keys": "what runs detached cannot be attached to; leave it out",
+    "--privileged": "not offered: a process has what its container has; start that one with `--cap-add`",
+    "--tty": FLAGS["tty"],
+    "-t": FLAGS["tty"],
+}
+
 _IMAGES = "images do not exist yet; unpack one into a directory and name that, or use `@host`"
 _NO_DAEMON = "there is no daemon; every `dolium run` stands for itself"
 _CLUSTER = "Dolium runs on one machine; for several use Kubernetes, with `dolium-oci` under containerd"
@@ -117,7 +125,6 @@ COMMANDS = {
     "create": "`dolium run` creates and starts in one; `dolium-oci create` is the form for engines",
     "diff": "the root is never changed; to keep what a program writes use `-v ./out:/out`",
     "events": _NO_DAEMON + "; its exit code says how it ended",
-    "exec": "a running container cannot be entered yet; run a shell from the start: `dolium run -i ROOTFS sh`",
     "export": "the root is a directory of yours: `tar -C ROOTFS -c .`",
     "history": _IMAGES,
     "image": _IMAGES,

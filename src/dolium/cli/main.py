@@ -9,6 +9,7 @@ COMMANDS = {
     "explain": ("explain", "main", "print what `run` would do, step by step"),
     "ps": ("ps", "main", "list containers"),
     "start": ("start", "main", "start one again, with what it wrote"),
+    "exec": ("exec", "main", "run one more program in it"),
     "stop": ("stop", "stop", "ask it to end, end it if it does not"),
     "kill": ("stop", "kill", "send it a signal"),
     "wait": ("stop", "wait", "wait for its end"),

@@ -14,7 +14,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from dolium.engine.store import Container
     from dolium.runtime.ending import Ending
-    from dolium.runtime.launch import Running
+    from dolium.runtime.launch import Watched
 
 SIGHUP, SIGINT, SIGQUIT, SIGKILL, SIGUSR1, SIGUSR2, SIGALRM, SIGTERM, SIGCONT = 1, 2, 3, 9, 10, 12, 14, 15, 18
 FORWARDED = (SIGHUP, SIGINT, SIGQUIT, SIGUSR1, SIGUSR2, SIGALRM, SIGTERM, SIGCONT)
@@ -88,7 +88,7 @@ class Signals:
     """Passes on to the program what is sent to dolium; what comes before it runs waits until it does."""
 
     def __init__(self) -> None:
-        self.running: Running | None = None
+        self.running: Watched | None = None
         self.early: list[int] = []
         self.interrupts = 0
         for number in FORWARDED:
@@ -102,7 +102,7 @@ class Signals:
         else:
             self.running.signal(SIGKILL if self.interrupts >= PATIENCE else number)
 
-    def wait(self, running: "Running", timeout: "float | None") -> str:
+    def wait(self, running: "Watched", timeout: "float | None") -> str:
         """Until the container has ended; why we ended it, or nothing."""
         self.running = running
         for number in self.early:

@@ -25,13 +25,15 @@ class Words:
 
 def parse(
     command: str, argv: "list[str]", table: "tuple[Flag, ...]", *, least: int = 0, most: int = 1 << 16, what: str = "CONTAINER",
-    about: str = "", leading: bool = False,
+    about: str = "", leading: bool = False, missing: "dict[str, str] | None" = None,
 ) -> "Words | None":  # fmt: skip
     """Read the words after `dolium COMMAND`; None where help was asked for, and has been printed.
 
     `least` and `most` bound how many names there are, `what` they are called in help; `leading`: flags stand before the
-    first name only, what follows belongs to somebody else.  Raises UsageError and SpecError.
+    first name only, what follows belongs to somebody else, and `what` is all of it; `missing`: flags that Docker has and we
+    have not, with what to do instead.  Raises UsageError and SpecError.
     """
+    usage = _usage(command, least, most, what, leading)
     known = {f"--{each.name}": each for each in table} | {f"-{each.short}": each for each in table if each.short}
     found, at, flags_end = Words(), 0, False
     while at < len(argv):
@@ -47,9 +49,9 @@ def parse(
         if word == "--help":
             from dolium.cli import render
 
-            render.write(1, _help(command, table, least, most, what, about))
+            render.write(1, _help(usage, table, about))
             return None
-        for flag, typed, text in _flags_in(word, known, command):
+        for flag, typed, text in _flags_in(word, known, command, missing or {}):
             if text is None:
                 if at == len(argv):
                     raise UsageError(f"{typed}: a value is missing", hint=f"write `{typed} {flag.value}`")
@@ -60,19 +62,22 @@ def parse(
             found.values[flag.name] = value
     if len(found.names) < least:
         raise UsageError(
-            f"`dolium {command}` needs {'a ' + what if least == 1 else f'{least} words'}", hint=_usage(command, least, most, what)
+            f"`dolium {command}` needs {'a ' + what if least == 1 else f'{least} words'}", hint=usage
         )
     if len(found.names) > most:
         raise UsageError(
-            f"`dolium {command}`: one word too many: {quoted(found.names[most])}", hint=_usage(command, least, most, what)
+            f"`dolium {command}`: one word too many: {quoted(found.names[most])}", hint=usage
         )
     return found
 
 
-def _flags_in(word: str, known: "dict[str, Flag]", command: str) -> "list[tuple[Flag, str, str | None]]":
+def _flags_in(word: str, known: "dict[str, Flag]", command: str, missing: "dict[str, str]") -> "list[tuple[Flag, str, str | None]]":
     """The flags in one word, each as typed, with its value; None: the next word is."""
 
     def flag(typed: str) -> Flag:
+        if typed in missing:
+            shown = quoted(typed) + (f" (in {quoted(word)})" if word[:2] not in (typed, "--") else "")
+            raise UsageError(f"`dolium {command}` has no {shown}", hint=missing[typed])
         if typed not in known:
             from dolium.engine.nearest import did_you_mean
 
@@ -96,13 +101,13 @@ def _flags_in(word: str, known: "dict[str, Flag]", command: str) -> "list[tuple[
     return found
 
 
-def _usage(command: str, least: int, most: int, what: str) -> str:
-    shown = f" {what}" if least else f" [{what}]" if most else ""
-    return f"dolium {command} [FLAG...]{shown}{'...' if most > max(least, 1) else ''}"
+def _usage(command: str, least: int, most: int, what: str, leading: bool) -> str:
+    shown = f" {what}" if least or leading else f" [{what}]" if most else ""
+    return f"dolium {command} [FLAG...]{shown}{'...' if most > max(least, 1) and not leading else ''}"
 
 
-def _help(command: str, table: "tuple[Flag, ...]", least: int, most: int, what: str, about: str) -> str:
-    page = [f"Usage: {_usage(command, least, most, what)}", "", about, ""]
+def _help(usage: str, table: "tuple[Flag, ...]", about: str) -> str:
+    page = [f"Usage: {usage}", "", about, ""]
     for flag in table:
         names = f"-{flag.short}, --{flag.name}" if flag.short else f"    --{flag.name}"
         page.append(f"  {names} {flag.value}".ljust(30) + " " + flag.text)

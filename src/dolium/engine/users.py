@@ -6,6 +6,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    Read = Callable[[str], str]
+
 MOST = (1 << 32) - 2
 CAP = 1 << 20
 """Bytes of passwd and group that are read at most (CVE-2026-47262)."""
@@ -26,7 +28,7 @@ class User:
 ROOT = User()
 
 
-def find(text: "str | None", read: "Callable[[str], str]") -> User:
+def find(text: "str | None", read: "Read") -> User:
     """`NAME`, `UID`, or either with `:GROUP`.  Digits are always an id, whatever passwd calls so (CVE-2016-3697), and
     nothing else is (CVE-2026-30892).  `read` returns the text of `/etc/passwd` or `/etc/group`, empty where there is none.
 

@@ -49,11 +49,9 @@ def clone(spec: "dict[str, Any]", facts: "Facts") -> "list[Step]":
     network namespace while dolium-init prepares the rootfs."""
     types = wanted(spec) & {"mount", "pid", "time", "user"}
     born = limits.is_born_inside(spec, facts)
-    flags = sum(FLAGS[each] for each in types)
-    names = " ".join(SHORT.get(each, each) for each in sorted(types))
     note = "born in its cgroup, never unlimited" if born else "the first process of the container"
-    steps = [Step("clone", OUTSIDE, "linux.namespaces", n1=flags, fd=slots.CGROUP if born else -1,
-                  what=f"clone3 {names}", note=note)]  # fmt: skip
+    steps = [Step("clone", OUTSIDE, "linux.namespaces", n1=flags(types), fd=slots.CGROUP if born else -1,
+                  what=f"clone3 {names(types)}", note=note)]  # fmt: skip
     if "user" in types:
         uids, gids = spec["linux"]["uidMappings"], spec["linux"]["gidMappings"]
         first = uids[0]
@@ -71,29 +69,60 @@ def clone(spec: "dict[str, Any]", facts: "Facts") -> "list[Step]":
 def settle(spec: "dict[str, Any]", facts: "Facts") -> "list[Step]":
     """The child's first steps: forget the caller, become root of the namespace, enter the limits, make the rest."""
     steps = [
-        Step("reset", INSIDE, "process", what="reset of signals, umask, session", note="nothing of the caller's is kept"),
+        forget(),
         Step("sync", BOTH, "linux.uidMappings", what="meet: the ids are mapped", note="inside waits for outside"),
+        *score(spec),
+        *become_root(facts),
+        Step("undumpable", INSIDE, "process", what="PR_SET_DUMPABLE 0", note="none may trace this helper"),
+        *limits.enter(spec, facts),
     ]
-    score = spec["process"].get("oomScoreAdj")
-    if score is not None:
-        steps.append(Step("write", INSIDE, "process.oomScoreAdj", path="/proc/self/oom_score_adj", data=b"%d" % score,
-                          what=f"oom_score_adj = {score}", note="who dies first for want of memory"))  # fmt: skip
-    if facts.own_users:
-        steps.append(Step("become", INSIDE, "linux.uidMappings", n1=int(facts.rootless), what="setresuid 0",
-                          note="root of its own user namespace"))  # fmt: skip
-    steps.append(Step("undumpable", INSIDE, "process", what="PR_SET_DUMPABLE 0", note="none may trace this helper"))
-    steps += limits.enter(spec, facts)
     types = wanted(spec) & {"cgroup", "ipc", "network", "uts"}
     if types:
-        names = " ".join(SHORT.get(each, each) for each in sorted(types))
-        steps.append(Step("unshare", INSIDE, "linux.namespaces", n1=sum(FLAGS[each] for each in types),
-                          what=f"unshare {names}", note="no view of the host's"))  # fmt: skip
-    steps.append(Step("keyring", INSIDE, "process", accept=(38,), what="join a new session keyring",
-                      note="the caller's keys stay the caller's"))  # fmt: skip
+        steps.append(Step("unshare", INSIDE, "linux.namespaces", n1=flags(types), what=f"unshare {names(types)}",
+                          note="no view of the host's"))  # fmt: skip
+    steps += keyring()
     if spec.get("hostname"):
         steps.append(Step("hostname", INSIDE, "hostname", path=spec["hostname"], what=f"sethostname {spec['hostname']}",
                           note="the host keeps its own name"))  # fmt: skip
     return steps
+
+
+def forget() -> Step:
+    """Signals, umask, session and CPUs as if nobody had started it."""
+    return Step("reset", INSIDE, "process", what="reset of signals, umask, session", note="nothing of the caller's is kept")
+
+
+def score(spec: "dict[str, Any]") -> "list[Step]":
+    """Who dies first for want of memory; while the process's own files in /proc can be written."""
+    wanted = spec["process"].get("oomScoreAdj")
+    if wanted is None:
+        return []
+    return [Step("write", INSIDE, "process.oomScoreAdj", path="/proc/self/oom_score_adj", data=b"%d" % wanted,
+                 what=f"oom_score_adj = {wanted}", note="who dies first for want of memory")]  # fmt: skip
+
+
+def become_root(facts: "Facts") -> "list[Step]":
+    """Root of the container's own users, who until then is nobody among them."""
+    if not facts.own_users:
+        return []
+    return [Step("become", INSIDE, "linux.uidMappings", n1=int(facts.rootless), what="setresuid 0",
+                 note="root of its own user namespace")]  # fmt: skip
+
+
+def keyring() -> "list[Step]":
+    """keyctl(KEYCTL_JOIN_SESSION_KEYRING)"""
+    return [Step("keyring", INSIDE, "process", accept=(38,), what="join a new session keyring",
+                 note="the caller's keys stay the caller's")]  # fmt: skip
+
+
+def flags(types: "set[str]") -> int:
+    """The namespaces of these types as clone(2) has them."""
+    return sum(FLAGS[each] for each in types)
+
+
+def names(types: "set[str]") -> str:
+    """The same as /proc/PID/ns calls them, for people."""
+    return " ".join(SHORT.get(each, each) for each in sorted(types))
 
 
 def _map(mappings: "list[dict[str, int]]") -> str:

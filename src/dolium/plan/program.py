@@ -22,15 +22,22 @@ def directory(spec: "dict[str, Any]") -> "list[Step]":
 
 def finish(spec: "dict[str, Any]") -> "list[Step]":
     """The file mode mask, and the death signal: after every change of ids, which would clear it."""
-    umask = spec["process"]["user"].get("umask", 0o022)
-    steps = [
-        Step("umask", INSIDE, "process.user.umask", n1=umask, what=f"umask {umask:03o}", note="not the caller's"),
-        Step("die_with", INSIDE, "process", what="PR_SET_PDEATHSIG", note="it cannot outlive dolium-keep"),
-    ]
+    steps = [umask(spec), die_with()]
     if spec["dolium"]["init"]:
         steps.append(Step("reap", INSIDE, "init", what="stay as PID 1, fork the rest",
                           note="reaps orphans, forwards signals"))  # fmt: skip
     return steps
+
+
+def umask(spec: "dict[str, Any]") -> Step:
+    """umask(2)"""
+    mask = spec["process"]["user"].get("umask", 0o022)
+    return Step("umask", INSIDE, "process.user.umask", n1=mask, what=f"umask {mask:03o}", note="not the caller's")
+
+
+def die_with() -> Step:
+    """prctl(PR_SET_PDEATHSIG)"""
+    return Step("die_with", INSIDE, "process", what="PR_SET_PDEATHSIG", note="it cannot outlive dolium-keep")
 
 
 def run(spec: "dict[str, Any]") -> "list[Step]":

@@ -34,6 +34,8 @@ NESTED = 14
 """a new mount on its way into the one before"""
 FIRST_TASKS = 16
 """`tasks` files of cgroup v1 hierarchies"""
+CONTAINER = 20
+"""a pidfd of the first process of a container that runs, for another one to join it"""
 OUT = 21
 """what a detached container prints, to be read by dolium-keep"""
 ERR = 22

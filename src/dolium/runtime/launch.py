@@ -11,38 +11,53 @@ from dolium.runtime import cgroup, ending, lease, plans
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
     from dolium.core.wire import Step
     from dolium.plan.facts import Facts
 
 ECHILD, EPIPE, ECANCELED = 10, 32, 125
-KILLED = (("keep", ECHILD), ("sync", ECANCELED), ("sync", EPIPE))
+KILLED = (("keep", ECHILD), ("born", ECHILD), ("sync", ECANCELED), ("sync", EPIPE))
 """How it looks to dolium-init when the child has been killed: after the last meeting, at one, before one."""
 _mended = False
 
 
-class Running:
-    """A container on its way or alive.  Call `finish` or `abandon` in the end, whatever happens."""
+class Watched:
+    """A process on its way or alive, watched over by a helper of ours.  Call `finish` or `abandon` in the end, whatever happens.
 
-    __slots__ = ("spec", "facts", "helper", "lease", "controllers", "groups", "filled")
+    `filled` are descriptors for slots of the plan, its own from now on.
+    """
 
-    def __init__(self, spec: "dict[str, Any]", facts: "Facts", taken: "lease.Lease") -> None:
+    __slots__ = ("spec", "facts", "helper", "filled")
+
+    def __init__(self, spec: "dict[str, Any]", facts: "Facts", filled: "dict[int, int]") -> None:
         self.spec = spec
         self.facts = facts
-        self.lease = taken
-        self.controllers: dict[str, str] = {}
-        self.groups: list[str] = []
-        self.filled: dict[int, int] = {}
+        self.filled = filled
         self.helper: spawn.Helper | None = None
 
+    def steps(self) -> "list[Step]":
+        """Its plan, made anew: for the words of an error."""
+        raise NotImplementedError
+
+    def begin(self, message: "Callable[[dict[int, int]], bytes]", stdio: "tuple[int, int, int]",
+              lent: "dict[int, int]") -> None:  # fmt: skip
+        """Start dolium-init on what `message` makes of the descriptors: our own, dolium-keep's, and those `lent`.
+
+        Raises Unsupported and OSError.
+        """
+        self.filled[slots.KEEP] = os.dup(spawn.program("dolium-keep"))
+        passed = {**self.filled, **lent}
+        self.helper = spawn.start(message(passed), tuple(passed.values()), stdio)
+
     def fileno(self) -> int:
-        """Readable when the container has ended."""
+        """Readable when it has ended."""
         assert self.helper
         return self.helper.socket.fileno()
 
     def signal(self, number: int) -> None:
-        """Send a signal to the container's first process; nothing if it has ended."""
+        """Send it a signal; nothing if it has ended."""
         assert self.helper
         try:
             self.helper.socket.send(bytes([number]))
@@ -50,19 +65,11 @@ class Running:
             pass
 
     def started(self) -> int:
-        """Wait until the program runs; a pidfd of its first process.  Only where `dolium.watch` announces it.
+        """Wait until the program runs; a pidfd of it.  Only where the plan has dolium-keep announce it.
 
         Raises StepError where it never came to run; then nothing is left.
         """
-        assert self.helper
-        try:
-            data, control, _, _ = self.helper.socket.recvmsg(1, 32, MSG_CMSG_CLOEXEC)
-        except ConnectionResetError:
-            data, control = b"", []
-        if data != b"S":
-            error = self._failure(died=not data)
-            self.abandon()
-            raise error
+        _, control = self._hear(b"S", 1)
         return int.from_bytes(control[0][2][:4], "little")
 
     def leave(self) -> None:
@@ -70,29 +77,90 @@ class Running:
         assert self.helper
         self.helper.close()
         self._close_filled()
-        self.lease.leave()
 
     def finish(self) -> ending.Ending:
-        """Wait for the end, read what was counted, remove everything.
+        """Wait for the end, count, remove everything.
 
-        Raises StepError where the container never came to run.
+        Raises StepError where it never came to run.
         """
-        assert self.helper
-        try:
-            data = self.helper.socket.recv(ending.MESSAGE.size)
-        except ConnectionResetError:
-            data = b""
-        if data[:1] != b"X":
-            error = self._failure(died=not data)
-            self.abandon()
-            raise error
+        data, _ = self._hear(b"X", ending.MESSAGE.size)
         try:
             found = ending.told(data)
-            memory = self.facts.controllers.get("memory")
-            found.count(self.controllers, memory.version if memory else 0)
+            self.count(found)
         finally:
             self.abandon()
         return found
+
+    def count(self, found: ending.Ending) -> None:
+        """Add to how it ended what is known besides."""
+
+    def abandon(self) -> None:
+        """Kill it if it lives, and remove all that was made for it."""
+        if self.helper:
+            self.helper.close()
+            self.helper.reap()
+        self._close_filled()
+
+    def _hear(self, kind: bytes, size: int) -> "tuple[bytes, list[tuple[int, int, bytes]]]":
+        """What the helper says, and the descriptors that come with it.  Raises StepError if it is not what must come now."""
+        assert self.helper
+        try:
+            data, control, _, _ = self.helper.socket.recvmsg(size, 32, MSG_CMSG_CLOEXEC)
+        except ConnectionResetError:
+            data, control = b"", []
+        if data[:1] != kind:
+            error = self._failure(died=not data)
+            self.abandon()
+            raise error
+        return data, control
+
+    def _close_filled(self) -> None:
+        for fd in self.filled.values():
+            os.close(fd)
+        self.filled = {}
+
+    def _failure(self, died: bool) -> DoliumError:
+        assert self.helper
+        report = wire.Report(self.helper.report())
+        if report.failed < 0:
+            return DoliumError("dolium-init died on the way" if died else "dolium-init stopped without a reason",
+                               hint="was it killed? What it had begun is gone")  # fmt: skip
+        steps = self.steps()
+        step = wire.acting(steps)[report.failed]
+        if (step.op, report.errno) in KILLED:
+            return self._died_in_setup(report.status)
+        listed = wire.items(step)
+        item = listed[report.item] if report.item < len(listed) else ""
+        return step_error(step, steps, report.errno, report.call, self.facts, report.message, item)
+
+    def _died_in_setup(self, status: int) -> DoliumError:
+        return DoliumError(f"the process was killed while it was set up (wait status {status})")
+
+
+class Running(Watched):
+    """A container on its way or alive."""
+
+    __slots__ = ("lease", "controllers", "groups")
+
+    def __init__(self, spec: "dict[str, Any]", facts: "Facts", taken: "lease.Lease", filled: "dict[int, int]") -> None:
+        super().__init__(spec, facts, filled)
+        self.lease = taken
+        self.controllers: dict[str, str] = {}
+        self.groups: list[str] = []
+
+    def steps(self) -> "list[Step]":
+        """Its plan, made anew."""
+        return build.plan(self.spec, self.facts)
+
+    def leave(self) -> None:
+        """Let it go on without this process; dolium-keep stays with it."""
+        super().leave()
+        self.lease.leave()
+
+    def count(self, found: ending.Ending) -> None:
+        """Add what the cgroups have counted."""
+        memory = self.facts.controllers.get("memory")
+        found.count(self.controllers, memory.version if memory else 0)
 
     def abandon(self) -> None:
         """Kill the container if it lives, and remove all that was made for it."""
@@ -106,25 +174,6 @@ class Running:
             self.lease.release(again=not self.spec["dolium"]["network"])
         else:  # the lease stays, for the next command to try again
             self.lease.leave()
-
-    def _close_filled(self) -> None:
-        for fd in self.filled.values():
-            os.close(fd)
-        self.filled = {}
-
-    def _failure(self, died: bool) -> DoliumError:
-        assert self.helper
-        report = wire.Report(self.helper.report())
-        if report.failed < 0:
-            return DoliumError("dolium-init died on the way" if died else "dolium-init stopped without a reason",
-                               hint="was it killed? The container, if it had begun, is gone")  # fmt: skip
-        steps = build.plan(self.spec, self.facts)
-        step = wire.acting(steps)[report.failed]
-        if (step.op, report.errno) in KILLED:
-            return self._died_in_setup(report.status)
-        listed = wire.items(step)
-        item = listed[report.item] if report.item < len(listed) else ""
-        return step_error(step, steps, report.errno, report.call, self.facts, report.message, item)
 
     def _died_in_setup(self, status: int) -> DoliumError:
         limit = self.spec["linux"]["resources"].get("memory", {}).get("limit")
@@ -144,8 +193,7 @@ def start(spec: "dict[str, Any]", facts: "Facts", taken: "lease.Lease", stdio: "
     Raises SpecError and Unsupported from the planner, StepError from the kernel; then nothing is left and the lease is
     released.  Failures of dolium-init's own steps come from `finish`.
     """
-    running = Running(spec, facts, taken)
-    running.filled = more or {}
+    running = Running(spec, facts, taken, more or {})
     try:
         planned = plans.find(spec, facts)
         running.controllers = planned.controllers(spec)
@@ -154,9 +202,7 @@ def start(spec: "dict[str, Any]", facts: "Facts", taken: "lease.Lease", stdio: "
         )  # before they are made: a name of nothing does no harm
         for step in planned.host:
             _act(step, planned.renamed(step.path, spec), running)
-        running.filled[slots.KEEP] = os.dup(spawn.program("dolium-keep"))
-        passed = {**running.filled, slots.LEASE: taken.fd}
-        running.helper = spawn.start(planned.message(spec, passed), tuple(passed.values()), stdio)
+        running.begin(lambda passed: planned.message(spec, passed), stdio, {slots.LEASE: taken.fd})
         _mend_once()
     except BaseException:
         running.abandon()
@@ -169,13 +215,22 @@ def read_in_root(root: str, path: str, cap: int) -> str:
 
     Raises StepError.
     """
+    return read(_reading(root, path, cap), {})
+
+
+def _reading(root: str, path: str, cap: int) -> "list[Step]":
     directory = wire.Step("open", wire.OUTSIDE, "root.path", path=root, n1=os.O_PATH | os.O_DIRECTORY, out=slots.ROOT,
                           what=f"open {root}")  # fmt: skip
     reading = wire.Step("read_file", wire.OUTSIDE, "process.user", fd=slots.ROOT, path=path, data=bytes(cap), accept=(2, 20),
                         what=f"read {path}")  # fmt: skip
-    message = wire.encode([directory, reading], {})
+    return [directory, reading]
+
+
+def read(steps: "list[Step]", filled: "dict[int, int]") -> str:
+    """What the last of these steps of dolium-init reads; `filled` are descriptors for their slots.  Raises StepError."""
+    message = wire.encode(steps, filled)
     null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
-    helper = spawn.start(message.data, (), (null, null, null))
+    helper = spawn.start(message.data, tuple(filled.values()), (null, null, null))
     try:
         helper.socket.recv(1)
         data = helper.report()
@@ -188,7 +243,7 @@ def read_in_root(root: str, path: str, cap: int) -> str:
         from dolium.runtime import host
 
         raise step_error(message.steps[report.failed], message.steps, report.errno, report.call, host.facts())
-    return wire.read_result(data, 1).decode("utf-8", "replace")
+    return wire.read_result(data, len(steps) - 1).decode("utf-8", "replace")
 
 
 def _act(step: "Step", path: str, running: Running) -> None:

@@ -1,0 +1,47 @@
+"""`dolium exec`: one more program in a container that runs."""
+
+import os
+
+from dolium.cli import docker, flags, run, words
+from dolium.cli.flags import Flag, yes
+from dolium.engine import processes, store
+from dolium.errors import UsageError
+
+TABLE = (
+    Flag("interactive", "i", "", yes, "pass standard input on"),
+    Flag("detach", "d", "", yes, "leave it running; what it prints is lost"),
+    *flags.rows("env", "env-file", "workdir", "user"),
+)
+WHAT = "CONTAINER PROGRAM [ARGUMENT...]"
+
+
+def main(argv: "list[str]") -> int:
+    """The exit code: the program's own, 0 of one left running.  Raises DoliumError."""
+    found = words.parse(
+        "exec", argv, TABLE, what=WHAT, leading=True, missing=docker.EXEC,
+        about="Run a program in a container that runs: with its files, limits and rights.",
+    )  # fmt: skip
+    if found is None:
+        return 0
+    if len(found.names) < 2:
+        raise UsageError("`dolium exec` needs a container and a program", hint=f"dolium exec [FLAG...] {WHAT}")
+    detached = found.get("detach", False)
+    asked = processes.Another(found.names[1:], env={**found.get("env-file", {}), **found.get("env", {})}, cwd=found.get("workdir"),
+                              user=found.get("user"), detached=detached)  # fmt: skip
+    signals = run.Signals()
+    container = store.find(found.names[0])
+    null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
+    try:
+        stdio = (null, null, null) if detached else (0 if found.get("interactive") else null, 1, 2)
+        joined = processes.start(container, asked, stdio)
+    finally:
+        os.close(null)
+    if detached:
+        joined.leave()
+        return 0
+    try:
+        signals.wait(joined, None)
+        return joined.finish().exit_code
+    except BaseException:
+        joined.abandon()
+        raise

@@ -1,0 +1,111 @@
+"""The plan of joining: everything that happens when one more process is started in a container that runs, in order."""
+
+from dolium.core.wire import BOTH, INSIDE, OUTSIDE, Step, strings
+from dolium.plan import devices, filter, identity, limits, namespaces, program, slots
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from dolium.plan.facts import Facts
+
+O_PATH, O_DIRECTORY = 0o10000000, 0o200000
+
+
+def plan(spec: "dict[str, Any]", facts: "Facts") -> "list[Step]":
+    """Every step of both actors.  The order is the design; each line says why it sits there.
+
+    `spec` is the config that the container was started with, but for `process`; `facts` are of this host, with the ids and
+    the groups that the container has.  dolium-init is given a pidfd of its first process.
+
+    Nothing of this can be seen in the container before `born`: until then the process is in the host's PID namespace, and
+    then it is the program but for its name (CVE-2016-9962).  Pure.  Raises SpecError and Unsupported.
+    """
+    steps: list[Step] = []
+
+    def chapter(name: str, *groups: "list[Step]") -> None:
+        for group in groups:
+            for step in group:
+                step.chapter = name
+                steps.append(step)
+
+    chapter(
+        "LIMITS",
+        limits.doors(spec, facts),
+    )  # fmt: skip
+    chapter(
+        "NAMESPACES",
+        devices.pipes(spec, facts),              # by the host's root, to whom they belong
+        [_hidden(OUTSIDE)],                      # so the child is born so
+        _child(spec, facts),
+        [namespaces.forget()],
+        namespaces.score(spec),                  # by the host's /proc
+        limits.enter(spec, facts),               # limited before it has anything of the container's
+        [_join(spec, facts)],
+        namespaces.become_root(facts),
+        namespaces.keyring(),
+        [_root()],
+    )  # fmt: skip
+    privileged = not spec["process"].get("noNewPrivileges")
+    chapter(
+        "SECURITY",                              # as in plan/build.py
+        program.directory(spec),
+        limits.rlimits(spec, facts),
+        filter.load(spec, facts) if privileged else [],
+        identity.bounds(spec, facts),
+        identity.user(spec, facts),
+        identity.capabilities(spec),
+        identity.no_new_privileges(spec),
+        [program.umask(spec)],
+        [_hidden(INSIDE)],                       # a change of ids may have undone it, prctl(2)
+        [_born()],                               # nothing is left to give up
+        [program.die_with()],
+        [] if privileged else filter.load(spec, facts),
+    )  # fmt: skip
+    chapter("EXEC", program.run(spec), [_keep(spec)])
+    return steps
+
+
+def reading(facts: "Facts", path: str, cap: int) -> "list[Step]":
+    """Read a file of at most `cap` bytes as the container's root would see it, without any process in the container."""
+    types = {"mount", "user"} if facts.own_users else {"mount"}
+    return [
+        Step("join", OUTSIDE, "process.user", fd=slots.CONTAINER, n1=namespaces.flags(types),
+             what=f"join its namespaces {namespaces.names(types)}"),
+        Step("open", OUTSIDE, "process.user", path="/", n1=O_PATH | O_DIRECTORY, out=slots.ROOT, what="open its /"),
+        Step("read_file", OUTSIDE, "process.user", fd=slots.ROOT, path=path, data=bytes(cap), accept=(2, 20), what=f"read {path}"),
+    ]  # fmt: skip
+
+
+def _hidden(actor: int) -> Step:
+    return Step("undumpable", actor, "process", what="PR_SET_DUMPABLE 0", note="none may trace this helper")
+
+
+def _child(spec: "dict[str, Any]", facts: "Facts") -> "list[Step]":
+    born = limits.is_born_inside(spec, facts)
+    return [Step("clone", OUTSIDE, "process", fd=slots.CGROUP if born else -1, what="clone3",
+                 note="in its cgroup, unseen by those in it" if born else "unseen by those in the container")]  # fmt: skip
+
+
+def _join(spec: "dict[str, Any]", facts: "Facts") -> Step:
+    """All at once, so that the rights in all of them come from the one user namespace."""
+    types = namespaces.wanted(spec) | ({"user"} if facts.own_users else set())
+    return Step("join", INSIDE, "linux.namespaces", fd=slots.CONTAINER, n1=namespaces.flags(types),
+                what=f"join {len(types)} namespaces at once", note=namespaces.names(types))  # fmt: skip
+
+
+def _root() -> Step:
+    return Step("open", INSIDE, "root.path", path="/", n1=O_PATH | O_DIRECTORY, out=slots.ROOT, what="open /",
+                note="the container's by now")  # fmt: skip
+
+
+def _born() -> Step:
+    return Step("born", BOTH, "process", what="clone again, then end", note="with only what the program has")
+
+
+def _keep(spec: "dict[str, Any]") -> Step:
+    """dolium-keep waits for this process; the container has one of its own."""
+    detached = spec["dolium"]["watch"].get("detached")
+    words = ["announce", "detached"] if detached else ["announce"]
+    return Step("keep", OUTSIDE, "process", fd=slots.KEEP, data=strings(*words), what="become dolium-keep",
+                note="waits; stays when you leave" if detached else "waits; ends it when you die")  # fmt: skip
