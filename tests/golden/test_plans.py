@@ -15,6 +15,7 @@ import invent
 import pytest
 
 from dolium.core.wire import NONE, Step
+from dolium.engine import config
 from dolium.plan import build, explain, joining
 
 HERE = Path(__file__).parent
@@ -55,8 +56,12 @@ def numbers(number: int, step: Step) -> str:
 def render(case: dict[str, object]) -> str:
     host = invent.facts(**case["facts"])  # type: ignore[arg-type]
     image = str(case["image"])
-    spec = invent.spec(host, invent.options(**case["options"]), image)  # type: ignore[arg-type]
-    steps = joining.plan(spec, host) if case.get("joining") else build.plan(spec, host)
+    if case.get("joining"):
+        spec = config.another(invent.NAME, invent.options(**case["options"]), invent.rootfs(image), host)  # type: ignore[arg-type]
+        steps = joining.plan(spec, host)
+    else:
+        spec = invent.spec(host, invent.options(**case["options"]), image)  # type: ignore[arg-type]
+        steps = build.plan(spec, host)
     people = explain.text(steps, spec, image, str(case.get("note", "")), parts=True)
     return people + "\nNUMBERS\n" + "".join(numbers(number, step) + "\n" for number, step in explain.numbered(steps))
 

@@ -2,15 +2,15 @@
 
 import os
 
-from dolium.cli import docker, flags, run, words
-from dolium.cli.flags import Flag, yes
+from dolium.cli import docker, run, words
+from dolium.cli.flags import GROUPS, Flag, yes
 from dolium.engine import processes, store
 from dolium.errors import UsageError
 
 TABLE = (
     Flag("interactive", "i", "", yes, "pass standard input on"),
     Flag("detach", "d", "", yes, "leave it running; what it prints is lost"),
-    *flags.rows("env", "env-file", "workdir", "user"),
+    *(flag for _, rows in GROUPS for flag in rows if flag.name in ("env", "env-file", "workdir", "user")),
 )
 WHAT = "CONTAINER PROGRAM [ARGUMENT...]"
 

@@ -299,11 +299,6 @@ GROUPS = (
 )
 
 
-def rows(*names: "str") -> "tuple[Flag, ...]":
-    """These rows of the table, for another command that has them too."""
-    return tuple(flag for _, group in GROUPS for flag in group if flag.name in names)
-
-
 def parse(argv: "list[str]", command: "str" = "run") -> "Flags":
     """Read the words after `dolium run` or `dolium explain`.
 

@@ -102,31 +102,18 @@ def specification(
     asked: set[str] = set()
     bound, resolving = etc.files(options.hostname or identity, options, attachment)
     notes = [*attachment.notes, *([resolving] if resolving else [])] if attachment else []
-    spec: dict[str, Any] = {
-        "ociVersion": "1.3.0",
+    spec = _of_every_process(identity, options, rootfs, facts, attachment, asked)
+    spec |= {
         "hostname": options.hostname or identity,
         "root": {"path": rootfs.path, "readonly": options.read_only},
-        "process": _process(identity, options, rootfs, facts, asked),
         "mounts": _mounts(options, rootfs, facts, asked, attachment),
-        "linux": {
-            "namespaces": _namespaces(options, facts, attachment),
-            "resources": _resources(options, asked),
-            "cgroupsPath": f"/dolium/{identity}",
-            "devices": _devices(options, facts, asked),
-            "sysctl": options.sysctl,
-            **_paths(options, facts),
-        },
     }
+    spec["linux"] |= {"devices": _devices(options, facts, asked), "sysctl": options.sysctl, **_paths(options, facts)}
     if facts.id_base:
         for key in ("uidMappings", "gidMappings"):
             spec["linux"][key] = [{"containerID": 0, "hostID": facts.id_base, "size": 65536}]
-    profile = options.seccomp
-    if profile is None:
-        profile = _default_profile(frozenset(spec["process"]["capabilities"]["bounding"]))
-    if profile != "unconfined":
-        spec["linux"]["seccomp"] = profile
-    for key, given in (("hostname", options.hostname), ("root.readonly", options.read_only), ("process.args", options.argv),
-                       ("init", options.init), ("linux.seccomp", options.seccomp), ("network", options.network)):  # fmt: skip
+    for key, given in (("hostname", options.hostname), ("root.readonly", options.read_only), ("init", options.init),
+                       ("network", options.network)):  # fmt: skip
         if given:
             asked.add(key)
     asked.update(f"linux.sysctl.{key}" for key in options.sysctl)
@@ -145,6 +132,39 @@ def specification(
         "asked": asked,
     }  # fmt: skip
     return spec
+
+
+def another(identity: str, options: Options, rootfs: "Rootfs", facts: "Facts") -> "dict[str, Any]":
+    """What of that config concerns one more process in the container: `options` are the container's, but for what that process
+    has of its own.
+
+    Raises SpecError and Unsupported.
+    """
+    asked: set[str] = set()
+    spec = _of_every_process(identity, options, rootfs, facts, None, asked)
+    spec["dolium"] = {"watch": options.watch, "asked": asked}
+    return spec
+
+
+def _of_every_process(
+    identity: str, options: Options, rootfs: "Rootfs", facts: "Facts", attachment: "Attachment | None", asked: "set[str]"
+) -> "dict[str, Any]":
+    """Who a process in the container is, what it may do and use, and which namespaces it is in."""
+    process = _process(identity, options, rootfs, facts, asked)
+    linux: dict[str, Any] = {
+        "namespaces": _namespaces(options, facts, attachment),
+        "resources": _resources(options, asked),
+        "cgroupsPath": f"/dolium/{identity}",
+    }
+    profile = options.seccomp
+    if profile is None:
+        profile = _default_profile(frozenset(process["capabilities"]["bounding"]))
+    if profile != "unconfined":
+        linux["seccomp"] = profile
+    for key, given in (("process.args", options.argv), ("linux.seccomp", options.seccomp)):
+        if given:
+            asked.add(key)
+    return {"ociVersion": "1.3.0", "process": process, "linux": linux}
 
 
 _profiles: "dict[frozenset[str], dict[str, Any]]" = {}

@@ -89,7 +89,7 @@ def _child(spec: "dict[str, Any]", facts: "Facts") -> "list[Step]":
 
 def _join(spec: "dict[str, Any]", facts: "Facts") -> Step:
     """All at once, so that the rights in all of them come from the one user namespace."""
-    types = namespaces.wanted(spec) | ({"user"} if facts.own_users else set())
+    types = namespaces.wanted(spec) | namespaces.joined(spec) | ({"user"} if facts.own_users else set())
     return Step("join", INSIDE, "linux.namespaces", fd=slots.CONTAINER, n1=namespaces.flags(types),
                 what=f"join {len(types)} namespaces at once", note=namespaces.names(types))  # fmt: skip
 
