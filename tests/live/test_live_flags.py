@@ -93,8 +93,8 @@ def test_one_process_leaves_no_room_for_init(dolium: Dolium, alpine: str) -> Non
 # ---- what it sees
 
 def test_sysctls(dolium: Dolium, alpine: str) -> None:
-    words = ["--sysctl", "net.core.somaxconn=77", "--sysctl", "kernel.shmmax=4096", "--sysctl", "net/ipv4/ip_forward=1"]
-    paths = [f"/proc/sys/{each}" for each in ("net/core/somaxconn", "kernel/shmmax", "net/ipv4/ip_forward")]
+    words = ["--sysctl", "net.ipv4.ip_default_ttl=77", "--sysctl", "kernel.shmmax=4096", "--sysctl", "net/ipv4/ip_forward=1"]
+    paths = [f"/proc/sys/{each}" for each in ("net/ipv4/ip_default_ttl", "kernel/shmmax", "net/ipv4/ip_forward")]
 
     def outside() -> list[str]:
         return subprocess.run(["cat", *paths], capture_output=True, check=True, text=True).stdout.split()
@@ -107,7 +107,7 @@ def test_sysctls(dolium: Dolium, alpine: str) -> None:
 @pytest.mark.parametrize(("given", "words", "hint"), [
     ("kernel.domainname=x", "not confined to a namespace", ""),
     ("net.core.no_such_thing=1", "openat2(2): No such file or directory", "no such setting"),
-    ("net.core.somaxconn=many", "write(2): Invalid argument", "does not take this value"),
+    ("net.ipv4.ip_default_ttl=many", "write(2): Invalid argument", "does not take this value"),
     ("net.core.rmem_max=4096", "(E", "namespace")])  # fmt: skip
 def test_sysctls_that_cannot_be(dolium: Dolium, alpine: str, given: str, words: str, hint: str) -> None:
     said, advice = says(dolium, "--sysctl", given, alpine, "true")
@@ -127,6 +127,12 @@ def test_hostname(dolium: Dolium, alpine: str) -> None:
 
 def test_variables(dolium: Dolium, alpine: str) -> None:
     assert dolium.output("--env", "A=x y", "--env=B=", alpine, "sh", "-c", 'echo "$A|${B-unset}|${C-unset}"') == "x y||unset\n"
+
+
+def test_names(dolium: Dolium, alpine: str) -> None:
+    words = ["--add-host", "jar:192.0.2.7", "--dns", "192.0.2.53", "--dns-search", "a.example", "--dns-option", "ndots:2"]
+    seen = dolium.output(*words, alpine, "sh", "-c", "cat /etc/resolv.conf; grep jar /etc/hosts").splitlines()
+    assert seen == ["nameserver 192.0.2.53", "search a.example", "options ndots:2", "192.0.2.7 jar"]
 
 
 # ---- how it runs
@@ -177,3 +183,31 @@ def test_init_passes_signals_on(dolium: Dolium, alpine: str) -> None:
         process.terminate()
         assert process.stdout.readline() == b"heard\n"
         assert wait_for(lambda: process.poll()) == 9
+
+
+# ---- kept, and left running
+
+def test_detached_and_stopped_as_asked(folder: str) -> None:
+    """Not with --rm, so that its log and its end are there afterwards."""
+    kept, name = Dolium(forgets=False), f"flags-{os.getpid()}"
+    loop = "trap 'echo heard; exit 6' USR1; echo ready; while :; do sleep 0.05; done"
+    words = ["--detach", "--name", name, "--label", "use=test", "--stop-signal", "USR1", "--stop-timeout", "100"]
+    identity = kept.output(*words, "@host", "sh", "-c", loop).strip()
+    try:
+        assert len(identity) == 12
+        wait_for(lambda: kept("logs", name).stdout == "ready\n")
+        for value in ("label=use=test", f"name={name}", f"id={identity}"):
+            assert identity in kept("ps", "-q", "--filter", value).stdout
+        assert identity not in kept("ps", "-q", "--filter", "label=use=other").stdout
+        assert kept("stop", name).code == 0
+        assert (kept("wait", name).stdout, kept("logs", name).stdout) == ("6\n", "ready\nheard\n")
+    finally:
+        kept("rm", "--force", name)
+    assert kept("logs", name).code == 125
+
+
+@pytest.mark.parametrize("words", [["--detach", "--rm"], ["--rm"]])
+def test_rm_forgets(words: list[str]) -> None:
+    kept, name = Dolium(forgets=False), f"flags-{os.getpid()}"
+    kept.output(*words, "--name", name, "@host", "true")
+    wait_for(lambda: kept("logs", name).code == 125)

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import shutil
 import stat
 import subprocess
 
@@ -170,3 +171,18 @@ def test_a_plain_user_spoils_nothing_either(plain: Dolium, own_alpine: str) -> N
     else:  # its tmpfs has no user.* attributes, in which an overlay would write that a directory of the image is gone
         assert ended.stdout == "new\n" and all("I/O error" in line for line in ended.stderr.splitlines()), ended
     assert fingerprint(own_alpine) == before
+
+
+def test_a_directory_with_next_to_nothing(dolium: Dolium, alpine: str, folder: str) -> None:
+    """One program and its loader: every place that is needed is made in the overlay, none in the directory."""
+    os.makedirs(f"{folder}/root/lib")
+    loader = next(each for each in os.listdir(f"{alpine}/lib") if each.startswith("ld-musl"))
+    shutil.copy(f"{alpine}/bin/busybox", f"{folder}/root/busybox")
+    shutil.copy(f"{alpine}/lib/{loader}", f"{folder}/root/lib/{loader}")
+    for words in ([], ["--read-only", "--tmpfs", "/tmp"], ["-v", "/etc/passwd:/a/b/passwd:ro"]):
+        seen = dolium.output(*words, f"{folder}/root", "/busybox", "ls", "/", "/etc").split()
+        assert {"busybox", "dev", "proc", "sys", "hosts", "hostname", "resolv.conf"} <= {*seen}
+    assert sorted(os.listdir(f"{folder}/root")) == ["busybox", "lib"]
+    assert dolium.refused(f"{folder}/root", "sh", code=127).startswith("error: cannot exec sh: ")
+    os.mkdir(f"{folder}/empty")
+    assert dolium.refused(f"{folder}/empty", "/sh", code=127).startswith("error: cannot exec /sh: ")
