@@ -204,7 +204,7 @@ def test_it_dies_with_who_asked_for_it(user: Dolium, container: str) -> None:
             code = process.wait(10 * SLOW)
         assert code == (-9 if victim == "dolium" else 125)
         # keep's orphan is buried by us; the end of the container's PID namespace would wait for that
-        wait_for(lambda: leaks.reap() or not os.path.exists(f"/proc/{other}"))
+        wait_for(lambda orphan=other: leaks.reap() or not os.path.exists(f"/proc/{orphan}"))
 
 
 def test_it_dies_with_the_container(user: Dolium, container: str) -> None:
