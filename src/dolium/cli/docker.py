@@ -152,7 +152,6 @@ COMMANDS = {
     "stack": _CLUSTER,
     "stats": "live figures do not exist yet; `top` on the host shows the processes",
     "swarm": _CLUSTER,
-    "system": _NO_DAEMON,
     "tag": _IMAGES,
     "top": "the host's `ps -ef --forest` shows its processes below dolium-keep",
     "trust": _IMAGES,

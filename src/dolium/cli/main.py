@@ -16,6 +16,7 @@ COMMANDS = {
     "logs": ("logs", "main", "what a detached one has printed"),
     "rm": ("rm", "rm", "forget one, with what it wrote"),
     "rename": ("rm", "rename", "give it another name"),
+    "system": ("system", "main", "system reset: remove all that Dolium has made"),
     "prune": ("rm", "prune", "forget all that do not run"),
 }
 """The commands: module, function, what `dolium --help` says."""

@@ -158,7 +158,7 @@ def rules_now(out: int) -> str:
 
 
 def read(path: str) -> str:
-    """The first line of a file of /proc; empty where there is none."""
+    """The text of a small file, stripped; empty where there is none."""
     try:
         with open(path) as file:
             return file.read().strip()
@@ -233,6 +233,12 @@ def _forward() -> None:
     except OSError as error:
         raise Unsupported("--network bridge", f"net.ipv4.ip_forward cannot be set: {error.strerror}",
                           hint="sysctl -w net.ipv4.ip_forward=1 on the host, or --network none") from None  # fmt: skip
+
+
+def put_back(found: Bridge) -> None:
+    """Forwarding as it was before Dolium changed it.  Raises OSError."""
+    with open(FORWARDING, "w") as file:
+        file.write(found.forwarding)
 
 
 def _name(index: int) -> str:

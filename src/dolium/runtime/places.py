@@ -7,12 +7,16 @@ from dolium.errors import DoliumError
 
 def state() -> str:
     """For what a reboot ends: leases, who runs.  Raises DoliumError and OSError."""
-    uid = os.geteuid()
-    if uid == 0:
-        return own("/run/dolium")
+    return own(state_path())
+
+
+def state_path() -> str:
+    """Where that is; nothing is made."""
+    if os.geteuid() == 0:
+        return "/run/dolium"
     if runtime := os.environ.get("XDG_RUNTIME_DIR"):
-        return own(f"{runtime}/dolium")
-    return own(f"/tmp/dolium-{uid}")
+        return f"{runtime}/dolium"
+    return f"/tmp/dolium-{os.geteuid()}"
 
 
 def data() -> str:
