@@ -111,6 +111,14 @@ install_packages() {
     phase packages "apt-get install $*" apt_install "$@"
 }
 
+# Also in the directories that are not in everybody's PATH.
+has_program() {
+    for each in /usr/sbin /sbin /usr/local/sbin; do
+        [ -x "$each/$1" ] && return 0
+    done
+    command -v "$1" >/dev/null 2>&1
+}
+
 has_library() {
     for each in /lib/*/"$1" /usr/lib/*/"$1" /usr/lib64/"$1" /usr/lib/"$1"; do
         [ -e "$each" ] && return 0
@@ -138,6 +146,11 @@ settle_packages() {
         [ -e .build/venv/complete ] || can_make_venv "${python:-python3}" || wanted="$wanted python3-venv"
         command -v strace >/dev/null 2>&1 || wanted="$wanted strace"
         command -v setpriv >/dev/null 2>&1 || wanted="$wanted util-linux"
+        if [ "$user" = 0 ]; then # networks are tested by root only, in namespaces of the tests' own
+            has_program nft || wanted="$wanted nftables"
+            has_program ip || wanted="$wanted iproute2"
+            has_program iptables || wanted="$wanted iptables"
+        fi
         echo '#include <stdio.h>' | cc -E - >/dev/null 2>&1 || wanted="$wanted gcc libc6-dev"
         has_library libseccomp.so.2 || wanted="$wanted libseccomp2"
     fi
@@ -209,7 +222,7 @@ settle_venv() {
         fail "The tests need venv and ensurepip of $(readlink .build/python) (Debian: python3-venv). \`make run\` does not."
     key="$(readlink .build/python) $(version_of "$python") $(cksum <make/requirements.txt) $(pwd)"
     [ -e .build/venv/complete ] && [ "$(cat .build/venv/complete)" = "$key" ] && return 0
-    phase venv "pytest hypothesis mypy ruff from PyPI into .build/venv" make_venv ||
+    phase venv "pytest hypothesis mypy ruff pyroute2 from PyPI into .build/venv" make_venv ||
         fail "The tests' environment could not be made; if PyPI cannot be reached, pip's own settings (a proxy, a mirror) apply."
     printf '%s\n' "$key" >.build/venv/complete
 }

@@ -110,10 +110,20 @@ def dolium() -> Dolium:
 @pytest.fixture
 def site(root: Dolium) -> Iterator[Site]:
     """The command in a network namespace of the test's own."""
+    yield from _site(alone=False)
+
+
+@pytest.fixture
+def lonely(root: Dolium) -> Iterator[Site]:
+    """The same, with state and data directories of its own besides."""
+    yield from _site(alone=True)
+
+
+def _site(alone: bool) -> Iterator[Site]:
     for tool in ("nft", "ip", "nsenter", "unshare"):
         if not shutil.which(tool, path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"):
             pytest.skip(f"no {tool} here")
-    found = Site()
+    found = Site(alone)
     yield found
     found.close()
 

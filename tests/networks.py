@@ -6,25 +6,33 @@ import os
 import subprocess
 from typing import Any
 
-from containers import DOLIUM, Dolium, wait_for
+from containers import DOLIUM, Dolium, program, wait_for
+
+HIDE = "umount -l -R /sys/fs/cgroup; mount -t tmpfs none /run; mount -t tmpfs none /var/lib"
 
 
 class Site(Dolium):
-    """A host of its own as far as its network goes, and the command in it.  Its end is the end of all that was made there."""
+    """A host of its own as far as its network goes, and the command in it.  Its end is the end of all that was made there.
 
-    def __init__(self) -> None:
+    `alone`: there are no other containers either, nothing that was written down about them, and no cgroups.
+    """
+
+    def __init__(self, alone: bool = False) -> None:
         super().__init__()
         self.network = ""
-        self.holder = subprocess.Popen(["unshare", "--net", "sleep", "infinity"])
-        own = os.readlink("/proc/self/ns/net")
-        wait_for(lambda: os.readlink(f"/proc/{self.holder.pid}/ns/net") != own)
+        self.forgets = not alone
+        hide = f"{HIDE}; " if alone else ""
+        line = f"{hide}exec sleep infinity"
+        self.holder = subprocess.Popen(["unshare", "--net", *(["--mount"] if alone else []), "sh", "-c", line])
+        wait_for(lambda: program(self.holder.pid) == "sleep")
         self.path = f"/proc/{self.holder.pid}/ns/net"
-        self.command = ["nsenter", f"--net={self.path}", DOLIUM]
-        self.sh("ip link set lo up")
+        self.enter = ["nsenter", f"--net={self.path}", *([f"--mount=/proc/{self.holder.pid}/ns/mnt"] if alone else [])]
+        self.command = [*self.enter, DOLIUM]
+        self.sh("ip link set lo up; echo 0 >/proc/sys/net/ipv4/ip_forward")
 
     def sh(self, line: str, check: bool = True) -> str:
         """What a shell's line prints there."""
-        ended = subprocess.run(["nsenter", f"--net={self.path}", "sh", "-c", line], capture_output=True, text=True)
+        ended = subprocess.run([*self.enter, "sh", "-c", line], capture_output=True, text=True)
         assert not check or ended.returncode == 0, (line, ended)
         return ended.stdout
 

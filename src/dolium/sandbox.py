@@ -81,7 +81,8 @@ def run(argv: "Sequence[str]", *, image: str = "@host", check: bool = False, tex
     """Run a program in a container of its own, wait for its end, return what it printed and how it ended.
 
     `image` is `@host`, `@venv` or a directory; `memory` and `max_output` are bytes or text such as "64M"; `cpus` is a number
-    of CPUs; `timeout` is seconds; `pids` is a number of processes; `mounts` are `SRC:DST` or `SRC:DST:ro`; `env` is all
+    of CPUs; `timeout` is seconds; `pids` is a number of processes; `mounts` are `SRC:DST` or `SRC:DST:ro`; `network`
+    is `none`, `host` or, for root, `bridge`; `env` is all
     that the program gets besides PATH, HOME and HOSTNAME.  A program that fails is a result, not an error, unless
     `check` is given.  Safe to call from several threads at once.
 
@@ -94,8 +95,8 @@ def run(argv: "Sequence[str]", *, image: str = "@host", check: bool = False, tex
     options.env = {**env} if env else {}
     options.cwd = cwd
     options.network = network
-    if network not in ("none", "host"):
-        raise UsageError(f"network: expected none or host, got {network!r}")
+    if network not in ("none", "host", "bridge"):
+        raise UsageError(f"network: expected none, host or bridge, got {network!r}")
     if memory is not None:
         options.memory = quantities.size(memory, "memory", 4096)
     if cpus is not None:

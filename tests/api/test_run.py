@@ -82,7 +82,7 @@ def test_what_cannot_run_is_an_error() -> None:
     assert isinstance(error, OSError) and error.errno == 2 and error.exit_code == 127 and error.step == "exec no-such-program"
     for each in (pickle.loads(pickle.dumps(error)), copy.copy(error)):
         assert (str(each), each.errno, each.index, each.total, each.hint) == (str(error), 2, error.index, error.total, error.hint)
-    for call in (lambda: dolium.run("ls"), lambda: dolium.run([]), lambda: dolium.run(["x"], network="bridge")):  # type: ignore[arg-type]
+    for call in (lambda: dolium.run("ls"), lambda: dolium.run([]), lambda: dolium.run(["x"], network="web")):  # type: ignore[arg-type]
         with pytest.raises(dolium.UsageError):
             call()
     with pytest.raises(dolium.SpecError):

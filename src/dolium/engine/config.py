@@ -30,6 +30,10 @@ MASKED = ("/proc/acpi", "/proc/asound", "/proc/interrupts", "/proc/kcore", "/pro
 READ_ONLY = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger")
 """What moby masks and protects, as of 29."""
 
+OPEN_PORTS = {"net.ipv4.ip_unprivileged_port_start": "0"}
+"""On the bridge any user may serve on port 80, as with docker: there are no other users' ports below 1024 to protect.
+Who shares this network with users of its own could not, else."""
+
 SAFE = ["nosuid", "noexec", "nodev"]
 MOUNTS = (
     ("/proc", "proc", SAFE),
@@ -106,9 +110,10 @@ def specification(
     spec |= {
         "hostname": options.hostname or identity,
         "root": {"path": rootfs.path, "readonly": options.read_only},
-        "mounts": _mounts(options, rootfs, facts, asked, attachment),
+        "mounts": _mounts(options, rootfs, facts, asked),
     }
-    spec["linux"] |= {"devices": _devices(options, facts, asked), "sysctl": options.sysctl, **_paths(options, facts)}
+    sysctl = {**(OPEN_PORTS if attachment and attachment.cable else {}), **options.sysctl}
+    spec["linux"] |= {"devices": _devices(options, facts, asked), "sysctl": sysctl, **_paths(options, facts)}
     if facts.id_base:
         for key in ("uidMappings", "gidMappings"):
             spec["linux"][key] = [{"containerID": 0, "hostID": facts.id_base, "size": 65536}]
@@ -271,15 +276,13 @@ def _resources(options: Options, asked: "set[str]") -> "dict[str, Any]":
     return found
 
 
-def _mounts(
-    options: Options, rootfs: "Rootfs", facts: "Facts", asked: "set[str]", attachment: "Attachment | None"
-) -> "list[dict[str, Any]]":
+def _mounts(options: Options, rootfs: "Rootfs", facts: "Facts", asked: "set[str]") -> "list[dict[str, Any]]":
     mounts: list[dict[str, Any]] = list(rootfs.mounts)
     replaced = {path for path, _ in options.tmpfs} | {path for _, path, _ in options.volumes}
     for path, kind, chosen in MOUNTS:
         if path in replaced:
             continue
-        if path == "/sys" and (options.network == "host" or (attachment and attachment.path)) and facts.own_users:
+        if path == "/sys" and options.network == "host" and facts.own_users:
             # sysfs shows a network namespace, so only its owner may mount it: bind the host's instead
             mounts.append({"destination": path, "type": "bind", "source": path, "options": ["rbind", *SAFE, "ro"]})
         else:

@@ -32,7 +32,7 @@ def plan(spec: "dict[str, Any]", facts: "Facts") -> "list[Step]":
     chapter(
         "NAMESPACES",
         namespaces.prepare(spec, facts),
-        network.enter(spec),               # the child is born in a network that it shares: it may join none itself
+        network.enter(spec, facts),              # the child is born in a network that it shares: it may join none itself
         namespaces.clone(spec, facts),
         network.come_back(spec),
         namespaces.settle(spec, facts),    # enters the limits first, then makes what is left

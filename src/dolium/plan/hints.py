@@ -6,7 +6,7 @@ if TYPE_CHECKING:
     from dolium.plan.facts import Facts
 
 EPERM, ENOENT, EACCES, ENOEXEC, EBUSY, ENODEV, ENOTDIR, EINVAL, EFBIG = 1, 2, 13, 8, 16, 19, 20, 22, 27
-EAGAIN, EMFILE, ENOSPC, ELOOP, ENOSYS, EDQUOT, ERANGE = 11, 24, 28, 40, 38, 122, 34
+EAGAIN, EMFILE, ENOSPC, ELOOP, ENOSYS, EOPNOTSUPP, EDQUOT, ERANGE = 11, 24, 28, 40, 38, 95, 122, 34
 
 USERNS = ("this host lets only root make user namespaces: see user.max_user_namespaces, "
           "kernel.apparmor_restrict_unprivileged_userns (Ubuntu) and kernel.unprivileged_userns_clone (Debian)")  # fmt: skip
@@ -16,7 +16,7 @@ OUTER = ("an outer container or its seccomp profile forbids it; start that one w
 
 VERBS = {"set_limit": "set", "rlimit": "set", "write": "set", "undumpable": "set", "die_with": "set", "no_new_privs": "set",
          "new_mount": "mount", "map_ids": "write", "seccomp": "load", "read_only": "make", "reset": "do the",
-         "write_file": "write", "symlink": "link"}  # fmt: skip
+         "write_file": "write", "symlink": "link", "netlink": "set up"}  # fmt: skip
 
 
 def deed(step: "Step", item: str = "") -> str:
@@ -61,6 +61,10 @@ def hint(step: "Step", errno: int, facts: "Facts") -> str:
         return "a working directory is a path of the container, not a link of /proc to something open"
     if op == "chdir" and errno == ENOENT:
         return f"the container has no directory {path}; make it, mount it with -v, or choose another with --workdir"
+    if op == "enter_net" and errno == EINVAL:
+        return "that file is no network namespace; `ip netns add NAME` makes one, /run/netns/NAME"
+    if op == "netlink":
+        return _network(errno)
     if op == "keyring" and errno == EDQUOT:
         return "this user has too many kernel keyrings: see /proc/key-users and kernel.keys.maxkeys"
     if op == "set_limit":
@@ -87,6 +91,16 @@ def _source(path: str, errno: int) -> str:
         return "you may not read it; run dolium as its owner or as root"
     if errno == EINVAL:
         return "something is mounted below it that this user namespace may not uncover"
+    return ""
+
+
+def _network(errno: int) -> str:
+    if errno == EOPNOTSUPP:
+        return "this kernel has no veth devices (CONFIG_VETH); --network none or host do without"
+    if errno == ENODEV:
+        return "the bridge has gone while the container started; start it once more"
+    if errno in (EPERM, EACCES):
+        return "laying a cable takes CAP_NET_ADMIN, which an outer container may not have; --network none or host do without"
     return ""
 
 

@@ -4,7 +4,7 @@ from dolium.core.wire import BOTH, INSIDE, OUTSIDE, Step, one, part, strings
 from dolium.errors import SpecError
 from dolium.plan import devices, slots
 from dolium.plan.attributes import NODEV, NOEXEC, NOSUID, RDONLY, split
-from dolium.plan.namespaces import MS_PRIVATE
+from dolium.plan.namespaces import MS_PRIVATE, joined
 from dolium.plan.quantities import show_size
 
 TYPE_CHECKING = False
@@ -136,6 +136,8 @@ def hand_over(spec: "dict[str, Any]", facts: "Facts") -> Step:
         numbers.append(slots.ROOT)
         numbers += range(slots.FIRST_FILE, slots.FIRST_FILE + len(spec["dolium"]["bound"]))
     numbers += [slot for slot, *_ in _binds(spec, facts)]
+    if _is_lent_sys(spec, facts):
+        numbers.append(slots.SYS)
     if len(numbers) > 200:
         raise SpecError("mounts", "more than 190 bind mounts")
     return Step("sync", BOTH, "mounts", data=bytes(numbers), what=f"meet: {len(numbers)} mounts change hands",
@@ -224,12 +226,20 @@ def all_of(spec: "dict[str, Any]", facts: "Facts") -> "list[Step]":
         bits, options = split(mount["options"])
         if kind == "devpts" and facts.rootless:
             options = [each for each in options if not each.startswith("gid=")]  # only one group exists
+        if kind == "sysfs" and _is_lent_sys(spec, facts):
+            steps.append(place(why, slots.SYS, path, "mount that sysfs on /sys", "read-only", kernel_path=True))
+            continue
         slot = slots.PROC if path == "/proc" else slots.MOUNT
         shown = ", ".join(word for word in mount["options"] if word in ("ro", "nosuid", "noexec", "nodev"))
         steps.append(Step("new_mount", INSIDE, why, path=kind, data=strings(*options), n1=bits, out=slot,
                           what=f"{kind} for {path}", note=_NOTES.get(path, shown or "a file system of its own")))  # fmt: skip
         steps.append(part(place(why, slot, path, f"mount {kind} on {path}", shown or "as it is", kernel_path=path in KERNEL_PATHS)))
     return steps
+
+
+def _is_lent_sys(spec: "dict[str, Any]", facts: "Facts") -> bool:
+    """Whether outside has mounted sysfs: only the owner of a network namespace may, and here that is another container."""
+    return "network" in joined(spec) and facts.own_users
 
 
 _NOTES = {"/proc": "its own process list, not the host's", "/sys": "read-only: devices, kernel objects",

@@ -2,11 +2,14 @@
 
 from dolium.core.wire import BOTH, INSIDE, OUTSIDE, Step, part
 from dolium.plan import rtnetlink, slots
+from dolium.plan.attributes import NODEV, NOEXEC, NOSUID, RDONLY
 from dolium.plan.namespaces import joined, wanted
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
+
+    from dolium.plan.facts import Facts
 
 EAFNOSUPPORT = 97
 DEVICE = "eth0"
@@ -25,12 +28,17 @@ def hardware(address: str) -> bytes:
     return b"\x02\xd0" + _four(address)
 
 
-def enter(spec: "dict[str, Any]") -> "list[Step]":
-    """Outside goes into the network that is to be shared; a child with users of its own could not."""
+def enter(spec: "dict[str, Any]", facts: "Facts") -> "list[Step]":
+    """Outside goes into the network that is to be shared, and mounts its /sys; a child with users of its own could do
+    neither."""
     if "network" not in joined(spec):
         return []
-    return [Step("enter_net", OUTSIDE, "network", fd=slots.NETWORK, what="enter the network it shares",
-                 note="with your rights, before it is born")]  # fmt: skip
+    steps = [Step("enter_net", OUTSIDE, "network", fd=slots.NETWORK, what="enter the network it shares",
+                  note="with your rights, before it is born")]  # fmt: skip
+    if facts.own_users:
+        steps.append(Step("new_mount", OUTSIDE, "network", path="sysfs", n1=RDONLY | NOSUID | NODEV | NOEXEC, out=slots.SYS,
+                          what="sysfs for /sys", note="with the devices of that network"))  # fmt: skip
+    return steps
 
 
 def come_back(spec: "dict[str, Any]") -> "list[Step]":
@@ -75,8 +83,8 @@ def connect(spec: "dict[str, Any]") -> "list[Step]":
         Step("netlink", OUTSIDE, "network", data=own, fd=slots.NETWORK, path=DEVICE, accept=(EAFNOSUPPORT,),
              n2=sum(map(len, before)) + rtnetlink.INDEX_OF_ADDRESS, what=f"{DEVICE} {address}/{cable['prefix']}",
              note=f"default route by {cable['gateway']}"),
-        part(Step("netlink", OUTSIDE, "network", data=ready, n3=PATIENCE, what="wait until it carries packets",
-                  note="the first one is not lost")),
+        part(Step("netlink", OUTSIDE, "network", data=ready, n3=PATIENCE, what="a way for the first packet",
+                  note="waits until the bridge forwards")),
         Step("sync", BOTH, "network", what="meet: the network is ready", note="inside waits for outside"),
     ]  # fmt: skip
 

@@ -43,7 +43,9 @@ ERR = 22
 LOG = 23
 """the file that both go into"""
 FIRST_FILE = 24
-"""files of ours that cover an image's, such as /etc/hosts; at most six"""
+"""files of ours that cover an image's, such as /etc/hosts; at most five"""
+SYS = 29
+"""the /sys of a network that is another's"""
 NETWORK = 30
 """the container's network namespace, its own or one that it shares"""
 HOST_NETWORK = 31
