@@ -21,6 +21,10 @@ def step(op: str, path: str = "", **fields: object) -> Step:
 
 GROUP = "/sys/fs/cgroup/dolium/x"
 TABLE = [
+    (step("netlink"), errno.EOPNOTSUPP, ROOT, "veth"),
+    (step("netlink"), errno.ENODEV, ROOT, "once more"),
+    (step("netlink"), errno.EPERM, ROOT, "CAP_NET_ADMIN"),
+    (step("enter_net"), errno.EINVAL, ROOT, "no network namespace"),
     (step("open"), errno.ENOSYS, ROOT, "older than Linux 5.10"),
     (step("clone"), errno.ENOSYS, ROOT, "older than Linux 5.10"),
     (step("unshare"), errno.ENOSPC, ROOT, "limit of namespaces"),
@@ -111,7 +115,7 @@ def test_every_hint_is_in_the_table() -> None:
             hints.hint(row[0], row[1], row[2])
     finally:
         sys.settrace(before)
-    for function in (hints.hint, hints._source, hints._program, hints._limit):
+    for function in (hints.hint, hints._source, hints._program, hints._limit, hints._network):
         lines, first = inspect.getsourcelines(function)
         for number, line in enumerate(lines, first):
             if line.strip().startswith("return ") and line.strip() != 'return ""':

@@ -9,7 +9,7 @@ from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
 
 from dolium.core.wire import BOTH, INSIDE, OUTSIDE, Step
 from dolium.engine import networks
-from dolium.plan import hints, network, rtnetlink, slots
+from dolium.plan import network, rtnetlink, slots
 from dolium.runtime.lease import ID_RANGES
 
 OWN = invent.facts(id_base=invent.RANGE)
@@ -88,11 +88,3 @@ def test_addresses_of_all_leases_are_in_the_pool() -> None:
 def test_pools_are_private_and_differ() -> None:
     assert len({*networks.POOLS}) == len(networks.POOLS)
     assert all(first == 10 or (first == 172 and 16 <= second < 32) or (first, second) == (192, 168) for first, second in networks.POOLS)
-
-
-@pytest.mark.parametrize(("errno", "word"), [(95, "veth"), (19, "once more"), (1, "CAP_NET_ADMIN"), (17, "")])
-def test_hints(errno: int, word: str) -> None:
-    step = Step("netlink", OUTSIDE, "network", what="veth dolx")
-    assert word in hints.hint(step, errno, OWN) and bool(hints.hint(step, errno, OWN)) == bool(word)
-    assert hints.deed(step) == "set up veth dolx"
-    assert "no network namespace" in hints.hint(Step("enter_net", OUTSIDE, "network"), 22, OWN)
