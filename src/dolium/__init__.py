@@ -15,18 +15,18 @@ from dolium.errors import (
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from dolium.sandbox import Result, run
+    from dolium.sandbox import Result, doctor, run
 
 __version__ = "0.1.0"
 __all__ = ["CommandFailed", "CommandTimeout", "DoliumError", "Exists", "NotFound", "Result", "SpecError", "StateError",
-           "StepError", "Unsupported", "UsageError", "run"]  # fmt: skip
+           "StepError", "Unsupported", "UsageError", "doctor", "run"]  # fmt: skip
 
 
 def __getattr__(name: str) -> object:
-    """`run` and `Result` when they are first asked for: the command line has no use for them, and starts sooner."""
-    if name in ("Result", "run"):
+    """What starts containers when it is first asked for: the command line has no use for it, and starts sooner."""
+    if name in ("Result", "doctor", "run"):
         from dolium import sandbox
 
-        globals().update(Result=sandbox.Result, run=sandbox.run)
+        globals().update(Result=sandbox.Result, doctor=sandbox.doctor, run=sandbox.run)
         return globals()[name]
     raise AttributeError(f"module `dolium` has no attribute `{name}`")

@@ -136,6 +136,17 @@ def run(argv: "Sequence[str]", *, image: str = "@host", check: bool = False, tex
     return result
 
 
+def doctor() -> "list[dict[str, Any]]":
+    """What Dolium can do on this host, as `dolium doctor --json` says it: a dict for each thing that was looked at, with `id`
+    (stable), `job` (what cannot be done without it, or empty), `ok`, `found`, `breaks` and `mend` (a line for a shell).
+
+    It starts `true` in a few containers.  Raises Unsupported where not even /proc is there.
+    """
+    from dolium.engine import doctor
+
+    return [each.fields() for each in doctor.examine()]
+
+
 def _words(argv: "Sequence[str]") -> "list[str]":
     words = [os.fspath(each) for each in argv] if not isinstance(argv, (str, bytes)) else []
     if not words or not words[0] or not all(isinstance(each, str) for each in words):

@@ -130,7 +130,7 @@ COMMANDS = {
     "image": _IMAGES,
     "images": _IMAGES,
     "import": "unpack the archive into a directory and name that: `dolium run ./DIRECTORY`",
-    "info": "try `dolium --version`; limits that this host cannot enforce are named when asked for",
+    "info": "`dolium doctor` says what works on this host; `dolium --version` the version",
     "inspect": "`dolium explain --json` shows everything a container will be, before it runs",
     "load": _IMAGES,
     "login": _IMAGES,

@@ -17,6 +17,7 @@ COMMANDS = {
     "rm": ("rm", "rm", "forget one, with what it wrote"),
     "rename": ("rm", "rename", "give it another name"),
     "system": ("system", "main", "system reset: remove all that Dolium has made"),
+    "doctor": ("doctor", "main", "say what works on this host, and how to mend the rest"),
     "prune": ("rm", "prune", "forget all that do not run"),
 }
 """The commands: module, function, what `dolium --help` says."""

@@ -11,6 +11,7 @@ import subprocess
 
 from dolium.engine import networks
 from dolium.errors import DoliumError, Unsupported
+from dolium.runtime import host
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ DOOR = (["-i", networks.BRIDGE, "-j", "ACCEPT"],
 """What is put before the rules of iptables: containers' own conversations, both ways."""
 CHAINS = ("DOCKER-USER", "FORWARD")
 TRUST = ["--zone=trusted", f"--add-interface={networks.BRIDGE}"]
+IPTABLES = ("iptables-nft", "iptables")
 ATTEMPTS = 8
 
 
@@ -51,6 +53,19 @@ def need_nft() -> None:
     if not find("nft"):
         raise Unsupported(FEATURE, "there is no nft(8) to set up address translation with",
                           hint="apt install nftables (or your system's word for it); or use --network none or host")  # fmt: skip
+
+
+def trouble() -> "tuple[str, str]":
+    """Why no bridge can be had as things are, and the line that mends it; both empty where it can.  Changes nothing."""
+    try:
+        need_nft()
+        networks.attach("bridge", 0, host.facts(), make=False)
+        closed = [each for each in Rules(_listed()).in_the_way() if not _can_open(each)]
+        if closed:
+            raise _closed(closed[0]["family"], closed[0]["table"], closed[0]["name"])
+    except DoliumError as problem:
+        return str(problem), problem.hint
+    return "", ""
 
 
 def call(program: str, *words: str, text: str = "") -> str:
@@ -151,15 +166,21 @@ def _open_chains(rules: Rules) -> bool:
         family, table, name = chain["family"], chain["table"], chain["name"]
         if table == "firewalld":
             _ask_firewalld()
-        elif (family, table, name) == ("ip", "filter", "FORWARD"):
-            tool = next((each for each in ("iptables-nft", "iptables") if find(each)), "")
-            if not tool:
-                raise _closed(family, table, name)
+        elif _can_open(chain):
+            tool = next(each for each in IPTABLES if find(each))
             for rule in reversed(DOOR):
                 call(tool, "-w", "-I", CHAINS[0] if rules.has(table, CHAINS[0]) else CHAINS[1], *rule)
         else:
             raise _closed(family, table, name)
     return bool(blocking)
+
+
+def _can_open(chain: "dict[str, Any]") -> bool:
+    """Whether a door can be made in a chain that is in the way without leave of the administrator."""
+    if chain["table"] == "firewalld":
+        return bool(find("firewall-cmd"))
+    known = (chain["family"], chain["table"], chain["name"]) == ("ip", "filter", "FORWARD")
+    return known and any(map(find, IPTABLES))
 
 
 def _ask_firewalld() -> None:

@@ -96,6 +96,24 @@ def held(number: int, name: str) -> bool:
         os.close(fd)
 
 
+def dead() -> int:
+    """How many containers have died with nobody there to remove what is left of them."""
+    where, count = directory(), 0
+    for name in os.listdir(where):
+        try:
+            fd = os.open(f"{where}/{name}", os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        except OSError:
+            continue
+        try:
+            flock(fd, LOCK_SH | LOCK_NB)
+            count += 1
+        except BlockingIOError:
+            pass
+        finally:
+            os.close(fd)
+    return count
+
+
 def mend() -> "list[str]":
     """Remove what dead containers have left behind; the directories removed."""
     where, removed = directory(), []
