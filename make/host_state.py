@@ -45,13 +45,16 @@ def mounts() -> set[str]:
 
 
 def groups() -> set[str]:
-    """Containers' cgroups: the directories below one named `dolium` (that one stays, empty).  Those of others are theirs."""
+    """Containers' cgroups: the directories below one named `dolium` (that one stays, empty).  Those of other users, and
+    those of containers that somebody else watches over meanwhile, are theirs."""
     found, uid = set(), os.geteuid()
     for line in read("/proc/self/mountinfo").splitlines():
         before, _, after = line.partition(" - ")
         if after.split()[0] in ("cgroup", "cgroup2"):
             for directory, _, _ in os.walk(before.split()[4]):
-                if "/dolium/" in directory and (uid == 0 or owner(directory) == uid):
+                members = [int(each) for each in read(f"{directory}/cgroup.procs").split()]
+                theirs = (uid and owner(directory) != uid) or any(is_watched(pid) for pid in members)
+                if "/dolium/" in directory and not theirs:
                     found.add(f"cgroup {directory}")
     return found
 
@@ -80,12 +83,28 @@ def leases() -> set[str]:
     return found
 
 
+def helper(pid: int) -> bool:
+    """By its first word: the name that the kernel has is that of a memfd."""
+    return read(f"/proc/{pid}/cmdline").partition("\0")[0] in HELPERS
+
+
+def parent(pid: int) -> int:
+    rest = read(f"/proc/{pid}/stat").rpartition(")")[2].split()
+    return int(rest[1]) if rest else 0
+
+
+def is_watched(pid: int) -> bool:
+    """Whether it is in a container whose dolium-keep somebody waits for; ours have nobody any more, and are left to init."""
+    while pid > 1:
+        if helper(pid):
+            return parent(pid) > 1
+        pid = parent(pid)
+    return False
+
+
 def processes() -> set[str]:
-    found = set()
-    for each in os.listdir("/proc"):
-        if each.isdigit() and (name := read(f"/proc/{each}/comm").strip()) in HELPERS:
-            found.add(f"process {each} {name}")
-    return found
+    found = (int(each) for each in os.listdir("/proc") if each.isdigit())
+    return {f"process {pid} of dolium's helpers" for pid in found if helper(pid) and parent(pid) == 1}
 
 
 def links() -> set[str]:
