@@ -77,6 +77,14 @@ def test_few_descriptors(dolium: Dolium, alpine: str) -> None:
     assert 64 in works and 12 not in works
 
 
+@pytest.mark.parametrize("most", [0, 1, 8, 16])
+def test_no_room_in_files(dolium: Dolium, alpine: str, most: int) -> None:
+    """RLIMIT_FSIZE in blocks of 512 bytes; plan and helpers go through files in memory."""
+    ended = shell(dolium, f"ulimit -f {most}; exec $DOLIUM run --rm --network none {alpine} true")
+    assert ended.code == 125 and len(ended.stderr.splitlines()) <= 3, ended
+    assert "the limit of file sizes" in ended.stderr or "File too large" in ended.stderr, ended
+
+
 def in_own_mounts(script: str) -> Ended:
     """A script in a mount namespace of its own, where it may hide and fill what it likes."""
     words = ["unshare", "--mount", "--propagation", "private", "/bin/sh", "-c", script]

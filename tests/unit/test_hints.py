@@ -56,6 +56,7 @@ TABLE = [
     (step("write", "sys/net/x"), errno.EINVAL, ROOT, "does not take this value"),
     (step("write", "sys/net/x"), errno.ERANGE, ROOT, "does not take this value"),
     (step("write", "/proc/self/oom_score_adj"), errno.EACCES, ROOT, "CAP_SYS_RESOURCE"),
+    (step("clone"), errno.EAGAIN, ROOT, "`ulimit -u`"),
     (step("reap"), errno.EAGAIN, ROOT, "--pids-limit 2"),
     (step("exec", what="exec /bin/x"), errno.ENOENT, ROOT, "not in the container"),
     (step("exec", what="exec x"), errno.ENOENT, ROOT, "PATH"),

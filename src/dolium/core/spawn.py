@@ -9,7 +9,7 @@ from dolium.core import PROGRAMS
 from dolium.errors import Unsupported
 
 MFD_CLOEXEC, MFD_ALLOW_SEALING, MFD_EXEC = 1, 2, 16
-EINVAL, EACCES = 22, 13
+EACCES, EINVAL, EFBIG = 13, 22, 27
 SIGNALS = tuple(number for number in range(1, 65) if number not in (32, 33))
 """Blocked while the helper starts; 32 and 33 are the C library's own, nptl(7)."""
 
@@ -46,9 +46,21 @@ def _seal(name: str) -> int:
             raise
         fd = os.memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING)
     os.fchmod(fd, 0o555)
-    os.write(fd, content)
+    _fill(fd, content)
     fcntl(fd, F_ADD_SEALS, F_SEAL_SEAL | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE)
     return fd
+
+
+def _fill(fd: int, data: bytes) -> None:
+    """Into a memfd, whole: RLIMIT_FSIZE counts there too, and cuts a write short before it refuses one, write(2)."""
+    try:
+        whole = os.write(fd, data) == len(data)
+    except OSError as error:
+        if error.errno != EFBIG:
+            raise
+        whole = False
+    if not whole:
+        raise Unsupported("containers", "the limit of file sizes leaves no room for a plan", hint="ulimit -f unlimited")
 
 
 class Helper:
@@ -91,7 +103,7 @@ def start(plan: bytes, fds: "tuple[int, ...]", stdio: "tuple[int, int, int]") ->
     ours = theirs = None
     lifted: list[int] = []
     try:
-        os.write(memory, plan)
+        _fill(memory, plan)
         ours, theirs = socketpair(AF_UNIX, SOCK_SEQPACKET)
         actions: list[tuple[int, int, int]] = []
         for target, source in enumerate(stdio):

@@ -38,6 +38,8 @@ def hint(step: "Step", errno: int, facts: "Facts") -> str:
         return "the file system, or the container's own tmpfs, is full"
     if errno == EMFILE:
         return "the limit of open files is too low: `ulimit -n 64`, and one more for each mount"
+    if op == "clone" and errno == EAGAIN:
+        return "the limit of processes is reached: `ulimit -u`, or pids.max of the cgroup that dolium is in"
     if op in ("unshare", "clone") and errno in (EPERM, EACCES):
         return USERNS if facts.rootless else OUTER
     if op == "map_ids" and errno == EPERM:
