@@ -230,6 +230,7 @@ int step_born(struct record *r)
         }
         plan->status = -1;
         plan->phase = PHASE_EXEC;
+        plan->child = (int32_t)r->n1;
         child_pidfd = (int)syscall(NR_pidfd_open, plan->child, 0); /* nobody else can have reaped it */
         return child_pidfd < 0 ? fail(r, 3) : 0;
     }
@@ -245,7 +246,7 @@ int step_born(struct record *r)
     if (pid < 0)
         return fail(r, 1);
     if (pid > 0) {
-        shared->child = (int32_t)pid;
+        ((struct record *)((char *)shared + ((char *)r - (char *)plan)))->n1 = pid; /* the header's own is outside's to write */
         _exit(0);
     }
     return setsid() < 0 ? fail(r, 4) : 0;

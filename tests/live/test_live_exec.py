@@ -1,5 +1,6 @@
 """`dolium exec`: the other process has the container's files, limits and rights, and ends as it must."""
 
+import functools
 import os
 import signal
 from collections.abc import Callable, Iterator
@@ -194,6 +195,12 @@ def test_signals_are_passed_on(user: Dolium, container: str) -> None:
         assert process.wait(10 * SLOW) == 143
 
 
+def is_buried(pid: int) -> bool:
+    """An orphan is for us to bury; the end of the container's PID namespace would wait for that."""
+    leaks.reap()
+    return not os.path.exists(f"/proc/{pid}")
+
+
 def test_it_dies_with_who_asked_for_it(user: Dolium, container: str) -> None:
     """SIGKILL of dolium, and of dolium-keep."""
     for victim in ("dolium", "dolium-keep"):
@@ -203,8 +210,7 @@ def test_it_dies_with_who_asked_for_it(user: Dolium, container: str) -> None:
             os.kill(process.pid if victim == "dolium" else keep, signal.SIGKILL)
             code = process.wait(10 * SLOW)
         assert code == (-9 if victim == "dolium" else 125)
-        # keep's orphan is buried by us; the end of the container's PID namespace would wait for that
-        wait_for(lambda orphan=other: leaks.reap() or not os.path.exists(f"/proc/{orphan}"))
+        wait_for(functools.partial(is_buried, other))
 
 
 def test_it_dies_with_the_container(user: Dolium, container: str) -> None:
