@@ -35,7 +35,7 @@ def strace(workshop: str) -> str:
 
 def run(strace: str, call: str, when: int, errno: str, *flags: str) -> Ended:
     words = [strace, "-f", "-qq", "-o", "/dev/null", "-e", f"trace={call}", "-e", f"inject={call}:error={errno}:when={when}",
-             SYSTEM_PYTHON, "-IS", DOLIUM, "run", "--network", "none", *flags, "--workdir", "/tmp", "@host", "true"]  # fmt: skip
+             SYSTEM_PYTHON, "-IS", DOLIUM, "run", "--rm", "--network", "none", *flags, "--workdir", "/tmp", "@host", "true"]  # fmt: skip
     done = subprocess.run(words, stdin=subprocess.DEVNULL, capture_output=True, timeout=60 * SLOW)
     return Ended(done.returncode, done.stdout, done.stderr)
 

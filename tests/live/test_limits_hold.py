@@ -84,12 +84,13 @@ def test_the_third_interrupt_ends_it(dolium: Dolium) -> None:
 
 def test_kill_9_of_dolium_at_any_moment(dolium: Dolium) -> None:
     """That nothing is left is seen by the check after the test, once the next command has run."""
-    chance = random.Random(20261123)
+    chance, label = random.Random(20261123), f"killed={os.getpid()}"
     for _ in range(20):
-        with dolium.start("run", "@host", "sleep", "600") as process:
+        with dolium.start("run", "--label", label, "@host", "sleep", "600") as process:
             time.sleep(chance.uniform(0, 0.06) * SLOW)
             process.kill()
     assert dolium("run", "@host", "true").code == 0
+    wait_for(lambda: dolium("ps", "-a", "-q", "--filter", f"label={label}").stdout == "")
 
 
 def test_kill_9_of_dolium_and_its_keeper(dolium: Dolium) -> None:

@@ -4,7 +4,7 @@ from time import time
 
 from dolium.cli import render, words
 from dolium.cli.flags import Flag, yes
-from dolium.engine import life, store
+from dolium.engine import life
 from dolium.errors import NotFound, SpecError
 
 TYPE_CHECKING = False
@@ -46,7 +46,7 @@ def main(argv: "list[str]") -> int:
     filters = found.get("filter", [])
     everything = found.get("all", False) or any(name in ("status", "exited") for name, _ in filters)
     rows = []
-    for container in store.every():
+    for container in life.every():
         try:
             now = life.state(container)
         except NotFound:  # it was to be removed at its end, and that has come

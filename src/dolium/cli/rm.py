@@ -45,7 +45,7 @@ def prune(argv: "list[str]") -> int:
     if found is None:
         return 0
     code = 0
-    for container in store.every():
+    for container in life.every():
         try:
             if life.state(container)["status"] != "running":
                 life.remove(container)

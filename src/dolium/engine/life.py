@@ -188,6 +188,26 @@ def state(container: "Container") -> "dict[str, Any]":
     return {"status": "exited", **ended} if ended else {"status": "created"}
 
 
+def every() -> "list[Container]":
+    """All of them, the youngest first.  One that was to be removed at its end, and whose maker was killed before it ran, is
+    removed now: nobody will start it."""
+    return [each for each in store.every() if not _is_forsaken(each)]
+
+
+def _is_forsaken(container: "Container") -> bool:
+    if not container.remove or _running(container):
+        return False
+    held = store.hold_unless_busy(container)  # busy: its maker is still at it
+    if held is None:
+        return False
+    with held:
+        if _running(container):
+            return False
+        store.remove(container)
+        _forget_run(container)
+    return True
+
+
 def _running(container: "Container") -> "dict[str, Any]":
     return store.read(f"{running_directory()}/{container.id}.json")
 

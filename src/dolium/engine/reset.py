@@ -7,7 +7,7 @@ written down what there is, so that a kill in the middle leaves the rest to be f
 import os
 from time import monotonic, sleep
 
-from dolium.engine import erase, firewall, life, netlink, networks, store
+from dolium.engine import erase, firewall, life, netlink, networks
 from dolium.errors import DoliumError
 from dolium.plan import rtnetlink
 from dolium.runtime import cgroup, host, lease, places
@@ -38,7 +38,7 @@ def find() -> "Iterator[Remains]":
     known: set[str] = set()
     state = places.state_path()
     if os.path.isdir(f"{places.data_path()}/containers"):
-        for container in store.every():
+        for container in life.every():
             known.add(container.id)
             running = life.state(container)["status"] == "running"
             yield Remains(f"container {container.id} ({container.name})", _container(container), running)

@@ -166,6 +166,11 @@ def _hold(path: str, wait: bool = True) -> "Lock | None":
     return None
 
 
+def hold_unless_busy(container: Container) -> "Lock | None":
+    """Lock a container; None where it is gone, or somebody is at it."""
+    return _hold(container.path, wait=False)
+
+
 def hold(container: Container) -> Lock:
     """Lock a container, waiting for whoever is at it.  Raises NotFound where it has been removed."""
     held = _hold(container.path)
