@@ -172,8 +172,7 @@ class Lock:
     __slots__ = ("fd",)
 
     def __enter__(self) -> "Lock":
-        path = f"{places.state()}/network.lock"
-        self.fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        self.fd = os.open(places.state(), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         flock(self.fd, LOCK_EX)
         return self
 
