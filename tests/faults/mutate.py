@@ -17,6 +17,7 @@ sys.path[:0] = [os.path.join(os.path.dirname(TESTS), "src"), TESTS]
 import invent
 
 from dolium.core import spawn, wire
+from dolium.plan import rtnetlink
 
 SECONDS = 5
 EXTREMES = (0, 1, 2, 3, 0x7F, 0x80, 0xFF, 0x7FFF, 0x8000, 0xFFFF, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF)
@@ -60,13 +61,19 @@ def crafted() -> "list[bytes]":
             plan[start + offset : start + offset + size] = (value & (1 << 8 * size) - 1).to_bytes(size, "little")
         found.append(bytes(plan))
     root = step("open", out, "a", path="/", n1=os.O_PATH, out=6)
-    for op in ("mkdir", "mknod", "symlink", "write_file", "mask", "read_only", "open_ns", "new_mount", "keep", "exec", "write"):
+    for op in ("mkdir", "mknod", "symlink", "write_file", "mask", "read_only", "open_ns", "new_mount", "keep", "exec", "write",
+               "netlink"):
         for size in (1, 4096, 70000):
             strange = step(op, out, "a", path="x" * size, path2="y" * size, data=b"9" * size, fd=6, fd2=6, out=7)
             plan = wire.encode([root, strange], {}).data
             odd = -len(plan) % 4096  # nothing readable comes after the mapping's last byte
             strange.data += b"9" * odd
             found += [plan, bytes(wire.encode([root, strange], {}).data)]
+    up = rtnetlink.batch(rtnetlink.set_up("lo"), rtnetlink.ask_link("lo"))
+    for size, n1, n2, n3 in ((8, 0, 0, 0), (15, 0, 0, 0), (0xFFFFFFFF, 0, 0, 0), (32, len(up) - 3, 0, 0), (32, -1, 0, 0), (32, 1 << 62, 0, 0),
+                             (32, 0, len(up) - 3, 0), (32, 0, -5, 0), (32, 0, 0, 3)):  # fmt: skip
+        odd_batch = step("netlink", out, "a", data=size.to_bytes(4, "little") + up[4:], path="lo", fd2=6, n1=n1, n2=n2, n3=n3)
+        found.append(bytes(wire.encode([root, odd_batch], {}).data))
     found.append(bytes(wire.encode([step("new_mount", out, "a", path="tmpfs", data=b"size={%s" % (b"9" * 30))], {}).data))
     return found
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from errno import EAGAIN, EMFILE, ENOENT, ENOSPC, ENOSYS, EPERM, EROFS
 from pathlib import Path
 from typing import Any
@@ -13,7 +15,7 @@ import pytest
 from testbuild import FAULT
 
 from dolium.core import spawn, wire
-from dolium.engine import config, containers
+from dolium.engine import config, containers, firewall
 from dolium.errors import DoliumError, StepError, Unsupported
 from dolium.plan import build, hints
 from dolium.runtime import cgroup, host, launch
@@ -73,7 +75,21 @@ def check(outcome: int | DoliumError, step: wire.Step, errno: int, steps: list[w
     return ""
 
 
-PLANS = ("at-host", "directory", "user", "init")
+PLANS = ("at-host", "directory", "user", "init", "bridge")
+CLONE_NEWNET = 0x40000000
+
+
+@contextmanager
+def network_of_its_own() -> Iterator[None]:
+    """This thread in a new network namespace; setns(2), which Python has since 3.12 only."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    home = os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        assert libc.unshare(CLONE_NEWNET) == 0, os.strerror(ctypes.get_errno())
+        yield
+    finally:
+        assert libc.setns(home, CLONE_NEWNET) == 0
+        os.close(home)
 
 
 @pytest.fixture
@@ -87,7 +103,12 @@ def plan(request: pytest.FixtureRequest, folder: str) -> Iterator[tuple[str, con
     if kind == "user":
         fields |= {"no_new_privileges": False, "sysctl": {"net.core.somaxconn": "64"}, "oom_score_adj": 500}
         fields |= {"devices": [(NULL, "/dev/hole", "rwm")], "read_only": True, "network": "none"}
-    yield image, globals()["request"](folder, **fields), "1000:1000" if kind == "user" else None
+    if kind == "bridge":
+        if os.geteuid() or not firewall.find("nft"):
+            pytest.skip("the bridge takes root and nft")
+        fields["network"] = "bridge"
+    with network_of_its_own() if kind == "bridge" else nullcontext():
+        yield image, globals()["request"](folder, **fields), "1000:1000" if kind == "user" else None
 
 
 @pytest.mark.parametrize("plan", PLANS, indirect=True)
