@@ -10,6 +10,7 @@ machine disturbs less.  Needs root.  Figures are printed, never asserted.
 import argparse
 import os
 import resource
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -139,6 +140,32 @@ def command(rootfs: str, scratch: str, count: int, report: Report) -> None:
         if argv_of_peer:
             contenders[name] = partial(peers.spawn, argv_of_peer)
     report.table("From the command line", rounds(contenders, count), ("runc", "crun"))
+
+
+@contextmanager
+def network() -> Iterator[list[str]]:
+    """The words that put a command into a network namespace of the bench's own, while it lasts."""
+    with subprocess.Popen(["unshare", "--net", "sh", "-c", "ip link set lo up; echo; exec sleep infinity"], stdout=subprocess.PIPE) as holder:
+        assert holder.stdout
+        holder.stdout.readline()
+        try:
+            yield [shutil.which("nsenter") or "", f"--net=/proc/{holder.pid}/ns/net"]
+        finally:
+            holder.kill()
+
+
+def bridge(rootfs: str, count: int, report: Report) -> None:
+    """With an address on a bridge; docker is not here: it would be its daemon that is measured, in a network of its own."""
+    with network() as inside:
+        dolium_run = [*inside, f"{TOP}/bin/dolium", "run", "--rm", "--network"]
+        contenders: dict[str, Work] = {"dolium run on the bridge": lambda: peers.spawn([*dolium_run, "bridge", rootfs, "true"]),
+                                       "dolium run without": lambda: peers.spawn([*dolium_run, "none", rootfs, "true"])}  # fmt: skip
+        argv, note = peers.podman(rootfs, inside)
+        if note:
+            report.note(note)
+        if argv:
+            contenders["podman run on its bridge"] = lambda: peers.spawn(argv)
+        report.table("With a network", rounds(contenders, count), ("dolium run without", "podman run on its bridge"))
 
 
 def own_programs(count: int, report: Report) -> None:
@@ -303,6 +330,7 @@ def main() -> int:
         parts: list[Work] = [
             lambda: helper_path(rootfs, floor, given.rounds, report),
             lambda: command(rootfs, scratch, max(given.rounds // 3, 1), report),
+            lambda: bridge(rootfs, max(given.rounds // 3, 1), report),
             lambda: own_programs(max(given.rounds // 2, 1), report),
             lambda: smallest(rootfs, report),
             lambda: caller_memory(rootfs, given.rounds, report),

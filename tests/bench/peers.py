@@ -129,6 +129,25 @@ def runtime(name: str, rootfs: str, scratch: str) -> tuple[list[str], str]:
     return [], f"{name} cannot run here: {words}"
 
 
+LOW = ("--ulimit", "nofile=1024:1024", "--ulimit", "nproc=4096:4096")
+"""Or podman asks for more than a machine without CAP_SYS_RESOURCE may give."""
+
+
+def podman(rootfs: str, inside: list[str]) -> tuple[list[str], str]:
+    """The command line of `podman run` with a bridge, empty where it is not installed or cannot run this; and a note on it."""
+    program = shutil.which("podman")
+    if not program:
+        return [], "podman is not installed"
+    words = ""
+    for chosen in ([], ["--runtime", "runc"]):
+        argv = [*inside, "env", "HOME=/root", f"PATH={os.environ['PATH']}", program, *chosen, "run", "--rm", *LOW, "--network", "bridge", "--rootfs", rootfs, "true"]
+        tried = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+        if tried.returncode == 0:
+            return argv, ""
+        words = (tried.stderr.strip().splitlines() or [f"exit code {tried.returncode}"])[-1][:150]
+    return [], f"podman cannot run here: {words}"
+
+
 TRUE = """\
 #include <stdlib.h>
 #include <unistd.h>

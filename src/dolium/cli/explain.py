@@ -29,5 +29,5 @@ def main(argv: "list[str]") -> int:
         document = {"image": flags.image, "notes": notes, "steps": explain.rows(steps, prepared.spec)}
         render.write(1, json.dumps(document, indent=1) + "\n")
     else:
-        render.write(1, explain.text(steps, prepared.spec, flags.image or "", "; ".join(notes), parts=flags.verbose))
+        render.write(1, explain.text(steps, prepared.spec, flags.image or "", "\n".join(notes), parts=flags.verbose))
     return 0

@@ -42,8 +42,7 @@ def text(steps: "list[Step]", spec: "dict[str, Any]", image: str, note: str, par
     rows = numbered(steps)
     program = spec["process"]["args"][0] if spec["process"]["args"] else ""
     lines = [_fit(f"Plan for `{program}` in {image}: {rows[-1][0]} steps, none of them has been run."), *LEGEND.splitlines()]
-    if note:
-        lines += [_fit("note: " + note)]
+    lines += [_fit("note: " + each) for each in note.splitlines()]
     chapter, asked = "", spec["dolium"]["asked"]
     for number, step in rows:
         if step.is_part and not parts:
