@@ -308,7 +308,7 @@ def test_explain_fits_a_terminal(case: Case, note: str, parts: bool) -> None:
         assert line.isprintable() and line == line.rstrip(), ascii(line)
     steps = [step for step in case.steps if parts or not step.is_part]
     listed = sum(len(items(step)) for step in steps) if parts else 0
-    assert len(lines) == len(steps) + listed + 2 * len({step.chapter for step in case.steps}) + 3 + bool(note)
+    assert len(lines) == len(steps) + listed + 2 * len({step.chapter for step in case.steps}) + 3 + len(note.splitlines())
     assert {step.chapter for step in case.steps} <= {*explain.CHAPTERS}
 
 
