@@ -120,7 +120,7 @@ def lonely(root: Dolium) -> Iterator[Site]:
 
 
 def _site(alone: bool) -> Iterator[Site]:
-    for tool in ("nft", "ip", "nsenter", "unshare"):
+    for tool in ("nft", "ip", "ping", "nsenter", "unshare"):
         if not shutil.which(tool, path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"):
             pytest.skip(f"no {tool} here")
     found = Site(alone)
