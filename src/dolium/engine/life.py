@@ -8,7 +8,7 @@ import os
 from select import POLLIN, poll
 from time import sleep, time
 
-from dolium.engine import containers, networks, store
+from dolium.engine import containers, store
 from dolium.errors import NotFound, StateError
 from dolium.plan import slots
 from dolium.runtime import cgroup, ending, host, launch, lease, places
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from dolium.engine.config import Options
+    from dolium.engine.networks import Attachment
     from dolium.engine.store import Container
     from dolium.runtime.ending import Ending
 
@@ -85,12 +86,16 @@ def begin(container: "Container", stdio: "tuple[int, int, int]", *, detached: bo
     return Begun(running, since, prepared.note, prepared.notes)
 
 
-def attach(network: str, number: int, more: "dict[int, int] | None" = None) -> "networks.Attachment | None":
+def attach(network: str, number: int, more: "dict[int, int] | None" = None) -> "Attachment | None":
     """A place for the container with that lease in the network asked for, or in the usual one; None for none and the host's.
 
     The descriptors that the plan takes for it go into `more`; without it, nothing is made or opened.  Raises UsageError,
     NotFound, StateError, Unsupported, OSError and DoliumError.
     """
+    if network in ("none", "host"):
+        return None
+    from dolium.engine import networks  # not loaded where no network is asked for
+
     facts = host.facts()
     network = network or networks.usual(facts)
     kind, _, name = network.partition(":")

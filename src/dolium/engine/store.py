@@ -303,6 +303,8 @@ def read(path: str) -> "dict[str, Any]":
 def to_json(value: "Any") -> str:
     """JSON without the module: its import takes longer than a container."""
     if isinstance(value, str):
+        if value.isascii() and value.isprintable() and '"' not in value and "\\" not in value:
+            return f'"{value}"'
         from _json import encode_basestring_ascii
 
         return encode_basestring_ascii(value)
