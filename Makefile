@@ -5,8 +5,9 @@
 # ROOTFS=DIR|TARBALL is what runs (default: Alpine from ../shared/rootfs if that is there, else @host);
 # DOLIUM_PYTHON=/path/to/python3 chooses the interpreter, SUDO= does without sudo.
 
-.PHONY: all help run shell test test-live test-v2 lint golden bench clean
-export ROOTFS DOLIUM_PYTHON ARGS
+PREFIX ?= /usr/local
+.PHONY: all help run shell test test-live test-v2 lint golden bench install uninstall clean
+export ROOTFS DOLIUM_PYTHON ARGS PREFIX DESTDIR
 
 all:
 	@sh make/setup.sh run
@@ -16,6 +17,7 @@ help:
 	@echo 'make lint       ruff, mypy --strict, the C compiler'"'"'s warnings'
 	@echo 'make test-live  only the tests that start containers      make golden  write the golden plans anew'
 	@echo 'make test-v2    those again in a machine with cgroup v2    make bench   measure, and write the table in README.md'
+	@echo 'make install    below PREFIX=/usr/local, DESTDIR= before it   make uninstall  take exactly that away again'
 	@echo 'make clean      take everything away again'
 
 run shell: all
@@ -24,6 +26,12 @@ run shell: all
 test test-live test-v2 lint golden bench:
 	@sh make/setup.sh test
 	@sh make/test.sh $@
+
+install: all
+	@sh make/install.sh $@
+
+uninstall:
+	@sh make/install.sh $@
 
 clean:
 	@sh make/clean.sh

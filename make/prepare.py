@@ -1,51 +1,60 @@
-"""What the build prepares so that a start need not: src/dolium/programs/modules and src/dolium/programs/filters."""
+"""What the build prepares so that a start need not: programs/modules and programs/filters.
+
+    prepare.py              in this clone
+    prepare.py DIR FINAL    in the package below DIR, which will lie below FINAL when it is used
+"""
 
 import marshal
 import os
 import sys
+from _frozen_importlib_external import MAGIC_NUMBER
 from importlib import import_module
+from types import CodeType
 
 SOURCE = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "src")
-PROGRAMS = f"{SOURCE}/dolium/programs"
 
 
-def modules() -> "dict[str, object]":
+def compiled(path: str, final: str) -> CodeType:
+    """The code of a source that says of itself that it is at `final`."""
+    with open(path, "rb") as file:
+        return compile(file.read(), final, "exec", dont_inherit=True, optimize=2)
+
+
+def modules(source: str, final: str) -> "dict[str, object]":
     """Every module of ours that a start of `dolium run` has loaded by now, compiled."""
     saved: "dict[str, object]" = {}
     for name in sorted(each for each in sys.modules if each.partition(".")[0] == "dolium"):
         path = sys.modules[name].__file__ or ""
+        there = final + path.removeprefix(source)
         status = os.stat(path)
-        with open(path, "rb") as file:
-            code = compile(file.read(), path, "exec", dont_inherit=True, optimize=2)
-        saved[name] = (path.endswith("__init__.py"), path, status.st_mtime_ns, status.st_size, code)
+        saved[name] = (path.endswith("__init__.py"), there, status.st_mtime_ns, status.st_size, compiled(path, there))
     return saved
 
 
-def write(name: str, data: bytes) -> None:
+def write(path: str, data: bytes) -> None:
     """By rename, so that a start at this moment reads the old or the new one."""
-    with open(f"{PROGRAMS}/{name}.new", "wb") as file:
+    with open(f"{path}.new", "wb") as file:
         file.write(data)
-    os.rename(f"{PROGRAMS}/{name}.new", f"{PROGRAMS}/{name}")
+    os.rename(f"{path}.new", path)
 
 
-def main() -> None:
-    sys.path.insert(0, SOURCE)
+def main(source: str = SOURCE, final: str = SOURCE) -> None:
+    sys.path.insert(0, source)
     later = ("dolium.engine.names", "dolium.plan.seccomp_default")
     for name in ("dolium.cli.main", "dolium.cli.run", *later):
         import_module(name)  # and all that they import at once
-    saved = modules()
-    from dolium.core import modules as loader
+    saved = modules(source, final)
     from dolium.plan import capabilities, filter, seccomp
     from dolium.plan.seccomp_default import default_profile
 
-    with open(loader.__file__, "rb") as file:
-        code = compile(file.read(), loader.__file__, "exec", dont_inherit=True, optimize=2)
-    # The version stands before it and alone: another Python could not even read what follows.
-    write("modules", sys.version.encode() + b"\0" + marshal.dumps((code, saved)))
+    code = compiled(f"{source}/dolium/core/modules.py", f"{final}/dolium/core/modules.py")
+    # The number stands before it and alone: another Python could not even read what follows.
+    write(f"{source}/dolium/programs/modules", MAGIC_NUMBER + marshal.dumps((code, saved)))
     sets = (frozenset(capabilities.DEFAULT), frozenset(capabilities.DEFAULT) - {"CAP_MKNOD"})
     profiles = [default_profile(held) for held in sets]
-    write("filters", marshal.dumps({filter.key(each, "x86_64"): seccomp.compile(each) for each in profiles}))
+    filters = {filter.key(each, "x86_64"): seccomp.compile(each) for each in profiles}
+    write(f"{source}/dolium/programs/filters", marshal.dumps(filters, 4))  # version 4: of all Pythons that we know
 
 
 if __name__ == "__main__":
-    main()
+    main(*sys.argv[1:])

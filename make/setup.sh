@@ -34,30 +34,6 @@ phase() {
 
 # ---- python
 
-version_of() { "$1" -IS -c 'import sys; print("%d.%d.%d" % sys.version_info[:3])' 2>/dev/null; }
-
-is_new_enough() { "$1" -IS -c 'import sys, os, _socket; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; }
-
-# Sets `python` and `why`, or returns 1.
-choose_python() {
-    if [ -n "${DOLIUM_PYTHON:-}" ]; then
-        is_new_enough "$DOLIUM_PYTHON" || fail "DOLIUM_PYTHON=$DOLIUM_PYTHON is no Python of 3.11 or newer."
-        python=$DOLIUM_PYTHON why="DOLIUM_PYTHON says so"
-        return 0
-    fi
-    refused=
-    for each in /usr/bin/python3 /usr/local/bin/python3 python3 python3.14 python3.13 python3.12 python3.11; do
-        each=$(command -v "$each") || continue
-        if is_new_enough "$each"; then
-            python=$each why="the system's own"
-            [ "$each" = /usr/bin/python3 ] || why="the first of 3.11 or newer, after ${refused:-no /usr/bin/python3}"
-            return 0
-        fi
-        refused="$refused${refused:+, }$each ($(version_of "$each"))"
-    done
-    return 1
-}
-
 settle_python() {
     if [ -z "${DOLIUM_PYTHON:-}" ] && [ -x .build/python ] && is_new_enough .build/python; then
         python=.build/python

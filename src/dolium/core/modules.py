@@ -1,8 +1,9 @@
 """The modules that a command line needs, in one file that the build writes: to look for forty files one after the other
 takes longer than to run what is in them.
 
-`programs/modules` holds sys.version, a NUL and (the code of this module, {name: (is a package, path, mtime in ns, size, code)}).
-`bin/dolium` runs `install` out of it; where a source is newer, or Python another one, imports go their usual way.
+`programs/modules` holds the number that marks a Python's bytecode, as a .pyc does, and (the code of this module,
+{name: (is a package, path, mtime in ns, size, code)}).  `bin/dolium` runs `install` out of it; where a source is newer, or
+Python another one, imports go their usual way.
 """
 
 import sys
