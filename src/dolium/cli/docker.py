@@ -105,6 +105,23 @@ EXEC = {
     "-t": FLAGS["tty"],
 }
 
+# docker inspect, with the short forms
+INSPECT = {
+    "--size": "its files are a directory: `du -sh` of what `dolium inspect --format {{.Dolium.Upper}} NAME` says",
+    "--type": "there are containers only; leave it out",
+    "-s": "its files are a directory: `du -sh` of what `dolium inspect --format {{.Dolium.Upper}} NAME` says",
+}
+
+# docker ps, with the short forms
+PS = {
+    "--last": "the youngest come first: `dolium ps -aq | head -n 1`",
+    "--latest": "the youngest comes first: `dolium ps -aq | head -n 1`",
+    "--size": "what one wrote is a directory: `du -sh` of what `dolium inspect --format {{.Dolium.Upper}} NAME` says",
+    "-l": "the youngest comes first: `dolium ps -aq | head -n 1`",
+    "-n": "the youngest come first: `dolium ps -aq | head -n 1`",
+    "-s": "what one wrote is a directory: `du -sh` of what `dolium inspect --format {{.Dolium.Upper}} NAME` says",
+}
+
 _IMAGES = "images do not exist yet; unpack one into a directory and name that, or use `@host`"
 _NO_DAEMON = "there is no daemon; every `dolium run` stands for itself"
 _CLUSTER = "Dolium runs on one machine; for several use Kubernetes, with `dolium-oci` under containerd"
@@ -131,7 +148,6 @@ COMMANDS = {
     "images": _IMAGES,
     "import": "unpack the archive into a directory and name that: `dolium run ./DIRECTORY`",
     "info": "`dolium doctor` says what works on this host; `dolium --version` the version",
-    "inspect": "`dolium explain --json` shows everything a container will be, before it runs",
     "load": _IMAGES,
     "login": _IMAGES,
     "logout": _IMAGES,

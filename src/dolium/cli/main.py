@@ -8,6 +8,7 @@ COMMANDS = {
     "run": ("run", "main", "run a program in a container of its own"),
     "explain": ("explain", "main", "print what `run` would do, step by step"),
     "ps": ("ps", "main", "list containers"),
+    "inspect": ("inspect", "main", "all that is known of one"),
     "start": ("start", "main", "start one again, with what it wrote"),
     "exec": ("exec", "main", "run one more program in it"),
     "stop": ("stop", "stop", "ask it to end, end it if it does not"),

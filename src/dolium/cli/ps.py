@@ -2,7 +2,7 @@
 
 from time import time
 
-from dolium.cli import render, words
+from dolium.cli import docker, render, words
 from dolium.cli.flags import Flag, yes
 from dolium.engine import life
 from dolium.errors import NotFound, SpecError
@@ -24,9 +24,9 @@ def _filter(text: str, flag: str) -> "list[tuple[str, str]]":
 
 
 def _format(text: str, flag: str) -> str:
-    if text not in ("json", "table"):
-        raise SpecError(flag, f"expected json or table, got `{text}`", hint="json is one line for each container")
-    return text
+    from dolium.cli import template
+
+    return template.check(text, flag)
 
 
 TABLE = (
@@ -34,13 +34,13 @@ TABLE = (
     Flag("quiet", "q", "", yes, "only the ids"),
     Flag("no-trunc", "", "", yes, "nothing cut short"),
     Flag("filter", "f", "NAME=VALUE", _filter, "only such: " + ", ".join(FILTERS)),
-    Flag("format", "", "json|table", _format, "one JSON object a line"),
+    Flag("format", "", "TEMPLATE", _format, "json: an object a line; table; {{.Names}}"),
 )
 
 
 def main(argv: "list[str]") -> int:
     """Raises DoliumError."""
-    found = words.parse("ps", argv, TABLE, most=0, about="List containers.")
+    found = words.parse("ps", argv, TABLE, most=0, missing=docker.PS, about="List containers.")
     if found is None:
         return 0
     filters = found.get("filter", [])
@@ -53,9 +53,14 @@ def main(argv: "list[str]") -> int:
             continue
         if (everything or now["status"] == "running") and _matches(container, now, filters):
             rows.append((container, now))
+    shape = found.get("format", "table")
     if found.get("quiet"):
         render.write(1, "".join(f"{container.id}\n" for container, _ in rows))
-    elif found.get("format") == "json":
+    elif "{{" in shape:
+        from dolium.cli import template
+
+        render.write(1, template.table(shape, [_shown(container, now) for container, now in rows]))
+    elif shape == "json":
         import json
 
         render.write(1, "".join(json.dumps(_fields(container, now)) + "\n" for container, now in rows))
@@ -85,12 +90,22 @@ def _fields(container: "Container", now: "dict[str, Any]") -> "dict[str, Any]":
             "FinishedAt": now.get("finished")}  # fmt: skip
 
 
+def _shown(container: "Container", now: "dict[str, Any]") -> "dict[str, Any]":
+    """The fields as text, for templates."""
+    from shlex import join
+    from time import gmtime, strftime
+
+    return _fields(container, now) | {
+        "Command": join(container.options["argv"]), "Labels": ",".join(f"{key}={value}" for key, value in container.labels.items()),
+        "CreatedAt": strftime("%Y-%m-%d %H:%M:%S +0000 UTC", gmtime(container.created)),
+        "RunningFor": ago(time() - container.created) + " ago"}  # fmt: skip
+
+
 def _table(rows: "list[tuple[Container, dict[str, Any]]]", whole: bool) -> str:
     from shlex import join
 
     def cut(text: str, most: int) -> str:
-        text = text.encode("unicode_escape").decode()
-        return text if whole or len(text) <= most else text[: most - 1] + "…"
+        return render.printable(text, 1 << 16 if whole else most)
 
     table = [("CONTAINER ID", "IMAGE", "COMMAND", "CREATED", "STATUS", "NAMES")]
     for container, now in rows:

@@ -17,6 +17,12 @@ def error(problem: DoliumError) -> str:
     return "\n".join(lines) + "\n"
 
 
+def printable(text: str, most: int = 1 << 16) -> str:
+    """On one line and without what would move a terminal's cursor, cut to so many characters."""
+    text = "".join(each if each.isprintable() else ascii(each)[1:-1] for each in text)
+    return text if len(text) <= most else text[: most - 1] + "…"
+
+
 def say(line: str) -> None:
     """One of our own lines on the program's stderr."""
     write(2, f"dolium: {line}\n")

@@ -3,7 +3,7 @@
 from dolium.cli import each, render, words
 from dolium.cli.flags import Flag, yes
 from dolium.engine import life, store
-from dolium.errors import DoliumError
+from dolium.errors import DoliumError, NotFound
 from dolium.plan import quantities
 
 TYPE_CHECKING = False
@@ -21,12 +21,14 @@ def rm(argv: "list[str]") -> int:
     force = found.get("force", False)
 
     def act(container: "Container") -> None:
-        life.remove(container, force)
+        try:
+            life.remove(container, force)
+        except NotFound:  # somebody else was quicker
+            if not force:
+                raise
 
     names = found.names
     if force:
-        from dolium.errors import NotFound
-
         there = []
         for name in names:
             try:
@@ -50,6 +52,8 @@ def prune(argv: "list[str]") -> int:
             if life.state(container)["status"] != "running":
                 life.remove(container)
                 render.write(1, f"{container.id}\n")
+        except NotFound:  # somebody else was quicker
+            pass
         except DoliumError as problem:
             render.write(2, render.error(problem))
             code = 1

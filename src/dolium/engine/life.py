@@ -77,7 +77,7 @@ def begin(container: "Container", stdio: "tuple[int, int, int]", *, detached: bo
     pidfd = running.started()
     since = time()
     try:
-        _note_running(container, running, taken.number, pidfd, since)
+        _note_running(container, running, taken.number, pidfd, since, prepared.note)
     except BaseException:
         running.abandon()
         raise
@@ -109,7 +109,7 @@ def attach(network: str, number: int, more: "dict[int, int] | None" = None) -> "
         found = networks.shared(f"/proc/{now['pid']}/ns/net", network, facts)
         if more is not None:
             _open_networks(found.path, more)
-            if _wait(fd, 0):  # then the number may have been another's
+            if has_ended(fd, 0):  # then the number may have been another's
                 raise StateError(name, "exited", "running")
         return found
     finally:
@@ -141,13 +141,16 @@ def _end_command() -> "list[str]":
     return [os.path.realpath(sys.executable), "-IS", "-c", code, "_ended"]
 
 
-def _note_running(container: "Container", running: launch.Running, number: int, pidfd: int, since: float) -> None:
+def _note_running(
+    container: "Container", running: launch.Running, number: int, pidfd: int, since: float, note: str
+) -> None:  # fmt: skip
     pid = _pid_of(pidfd)
     facts = running.facts
     memory = facts.controllers.get("memory")
     store.write(f"{running_directory()}/{container.id}.json", {
         "format": store.FORMAT, "pid": pid, "start_time": start_time(pid), "boot_id": boot_id(), "lease": number,
         "started": since, "id_base": facts.id_base, "groups": running.controllers, "version": memory.version if memory else 0,
+        "cable": running.spec["dolium"]["network"], "note": note,
     }, durable=False)  # fmt: skip
 
 
@@ -179,7 +182,7 @@ def boot_id() -> str:
 def state(container: "Container") -> "dict[str, Any]":
     """How things stand: `status` is created, running or exited; the rest is what was written about that.
 
-    Settles what has ended and nobody has settled.  Raises OSError and DoliumError.
+    Settles what has ended and nobody has settled.  Raises NotFound for one that was to be removed then, OSError, DoliumError.
     """
     now = _running(container)
     if now and lease.held(now["lease"], container.id):
@@ -190,6 +193,8 @@ def state(container: "Container") -> "dict[str, Any]":
         if unwritten:
             return {"status": "exited", **unwritten}
     ended = store.read(f"{container.path}/ended.json")
+    if not ended and not os.path.isdir(container.path):
+        raise NotFound("container", container.name)
     return {"status": "exited", **ended} if ended else {"status": "created"}
 
 
@@ -339,12 +344,12 @@ def stop(container: "Container", seconds: float, number: int = SIGTERM) -> bool:
         heeded = _heeds(now["pid"], number)
         try:
             pidfd_send_signal(fd, number)
-            asked = heeded and _wait(fd, seconds)
+            asked = heeded and has_ended(fd, seconds)
             if not asked:
                 pidfd_send_signal(fd, SIGKILL)
         except ProcessLookupError:
             asked = True
-        _wait(fd, None)
+        has_ended(fd, None)
     finally:
         os.close(fd)
     wait(container)
@@ -361,7 +366,8 @@ def _heeds(pid: int, number: int) -> bool:
     return (sets["SigBlk"] | sets["SigCgt"]) >> (number - 1) & 1 == 1
 
 
-def _wait(pidfd: int, seconds: "float | None") -> bool:
+def has_ended(pidfd: int, seconds: "float | None") -> bool:
+    """Whether a process ends within so many seconds; None: wait as long as it takes."""
     waiter = poll()
     waiter.register(pidfd, POLLIN)
     return bool(waiter.poll(None if seconds is None else seconds * 1000))
@@ -377,7 +383,7 @@ def wait(container: "Container") -> int:
             fd = -1
         if fd >= 0:
             if start_time(now["pid"]) == now["start_time"]:
-                _wait(fd, None)
+                has_ended(fd, None)
             os.close(fd)
         sleep(0.002)  # dolium-keep, then its last command, are still at it
         now = _running(container)

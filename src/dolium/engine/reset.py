@@ -8,7 +8,7 @@ import os
 from time import monotonic, sleep
 
 from dolium.engine import erase, firewall, life, netlink, networks
-from dolium.errors import DoliumError
+from dolium.errors import DoliumError, NotFound
 from dolium.plan import rtnetlink
 from dolium.runtime import cgroup, host, lease, places
 
@@ -40,7 +40,10 @@ def find() -> "Iterator[Remains]":
     if os.path.isdir(f"{places.data_path()}/containers"):
         for container in life.every():
             known.add(container.id)
-            running = life.state(container)["status"] == "running"
+            try:
+                running = life.state(container)["status"] == "running"
+            except NotFound:  # it has removed itself meanwhile
+                continue
             yield Remains(f"container {container.id} ({container.name})", _container(container), running)
     if os.path.isdir(f"{state}/leases"):
         yield from _leases(f"{state}/leases", known)
