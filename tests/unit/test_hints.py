@@ -65,6 +65,7 @@ TABLE = [
     (step("chdir", "/srv"), errno.ENOENT, ROOT, "--workdir"),
     (step("chdir", "/proc/self/fd/3"), errno.ELOOP, ROOT, "link of /proc"),
     (step("keyring"), errno.EDQUOT, ROOT, "/proc/key-users"),
+    (step("seccomp"), errno.EBUSY, ROOT, "leave --why-denied out"),
     (step("set_limit", f"{GROUP}/memory.swap.max"), errno.ENOENT, ROOT, "no memory.swap.max"),
     (step("set_limit", f"{GROUP}/memory.max"), errno.EBUSY, ROOT, "below what the group uses"),
     (step("set_limit", f"{GROUP}/cpuset.cpus"), errno.EINVAL, ROOT, "not all on this host"),

@@ -61,6 +61,7 @@ TABLE: list[tuple[dict[str, Any], dict[str, Any], set[str]]] = [
     ({"read_only": True}, {"root.readonly": True}, {"root.readonly"}),
     ({"no_new_privileges": False}, {"process.noNewPrivileges": False}, set()),
     ({"init": True}, {}, {"init"}),
+    ({"why_denied": True}, {}, {"why_denied"}),
     ({"sysctl": {"net.core.somaxconn": "5"}}, {"linux.sysctl.net.core.somaxconn": "5"}, {"linux.sysctl.net.core.somaxconn"}),
     ({"cap_add": ["CAP_NET_ADMIN"]}, {f"process.capabilities.{each}": sorted([*DEFAULT, "CAP_NET_ADMIN"])
                                      for each in ("bounding", "effective", "permitted")},

@@ -111,6 +111,7 @@ def test_how_a_container_ended_is_as_keep_says_it() -> None:
 def test_slots_do_not_overlap() -> None:
     numbers = {name: value for name, value in vars(slots).items() if name.isupper()}
     assert len({*numbers.values()}) == len(numbers)
+    assert numbers.pop("DENIALS") == wire.SLOTS - 1, "the last one, which only more mounts than there are slots would reach"
     assert max(numbers.values()) == slots.FIRST_MOUNT < wire.SLOTS
     assert slots.FIRST_TASKS + 8 <= slots.FIRST_FILE and slots.FIRST_FILE + 8 <= slots.FIRST_MOUNT
 

@@ -40,7 +40,7 @@ class Flags:
         "env", "env_file", "help", "hostname", "image", "init", "interactive", "json", "label", "memory",
         "memory_swap", "name", "network",
         "oom_score_adj", "pids_limit", "read_only", "rm", "security_opt", "stop_signal", "stop_timeout", "sysctl",
-        "time_namespace", "timeout", "tmpfs", "ulimit", "user", "userns", "verbose", "volume", "workdir")
+        "time_namespace", "timeout", "tmpfs", "ulimit", "user", "userns", "verbose", "volume", "why_denied", "workdir")
 
     def __init__(self) -> None:
         self.memory: int | None = None               # bytes
@@ -85,6 +85,7 @@ class Flags:
         self.help: bool = False                      # nothing after --help has been read
         self.verbose: bool = False                   # explain only
         self.json: bool = False                      # explain only
+        self.why_denied: bool = False
         self.asked: dict[str, str] = {}              # attribute: its flag as typed (`-m`), for marks and errors
         self.image: str | None = None                # the first word after the flags
         self.argv: list[str] = []                    # the words after that
@@ -291,6 +292,7 @@ GROUPS = (
         Flag("stop-signal", "", "SIGNAL", quantities.signal, "what `dolium stop` sends, usual: TERM"),
         Flag("stop-timeout", "", "TIME", quantities.seconds, "how long `dolium stop` waits, usual: 10"),
         Flag("label", "l", "NAME[=VALUE]", _pair, "a note on the container"),
+        Flag("why-denied", "", "", yes, "say in the end what seccomp has refused"),
         Flag("verbose", "", "", yes, "more on each step", "explain"),
         Flag("json", "", "", yes, "the steps as JSON", "explain"),
         Flag("debug", "", "", yes, "tracebacks for errors"),
@@ -326,8 +328,9 @@ def parse(argv: "list[str]", command: "str" = "run") -> "Flags":
             if flags.help:
                 return flags
     _agree(flags)
-    if flags.detach and flags.timeout is not None:
-        raise UsageError("`--timeout` is kept by who waits, and with `--detach` nobody does", hint="leave one of them out")
+    for name, needs in (("timeout", flags.timeout is not None), ("why-denied", flags.why_denied)):
+        if flags.detach and needs:
+            raise UsageError(f"`--{name}` takes somebody who waits, and with `--detach` nobody does", hint="leave one of them out")
     flags.env = {**flags.env_file, **flags.env}
     flags.image = argv[at] if at < len(argv) else None
     flags.argv = argv[at + 1:]

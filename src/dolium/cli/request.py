@@ -53,6 +53,9 @@ def options(flags: Flags) -> Options:
     found.tmpfs = flags.tmpfs
     found.ulimits = flags.ulimit
     found.userns = flags.userns or "auto"
+    if flags.why_denied and flags.seccomp == "unconfined":
+        raise UsageError("`--why-denied`: with `seccomp=unconfined` nothing is refused", hint="leave one of them out")
+    found.why_denied = flags.why_denied
     found.volumes = [(_absolute(source), path, read_only) for source, path, read_only in flags.volume]
     return found
 

@@ -13,6 +13,7 @@ from dolium.plan.quantities import show_size
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from dolium.engine.store import Container
+    from dolium.runtime.denials import Watcher
     from dolium.runtime.ending import Ending
     from dolium.runtime.launch import Watched
 
@@ -31,9 +32,10 @@ def main(argv: "list[str]") -> int:
     signals = Signals()
     container, held = store.create(request.image(flags), request.options(flags), flags.user, name=flags.name, remove=flags.rm,
                                    labels=flags.label, stop_signal=flags.stop_signal, stop_timeout=flags.stop_timeout)  # fmt: skip
+    denials = _watcher() if flags.why_denied else None
     with held:
         try:
-            begun = begin(container, interactive=flags.interactive, detached=flags.detach)
+            begun = begin(container, interactive=flags.interactive, detached=flags.detach, denials=denials)
         except BaseException:
             store.remove(container)  # what never ran is not left lying about
             raise
@@ -43,17 +45,33 @@ def main(argv: "list[str]") -> int:
         begun.running.leave()
         render.write(1, f"{container.id}\n")
         return 0
-    return attend(container, begun, signals, flags.timeout)
+    code = attend(container, begun, signals, flags.timeout)
+    if denials:
+        _tell(denials, flags.seccomp is None)
+    return code
 
 
-def begin(container: "Container", *, interactive: bool, detached: bool) -> life.Begun:
+def _watcher() -> "Watcher":
+    from dolium.runtime.denials import Watcher
+
+    return Watcher()
+
+
+def _tell(denials: "Watcher", default: bool) -> None:
+    from dolium.plan.denied import lines
+
+    for each in lines(denials.end(), default):
+        render.say(each)
+
+
+def begin(container: "Container", *, interactive: bool, detached: bool, denials: "Watcher | None" = None) -> life.Begun:
     """Start a locked container on this process's standard input, where that is wanted, output and error.
 
     Raises DoliumError.
     """
     null = -1 if interactive and not detached else os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
     try:
-        begun = life.begin(container, (0 if null < 0 else null, 1, 2), detached=detached)
+        begun = life.begin(container, (0 if null < 0 else null, 1, 2), detached=detached, denials=denials)
         for each in begun.notes:
             render.say(each)
         return begun

@@ -24,7 +24,7 @@ OPERATIONS = {
     "mask": ("openat2", "fstat", "open_tree", "move_mount"),
     "read_only": ("openat2", "open_tree", "mount_setattr", "move_mount"), "pivot_root": ("fchdir", "pivot_root"),
     "drop_old": ("umount2", "chdir"), "own_pipes": ("fchown",), "rlimit": ("prlimit",), "bounds": ("prctl",),
-    "caps": ("capset", "prctl"), "no_new_privs": ("prctl",), "seccomp": ("seccomp",), "chdir": ("openat2", "getcwd"),
+    "caps": ("capset", "prctl"), "no_new_privs": ("prctl",), "seccomp": ("seccomp", "sendmsg"), "chdir": ("openat2", "getcwd"),
     "umask": ("umask",), "die_with": ("prctl", "recv"), "reap": ("fork",), "exec": ("execve",), "keep": ("execve",),
     "enter_net": ("setns",), "netlink": ("open", "setns", "socket", "ioctl", "sendto", "recvfrom"),
     "join": ("setns",), "born": ("mmap", "clone", "waitid", "pidfd_open", "setsid"),

@@ -56,7 +56,7 @@ class Options:
     __slots__ = ("add_hosts", "argv", "cap_add", "cap_drop", "cpu_shares", "cpu_weight", "cpus", "cpuset_cpus", "cwd",
                  "devices", "dns", "dns_options", "dns_search", "env", "hostname", "init", "mask", "memory", "memory_swap",
                  "network", "no_new_privileges", "oom_score_adj", "pids", "read_only", "seccomp", "store", "sysctl",
-                 "time_namespace", "tmpfs", "ulimits", "unmask", "user", "userns", "volumes", "watch")  # fmt: skip
+                 "time_namespace", "tmpfs", "ulimits", "unmask", "user", "userns", "volumes", "watch", "why_denied")  # fmt: skip
 
     def __init__(self) -> None:
         self.add_hosts: list[tuple[str, str]] = []
@@ -94,6 +94,7 @@ class Options:
         self.userns = "auto"
         self.volumes: list[tuple[str, str, bool]] = []
         self.watch: dict[str, Any] = {}
+        self.why_denied = False
 
 
 def specification(
@@ -118,7 +119,7 @@ def specification(
         for key in ("uidMappings", "gidMappings"):
             spec["linux"][key] = [{"containerID": 0, "hostID": facts.id_base, "size": 65536}]
     for key, given in (("hostname", options.hostname), ("root.readonly", options.read_only), ("init", options.init),
-                       ("network", options.network)):  # fmt: skip
+                       ("network", options.network), ("why_denied", options.why_denied)):  # fmt: skip
         if given:
             asked.add(key)
     asked.update(f"linux.sysctl.{key}" for key in options.sysctl)
@@ -134,6 +135,7 @@ def specification(
         "notes": notes,
         "init": options.init,
         "watch": options.watch,
+        "why_denied": options.why_denied,
         "asked": asked,
     }  # fmt: skip
     return spec

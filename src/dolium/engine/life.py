@@ -10,7 +10,7 @@ from time import sleep, time
 
 from dolium.engine import containers, store
 from dolium.errors import NotFound, StateError
-from dolium.plan import slots
+from dolium.plan import filter, slots
 from dolium.runtime import cgroup, ending, host, launch, lease, places
 
 TYPE_CHECKING = False
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from dolium.engine.config import Options
     from dolium.engine.networks import Attachment
     from dolium.engine.store import Container
+    from dolium.runtime.denials import Watcher
     from dolium.runtime.ending import Ending
 
 SIGTERM, SIGKILL = 15, 9
@@ -41,16 +42,19 @@ class Begun:
         self.notes = notes
 
 
-def begin(container: "Container", stdio: "tuple[int, int, int]", *, detached: bool = False) -> Begun:
-    """Start a locked container that does not run; `stdio` are its descriptors, a detached one's output goes to its log.
+def begin(container: "Container", stdio: "tuple[int, int, int]", *, detached: bool = False,
+          denials: "Watcher | None" = None) -> Begun:  # fmt: skip
+    """Start a locked container that does not run; `stdio` are its descriptors, a detached one's output goes to its log;
+    `denials` hears what its system call filter refuses.
 
     Raises what containers.prepare and launch.start do; then it has not begun.
     """
     where = running_directory()
     options = container.request()
     equip(options, container.id, container.path, remove=container.remove, detached=detached)
+    options.why_denied = denials is not None
     taken = lease.take()
-    more: dict[int, int] = {}
+    more: dict[int, int] = {} if denials is None else {slots.DENIALS: denials.door}
     try:
         attachment = attach(options.network, taken.number, more)
         prepared = containers.prepare(container.image, options, container.user, taken.id_base, container.id, attachment)
@@ -70,6 +74,8 @@ def begin(container: "Container", stdio: "tuple[int, int, int]", *, detached: bo
                 f"{container.path}/log", os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600
             )
             stdio = (stdio[0], given[0], given[1])
+        if denials:
+            denials.watch(filter.compiled(prepared.spec["linux"]["seccomp"], prepared.facts)[0])
         running = launch.start(prepared.spec, prepared.facts, taken, stdio, more)
     finally:
         for fd in given:

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 FORMAT = 1
 READABLE = (FORMAT,)
+NOT_KEPT = ("user", "store", "watch", "why_denied")
+"""Options that belong to one run of a container, or are kept elsewhere."""
 SIGTERM, PATIENCE = 15, 10.0
 """How a container is asked to end, and the seconds it gets for it, unless told otherwise; as docker has it."""
 
@@ -92,7 +94,7 @@ def create(
         name = _take_name(identity, name)
         plain = config.Options()
         asked = {each: getattr(options, each) for each in config.Options.__slots__
-                 if each not in ("user", "store", "watch") and getattr(options, each) != getattr(plain, each)}  # fmt: skip
+                 if each not in NOT_KEPT and getattr(options, each) != getattr(plain, each)}  # fmt: skip
         fields = {"format": FORMAT, "name": name, "created": time(), "image": image, "user": user, "options": asked,
                   "remove": remove, "labels": labels or {}, "stop_signal": stop_signal or SIGTERM,
                   "stop_timeout": PATIENCE if stop_timeout is None else stop_timeout}  # fmt: skip

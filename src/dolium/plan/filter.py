@@ -24,14 +24,24 @@ def load(spec: "dict[str, Any]", facts: "Facts") -> "list[Step]":
     profile = spec["linux"].get("seccomp")
     if profile is None:
         return []
+    program, flags = compiled(profile, facts)
+    if not spec["dolium"].get("why_denied"):
+        return [Step("seccomp", INSIDE, "linux.seccomp", data=program, n1=flags,
+                     what=f"seccomp, {len(program) // 8} instructions", note="others: EPERM; unknown ones: ENOSYS")]  # fmt: skip
+    from dolium.plan import denied, slots
+
+    return [Step("seccomp", INSIDE, "why_denied", data=denied.asking(program), n1=flags | denied.NEW_LISTENER, fd=slots.DENIALS,
+                 what=f"seccomp, {len(program) // 8} instructions", note="asks you, who always say the same")]  # fmt: skip
+
+
+def compiled(profile: "dict[str, Any]", facts: "Facts") -> "tuple[bytes, int]":
+    """The filter and the flags it is loaded with.  Raises SpecError and Unsupported."""
     last = _last.get(id(profile))
     if last is None or last[0] is not profile:
         last = (profile, *_compiled(profile, facts))
         _last.clear()  # one is enough: the default profile, time after time
         _last[id(profile)] = last
-    _, program, flags = last
-    return [Step("seccomp", INSIDE, "linux.seccomp", data=program, n1=flags,
-                 what=f"seccomp, {len(program) // 8} instructions", note="others: EPERM; unknown ones: ENOSYS")]  # fmt: skip
+    return last[1:]
 
 
 def _compiled(profile: "dict[str, Any]", facts: "Facts") -> "tuple[bytes, int]":

@@ -69,6 +69,8 @@ def hint(step: "Step", errno: int, facts: "Facts") -> str:
         return _network(errno)
     if op == "keyring" and errno == EDQUOT:
         return "this user has too many kernel keyrings: see /proc/key-users and kernel.keys.maxkeys"
+    if op == "seccomp" and errno == EBUSY:
+        return "an outer container or tracer asks about system calls already, and only one may: leave --why-denied out"
     if op == "set_limit":
         return _limit(path, errno)
     if op == "make_group" and errno in (EACCES, EPERM):

@@ -52,3 +52,5 @@ HOST_NETWORK = 31
 """the caller's own"""
 FIRST_MOUNT = 32
 """one for each bind mount"""
+DENIALS = 249
+"""the socket of who listens to what the system call filter refuses"""
