@@ -5,13 +5,16 @@ import os
 from dolium.cli import flags as grammar
 from dolium.cli import render, request
 from dolium.engine import containers, life
-from dolium.plan import build, explain
+from dolium.plan import build, explain, failures
 from dolium.runtime import places
 from dolium.runtime.lease import ID_FIRST
 
 
 def main(argv: "list[str]") -> int:
     """Raises DoliumError, as `dolium run` would."""
+    if len(argv) == 1 and argv[0] in failures.FAILURES:
+        render.write(1, failures.page(argv[0]))
+        return 0
     flags = grammar.parse(argv, "explain")
     if flags.help:
         render.write(1, grammar.help("explain"))
