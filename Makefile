@@ -6,8 +6,8 @@
 # DOLIUM_PYTHON=/path/to/python3 chooses the interpreter, SUDO= does without sudo.
 
 PREFIX ?= /usr/local
-.PHONY: all help run shell test test-live test-v2 lint golden bench install uninstall clean
-export ROOTFS DOLIUM_PYTHON ARGS PREFIX DESTDIR
+.PHONY: all help run shell test test-live test-v2 lint golden bench install uninstall wheel sdist clean
+export ROOTFS DOLIUM_PYTHON ARGS PREFIX DESTDIR MACHINE
 
 all:
 	@sh make/setup.sh run
@@ -18,6 +18,7 @@ help:
 	@echo 'make test-live  only the tests that start containers      make golden  write the golden plans anew'
 	@echo 'make test-v2    those again in a machine with cgroup v2    make bench   measure, and write the table in README.md'
 	@echo 'make install    below PREFIX=/usr/local, DESTDIR= before it   make uninstall  take exactly that away again'
+	@echo 'make wheel      into dist/, for users without a compiler (MACHINE=aarch64: for that)  make sdist  the sources'
 	@echo 'make clean      take everything away again'
 
 run shell: all
@@ -32,6 +33,13 @@ install: all
 
 uninstall:
 	@sh make/install.sh $@
+
+wheel: all
+	@sh make/setup.sh helpers
+	@.build/python -IS make/archives.py wheel $(MACHINE)
+
+sdist: all
+	@.build/python -IS make/archives.py sdist
 
 clean:
 	@sh make/clean.sh

@@ -35,6 +35,6 @@ fi
 [ -n "$left" ] && say "Not removed, because not empty (a container lives?) or not yours:" $left
 
 # A container's files that belong to others stay where the one who cleans may not remove them; that is said.
-rm -rf .build src/dolium/programs .hypothesis .pytest_cache .mypy_cache .ruff_cache || exit 1
+rm -rf .build dist src/dolium/programs .hypothesis .pytest_cache .mypy_cache .ruff_cache || exit 1
 find src tests demo make examples -name __pycache__ -prune -exec rm -rf {} + 2>/dev/null
 exit 0

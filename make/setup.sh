@@ -1,5 +1,6 @@
 #!/bin/sh
-# Make ready what `make run` needs; with the word `test` also what the tests need.  Everything is made below .build, except
+# Make ready what `make run` needs; with the word `test` also what the tests need; with the word `helpers` the two programs in C
+# alone, for the processor MACHINE, and no package is installed for them.  Everything is made below .build, except
 # the two helpers (src/dolium/programs), Python's own caches and system packages, which are named before they are installed.
 # What is there already is left alone, so the second time nothing is done, without a network.
 set -u
@@ -102,7 +103,10 @@ has_library() {
     return 1
 }
 
+machine=$(uname -m)
+[ "$purpose" = helpers ] && machine=${MACHINE:-$machine}
 programs=src/dolium/programs
+[ "$machine" = "$(uname -m)" ] || programs=.build/programs-$machine
 
 programs_are_built() {
     [ -e "$programs/dolium-init" ] && [ -e "$programs/dolium-keep" ] &&
@@ -141,6 +145,13 @@ FLAGS='-std=c11 -static -Os -Wall -Wextra -Werror'
 
 # Sets `compiler`: musl's, which makes helpers of a few kilobytes, else any that can link statically.
 choose_compiler() {
+    if [ "$machine" != "$(uname -m)" ]; then
+        for compiler in "$machine-linux-musl-gcc" "$machine-linux-gnu-gcc"; do
+            command -v "$compiler" >/dev/null 2>&1 && return 0
+        done
+        fail "No compiler for $machine here ($machine-linux-musl-gcc or $machine-linux-gnu-gcc;" \
+            "Debian: gcc-aarch64-linux-gnu libc6-dev-arm64-cross)."
+    fi
     compiler=musl-gcc
     command -v musl-gcc >/dev/null 2>&1 && return 0
     echo 'int main(void) { return 0; }' >.build/try.c
@@ -219,6 +230,7 @@ if ! mkdir -p .build 2>/dev/null || ! [ -w .build ]; then
 fi
 trap 'give_back' EXIT
 trap 'printf "\ninterrupted; the next time goes on where this one was\n" >&2; exit 130' INT TERM
+[ "$purpose" = helpers ] && { settle_programs; exit 0; }
 settle_packages
 settle_python
 settle_programs

@@ -1,5 +1,10 @@
 """Dolium: containers you can read before they run, from Python and the Linux kernel."""
 
+import sys
+
+if sys.platform != "linux":
+    raise ImportError(f"Dolium needs the Linux kernel, and this is {sys.platform}: install it inside a Linux virtual machine")
+
 from dolium.errors import (
     CommandFailed,
     CommandTimeout,
