@@ -35,6 +35,11 @@
 #define SECBIT_NO_SETUID_FIXUP_ 4
 #define PIPEFS_MAGIC_ 0x50495045
 #define P_PIDFD_ 3
+#define BPF_PROG_LOAD_ 5
+#define BPF_PROG_ATTACH_ 8
+#define BPF_PROG_TYPE_CGROUP_DEVICE_ 15
+#define BPF_CGROUP_DEVICE_ 6
+#define BPF_F_ALLOW_MULTI_ 2
 
 struct open_how_ { uint64_t flags, mode, resolve; };
 struct mount_attr_ { uint64_t attr_set, attr_clr, propagation, userns_fd; };

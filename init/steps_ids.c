@@ -161,6 +161,25 @@ static void forward(int number)
     kill(main_child, number);
 }
 
+/* fd: a cgroup v2 directory; data: a program of BPF that says yes or no to each use of a device there (bpf(2)).  Programs of
+ * the groups above keep their say. */
+int step_device_filter(struct record *r)
+{
+    const struct {
+        uint32_t type, count;
+        uint64_t instructions, license, no_log, no_version;
+    } load = {BPF_PROG_TYPE_CGROUP_DEVICE_, r->length / 8, (uintptr_t)text(r->data), (uintptr_t)"", 0, 0};
+    int program = (int)syscall(SYS_bpf, BPF_PROG_LOAD_, &load, sizeof load);
+    if (program < 0)
+        return fail(r, 0);
+    const struct {
+        uint32_t group, program, type, flags;
+    } attach = {(uint32_t)slot(r->fd), (uint32_t)program, BPF_CGROUP_DEVICE_, BPF_F_ALLOW_MULTI_};
+    int failed = syscall(SYS_bpf, BPF_PROG_ATTACH_, &attach, sizeof attach) ? fail(r, 1) : 0;
+    close(program);
+    return failed;
+}
+
 /* --init: this process stays as PID 1, reaps orphans and forwards signals; its child goes on to exec. */
 int step_reap(struct record *r)
 {

@@ -15,7 +15,7 @@ from dolium.plan.facts import Facts, Hierarchy
 NAME = "0123456789ab"
 RANGE = 524288
 ALL_CAPABILITIES = (1 << len(capabilities.NUMBERS)) - 1
-CONTROLLERS = ("cpu", "cpuset", "memory", "pids")
+CONTROLLERS = ("cpu", "cpuset", "devices", "memory", "pids")
 
 HIERARCHIES: dict[str, dict[str, tuple[int, str]]] = {
     "v2": {each: (2, "/sys/fs/cgroup/dolium") for each in (*CONTROLLERS, "unified")},
@@ -31,8 +31,11 @@ HIERARCHIES: dict[str, dict[str, tuple[int, str]]] = {
 def facts(cgroups: str = "v2", *, kernel: Any = (6, 18), **fields: Any) -> Facts:
     """The facts of a host of that kind; `fields` are those of Facts."""
     controllers = {name: Hierarchy(*where) for name, where in HIERARCHIES[cgroups].items()}
+    if fields.get("rootless"):
+        controllers.pop("devices", None)
     fields.setdefault("capabilities", ALL_CAPABILITIES)
     fields.setdefault("no_controllers", ("it is not there", "boot with it"))
+    fields.setdefault("no_devices", ("there is none", "boot with it"))
     return Facts(kernel=tuple(kernel), controllers=controllers, cgroup2_mounted=cgroups in ("v2", "counting"), **fields)
 
 

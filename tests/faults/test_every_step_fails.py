@@ -75,7 +75,7 @@ def check(outcome: int | DoliumError, step: wire.Step, errno: int, steps: list[w
     return ""
 
 
-PLANS = ("at-host", "directory", "user", "init", "bridge")
+PLANS = ("at-host", "directory", "user", "init", "bridge", "filter")
 CLONE_NEWNET = 0x40000000
 
 
@@ -93,7 +93,7 @@ def network_of_its_own() -> Iterator[None]:
 
 
 @pytest.fixture
-def plan(request: pytest.FixtureRequest, folder: str) -> Iterator[tuple[str, config.Options, str | None]]:
+def plan(request: pytest.FixtureRequest, folder: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[str, config.Options, str | None]]:
     """An image, options and a user for one of PLANS."""
     kind = request.param
     if kind == "user" and os.geteuid():
@@ -107,6 +107,12 @@ def plan(request: pytest.FixtureRequest, folder: str) -> Iterator[tuple[str, con
         if os.geteuid() or not firewall.find("nft"):
             pytest.skip("the bridge takes root and nft")
         fields["network"] = "bridge"
+    if kind == "filter":
+        controllers = host.facts().controllers
+        if "devices" not in controllers or "unified" not in controllers:
+            pytest.skip("a device filter takes root, and as a program cgroup v2")
+        monkeypatch.setitem(controllers, "devices", controllers["unified"])
+        fields["devices"] = [("/dev/zero", "/dev/zero", "r")]
     with network_of_its_own() if kind == "bridge" else nullcontext():
         yield image, globals()["request"](folder, **fields), "1000:1000" if kind == "user" else None
 
@@ -152,7 +158,7 @@ def test_a_step_that_fails_with_what_it_accepts_is_done(fault: Any, folder: str)
 def test_every_step_of_the_host(folder: str, monkeypatch: pytest.MonkeyPatch, errno: int) -> None:
     if not limited():
         pytest.skip("no cgroup controllers for this user on this host")
-    options = request(folder)
+    options = request(folder, devices=[("/dev/zero", "/dev/zero", "r")] if "devices" in host.facts().controllers else [])
     prepared = containers.prepare("@host", options, None, 1 << 20)
     steps = [step for step in build.plan(prepared.spec, prepared.facts) if step.actor == wire.HOST]
     assert {step.op for step in steps} >= {"make_group", "set_limit"}

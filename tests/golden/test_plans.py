@@ -25,7 +25,7 @@ WRITE = os.environ.get("DOLIUM_GOLDEN") == "write"
 
 def show(data: bytes, op: str) -> str:
     """Data on one line; a filter's is only counted, its own tests know it."""
-    if op in ("seccomp", "read_file"):
+    if op in ("seccomp", "read_file", "device_filter"):
         return f"{len(data)} bytes"
     if op in ("sync", "become"):
         return data.hex(" ")

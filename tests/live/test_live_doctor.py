@@ -12,7 +12,7 @@ import pytest
 from containers import DOLIUM, NOBODY, Dolium, wait_for
 from networks import Site
 
-IDS = {"kernel", "machine", "memfd", "own-users", "cgroup-memory", "cgroup-cpu", "cgroup-cpuset", "cgroup-pids", "sys-resource",
+IDS = {"kernel", "machine", "memfd", "own-users", "cgroup-memory", "cgroup-cpu", "cgroup-cpuset", "cgroup-pids", "cgroup-devices", "sys-resource",
        "outer", "bridge", "way-out", "leftovers", "trial-containers"}  # fmt: skip
 """Other programs may rely on them."""
 

@@ -67,6 +67,8 @@ TABLE = [
     (step("keyring"), errno.EDQUOT, ROOT, "/proc/key-users"),
     (step("seccomp"), errno.EBUSY, ROOT, "leave --why-denied out"),
     (step("set_limit", f"{GROUP}/memory.swap.max"), errno.ENOENT, ROOT, "no memory.swap.max"),
+    (step("set_limit", f"{GROUP}/devices.allow"), errno.EPERM, ROOT, "may not use all of these devices"),
+    (step("device_filter"), errno.EPERM, ROOT, "CAP_BPF"), (step("device_filter"), errno.EINVAL, ROOT, "CONFIG_CGROUP_BPF"),
     (step("set_limit", f"{GROUP}/memory.max"), errno.EBUSY, ROOT, "below what the group uses"),
     (step("set_limit", f"{GROUP}/cpuset.cpus"), errno.EINVAL, ROOT, "not all on this host"),
     (step("set_limit", f"{GROUP}/cpuset.cpus"), errno.EACCES, ROOT, "not all on this host"),

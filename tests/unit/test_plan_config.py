@@ -154,11 +154,15 @@ def test_capabilities(add: list[str], drop: list[str], wanted: list[str]) -> Non
 
 
 def test_device_nodes_with_the_hosts_users() -> None:
-    assert "CAP_MKNOD" not in invent.spec(SHARED, invent.options())["process"]["capabilities"]["bounding"]
+    """As with docker, where a filter keeps what they name closed; where there is none, no nodes."""
+    assert "CAP_MKNOD" in invent.spec(SHARED, invent.options())["process"]["capabilities"]["bounding"]
+    bare = invent.facts("none")
+    assert "CAP_MKNOD" not in invent.spec(bare, invent.options())["process"]["capabilities"]["bounding"]
     for add in ("CAP_MKNOD", "ALL"):
+        assert "CAP_MKNOD" in invent.spec(SHARED, invent.options(cap_add=[add]))["process"]["capabilities"]["bounding"]
         with pytest.raises(Unsupported, match="disk"):
-            invent.spec(SHARED, invent.options(cap_add=[add]))
-    assert invent.spec(SHARED, invent.options(cap_add=["ALL"], cap_drop=["CAP_MKNOD"]))
+            invent.spec(bare, invent.options(cap_add=[add]))
+    assert invent.spec(bare, invent.options(cap_add=["ALL"], cap_drop=["CAP_MKNOD"]))
 
 
 def test_seccomp() -> None:
@@ -184,10 +188,18 @@ def test_contradictions(options: dict[str, Any], word: str) -> None:
     assert caught.value.path == word
 
 
-@pytest.mark.parametrize("access", ["r", "w", "m", "rm", "wm", ""])
+@pytest.mark.parametrize("access", ["r", "w", "m", "rm", "wm"])
 def test_less_than_a_whole_device(access: str) -> None:
-    with pytest.raises(Unsupported):
-        invent.spec(OWN, invent.options(devices=[("/dev/null", "/dev/x", access)]))
+    options = invent.options(devices=[("/dev/null", "/dev/x", access)])
+    refused = "".join(each for each in "rw" if each not in access)
+    assert invent.spec(OWN, options)["linux"]["resources"]["devices"] == [
+        {"allow": False, "type": "c", "major": 1, "minor": 3, "access": refused},
+        {"allow": True, "type": "c", "major": 1, "minor": 3, "access": access}]  # fmt: skip
+    assert "linux.resources.devices" in asked(devices=options.devices)
+    for host in (invent.facts("none", id_base=invent.RANGE), invent.facts("v2", rootless=True, uid=1000, gid=1000)):
+        with pytest.raises(Unsupported, match="device filter") as caught:
+            invent.spec(host, options)
+        assert caught.value.hint.endswith("or give it `rw`")
 
 
 def test_masks_of_this_host() -> None:

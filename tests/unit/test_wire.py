@@ -113,7 +113,7 @@ def test_slots_do_not_overlap() -> None:
     assert len({*numbers.values()}) == len(numbers)
     assert numbers.pop("DENIALS") == wire.SLOTS - 1, "the last one, which only more mounts than there are slots would reach"
     assert max(numbers.values()) == slots.FIRST_MOUNT < wire.SLOTS
-    assert slots.FIRST_TASKS + 8 <= slots.FIRST_FILE and slots.FIRST_FILE + 8 <= slots.FIRST_MOUNT
+    assert slots.FIRST_TASKS + 16 <= slots.FIRST_MOUNT and slots.FIRST_FILE + 5 <= slots.SYS
 
 
 @pytest.mark.parametrize(("field", "value"), [

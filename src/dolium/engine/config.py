@@ -115,6 +115,7 @@ def specification(
     }
     sysctl = {**(OPEN_PORTS if attachment and attachment.cable else {}), **options.sysctl}
     spec["linux"] |= {"devices": _devices(options, facts, asked), "sysctl": sysctl, **_paths(options, facts)}
+    _allow_devices(spec, options, asked)
     if facts.id_base:
         for key in ("uidMappings", "gidMappings"):
             spec["linux"][key] = [{"containerID": 0, "hostID": facts.id_base, "size": 65536}]
@@ -160,7 +161,7 @@ def _of_every_process(
     process = _process(identity, options, rootfs, facts, asked)
     linux: dict[str, Any] = {
         "namespaces": _namespaces(options, facts, attachment),
-        "resources": _resources(options, asked),
+        "resources": _resources(options, asked) | ({"devices": []} if _is_filtered(options, facts) else {}),
         "cgroupsPath": f"/dolium/{identity}",
     }
     profile = options.seccomp
@@ -234,10 +235,11 @@ def _capabilities(options: Options, facts: "Facts") -> "list[str]":
     for name in options.cap_add:
         held |= {*capabilities.NUMBERS} if name == "ALL" else {name}
     held -= set(options.cap_drop)
-    if not facts.own_users and "CAP_MKNOD" in held:
-        # With the host's own users a device node is a door to the disk, and there is no device filter yet.
+    if not facts.own_users and "devices" not in facts.controllers and "CAP_MKNOD" in held:
+        # With the host's own users a device node is a door to the disk, unless a device filter closes it.
         if {"CAP_MKNOD", "ALL"} & set(options.cap_add):
-            raise Unsupported("--cap-add MKNOD", "with the host's users it would open every disk to the container",
+            raise Unsupported("--cap-add MKNOD", "with the host's users it would open every disk to the container, for want of a "
+                              f"device filter: {facts.no_devices[0]}",
                               hint="add --cap-drop MKNOD and name devices with --device, or use --userns auto")  # fmt: skip
         held.discard("CAP_MKNOD")
     return sorted(held)
@@ -308,11 +310,39 @@ def _check_destination(path: str, flag: str) -> None:
         raise SpecError(flag, f"nothing can be mounted on `{path}` in a container")
 
 
+def _is_less(access: str) -> bool:
+    """Whether it takes a filter.  That a container makes no such node needs none: with users of its own it makes none at all."""
+    return not {"r", "w"} <= set(access)
+
+
+def _is_filtered(options: Options, facts: "Facts") -> bool:
+    """Whether the container gets a device filter: where it might make nodes, which only the host's users can, and where a
+    device is not to be used in full.  Raises Unsupported where the latter cannot be had."""
+    for source, path, access in options.devices:
+        if _is_less(access) and "devices" not in facts.controllers:
+            why, mend = facts.no_devices
+            raise Unsupported(f"--device {source}:{path}:{access}", f"less than `rw` takes a device filter: {why}",
+                              hint=f"{mend}; or give it `rw`" if mend else "give it `rw`")  # fmt: skip
+    return any(_is_less(access) for _, _, access in options.devices) or (not facts.own_users and "devices" in facts.controllers)
+
+
+def _allow_devices(spec: "dict[str, Any]", options: Options, asked: "set[str]") -> None:
+    """The rules for the devices that were asked for; the usual ones are the planner's."""
+    rules = spec["linux"]["resources"].get("devices")
+    if rules is None:
+        return
+    for device, (_, _, access) in zip(spec["linux"]["devices"], options.devices, strict=True):
+        which = {"type": device["type"], "major": device["major"], "minor": device["minor"]}
+        if less := "".join(each for each in "rw" if each not in access):  # it may be one of the usual ones
+            rules.append({"allow": False, **which, "access": less})
+        rules.append({"allow": True, **which, "access": access})
+    if options.devices:
+        asked.add("linux.resources.devices")
+
+
 def _devices(options: Options, facts: "Facts", asked: "set[str]") -> "list[dict[str, Any]]":
     found = []
-    for index, (source, path, access) in enumerate(options.devices):
-        if not {"r", "w"} <= set(access):
-            raise Unsupported(f"--device {source}:{path}:{access}", "less than `rw` takes a device filter, which is still missing")
+    for index, (source, path, _) in enumerate(options.devices):
         if not path.startswith("/dev/"):
             raise SpecError("--device", f"`{path}` is not below /dev")
         try:

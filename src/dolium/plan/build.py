@@ -28,6 +28,7 @@ def plan(spec: "dict[str, Any]", facts: "Facts") -> "list[Step]":
         "LIMITS",
         limits.cgroup(spec, facts),        # made and limited before anything lives in them
         limits.doors(spec, facts),
+        limits.devices(spec, facts),       # before anything is born there
     )  # fmt: skip
     chapter(
         "NAMESPACES",

@@ -69,11 +69,12 @@ JOBS = {
     "cpu": "... with a CPU limit",
     "cpuset": "... on chosen CPUs",
     "pids": "... with a limit on processes",
+    "devices": "... with rules on devices",
     "bridge": "... on a network with a way out",
 }
 """Job -> how it is called in `dolium doctor`.  All others need `containers`."""
 LIMITS = {"memory": "--memory, --memory-swap", "cpu": "--cpus, --cpu-weight, --cpu-shares", "cpuset": "--cpuset-cpus",
-          "pids": "--pids-limit"}  # fmt: skip
+          "pids": "--pids-limit", "devices": "--device with less than rw, and nodes of devices with --userns host"}  # fmt: skip
 
 
 def checks(found: Findings) -> "list[Check]":
@@ -146,7 +147,7 @@ def _limit(found: Findings, controller: str, flags: str) -> Check:
     hierarchy = facts.controllers.get(controller)
     if hierarchy:
         return Check(f"cgroup-{controller}", controller, True, f"cgroup v{hierarchy.version}, {hierarchy.parent}")
-    why, mend = facts.no_controllers
+    why, mend = facts.no_devices if controller == "devices" else facts.no_controllers
     return Check(f"cgroup-{controller}", controller, False, why, f"{flags} (asking for it is an error)", mend)
 
 

@@ -6,6 +6,7 @@ from dolium.plan.attributes import NOEXEC, NOSUID
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from typing import Any
 
     from dolium.plan.facts import Facts
@@ -31,8 +32,9 @@ def tree(spec: "dict[str, Any]", facts: "Facts") -> "list[Step]":
                   note="for mounts: pts, shm, mqueue")),
     ]  # fmt: skip
     if not facts.rootless:
-        steps.append(part(Step("mknod", OUTSIDE, "linux.devices", fd=slots.DEV, data=_NODES, n1=S_IFCHR | 0o666, n2=owner,
-                               what="nodes in /dev", note=", ".join(name for name, _, _ in NODES))))  # fmt: skip
+        steps.append(part(Step("mknod", OUTSIDE, "linux.devices", fd=slots.DEV, data=_nodes(asked) if asked else _NODES,
+                               n1=S_IFCHR | 0o666, n2=owner, what="nodes in /dev",
+                               note=", ".join(name for name, _, _ in NODES))))  # fmt: skip
         steps += [_node(index, device, owner) for index, device in enumerate(asked)]
     return steps
 
@@ -41,7 +43,8 @@ def bound(spec: "dict[str, Any]", facts: "Facts") -> "list[tuple[str, str, str]]
     """(why, the host's node, path in the container) of the nodes that are bind mounts."""
     if not facts.rootless:
         return []
-    nodes = [("linux.devices", f"/dev/{name}", f"/dev/{name}") for name, _, _ in NODES]
+    asked = {device["path"] for device in spec["linux"].get("devices", ())}
+    nodes = [("linux.devices", f"/dev/{name}", f"/dev/{name}") for name, _, _ in NODES if f"/dev/{name}" not in asked]
     for index, device in enumerate(spec["linux"].get("devices", ())):
         nodes.append((f"linux.devices[{index}]", device["source"], device["path"]))
     return nodes
@@ -71,6 +74,13 @@ def _node(index: int, device: "dict[str, Any]", owner: int) -> Step:
                 note=f"{'block' if kind == S_IFBLK else 'character'} device {device['major']}:{device['minor']}")  # fmt: skip
 
 
+def _nodes(asked: "Iterable[dict[str, Any]]") -> bytes:
+    """Those whose places nothing takes that was asked for."""
+    taken = {device["path"] for device in asked}
+    return strings(*(each for name, major, minor in NODES if f"/dev/{name}" not in taken
+                     for each in (name, str(_number(major, minor)))))  # fmt: skip
+
+
 def _number(major: int, minor: int) -> int:
     """The kernel's dev_t, as makedev(3) makes it."""
     return (major & 0xFFF) << 8 | minor & 0xFF | (minor & ~0xFF) << 12 | (major & ~0xFFF) << 32
@@ -78,4 +88,4 @@ def _number(major: int, minor: int) -> int:
 
 _LINKS = strings(*(each for pair in LINKS for each in pair))
 _DIRECTORIES = strings("pts", "755", "shm", "755", "mqueue", "755")
-_NODES = strings(*(each for name, major, minor in NODES for each in (name, str(_number(major, minor)))))
+_NODES = _nodes(())

@@ -23,6 +23,7 @@ class Facts:
     capabilities     the bounding set of the caller, as a bit set
     controllers      controller name -> Hierarchy where this caller can use it; `unified` is cgroup2 itself
     no_controllers   why there are not more: (what was found, how to mend it)
+    no_devices       the same of the device filter: `devices` of cgroup v1, or BPF programs on cgroup v2
     cgroup2_mounted  cgroup v2 is mounted at /sys/fs/cgroup itself (not hybrid, not v1)
     memory_nodes     /sys/devices/system/node/online, such as `0`
     filters          system call filters that the build has compiled, by plan.filter.key
@@ -30,11 +31,12 @@ class Facts:
     """
 
     __slots__ = ("uid", "gid", "rootless", "kernel", "machine", "id_base", "capabilities", "controllers",
-                 "no_controllers", "cgroup2_mounted", "memory_nodes", "throttles", "all_ids", "filters")  # fmt: skip
+                 "no_controllers", "no_devices", "cgroup2_mounted", "memory_nodes", "throttles", "all_ids", "filters")  # fmt: skip
 
     def __init__(self, *, uid: int = 0, gid: int = 0, kernel: "tuple[int, int]" = (6, 18), machine: str = "x86_64",
                  id_base: int = 0, capabilities: int = (1 << 41) - 1, controllers: "dict[str, Hierarchy] | None" = None,
-                 no_controllers: "tuple[str, str]" = ("", ""), cgroup2_mounted: bool = True,
+                 no_controllers: "tuple[str, str]" = ("", ""), no_devices: "tuple[str, str]" = ("", ""),
+                 cgroup2_mounted: bool = True,
                  memory_nodes: str = "0", throttles: "tuple[str, ...]" = (),
                  rootless: bool = False, all_ids: bool = True,
                  filters: "dict[bytes, bytes] | None" = None) -> None:
@@ -49,6 +51,7 @@ class Facts:
         self.capabilities = capabilities
         self.controllers = controllers or {}
         self.no_controllers = no_controllers
+        self.no_devices = no_devices
         self.cgroup2_mounted = cgroup2_mounted
         self.memory_nodes = memory_nodes
         self.throttles = throttles

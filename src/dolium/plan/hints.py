@@ -16,7 +16,7 @@ OUTER = ("an outer container or its seccomp profile forbids it; start that one w
 
 VERBS = {"set_limit": "set", "rlimit": "set", "write": "set", "undumpable": "set", "die_with": "set", "no_new_privs": "set",
          "new_mount": "mount", "map_ids": "write", "seccomp": "load", "read_only": "make", "reset": "do the",
-         "write_file": "write", "symlink": "link", "netlink": "set up"}  # fmt: skip
+         "write_file": "write", "symlink": "link", "netlink": "set up", "device_filter": "attach the"}  # fmt: skip
 
 
 def deed(step: "Step", item: str = "") -> str:
@@ -71,6 +71,10 @@ def hint(step: "Step", errno: int, facts: "Facts") -> str:
         return "this user has too many kernel keyrings: see /proc/key-users and kernel.keys.maxkeys"
     if op == "seccomp" and errno == EBUSY:
         return "an outer container or tracer asks about system calls already, and only one may: leave --why-denied out"
+    if op == "device_filter" and errno in (EPERM, EACCES):
+        return "it takes CAP_BPF and CAP_NET_ADMIN of the host, which an outer container may lack; --userns auto needs no filter"
+    if op == "device_filter" and errno == EINVAL:
+        return "this kernel has none (CONFIG_CGROUP_BPF); with --userns auto only a --device with less than `rw` takes one"
     if op == "set_limit":
         return _limit(path, errno)
     if op == "make_group" and errno in (EACCES, EPERM):
@@ -138,6 +142,8 @@ def _limit(path: str, errno: int) -> str:
     name = path.rpartition("/")[2]
     if errno == ENOENT:
         return f"this kernel has no {name}; its controller or option is not built in"
+    if errno == EPERM and name.startswith("devices."):
+        return "dolium itself may not use all of these devices; an outer container forbids it"
     if errno == EBUSY and name.startswith("memory."):
         return "the limit is below what the group uses already"
     if name.startswith("cpuset.") and errno in (EINVAL, EACCES, ENOSPC, ERANGE):

@@ -36,6 +36,7 @@ def groups(spec: "dict[str, Any]", facts: "Facts") -> "dict[str, str]":
         "cpu": any(key in cpu for key in ("quota", "shares", "weight")),
         "cpuset": "cpus" in cpu,
         "pids": resources.get("pids", {}).get("limit", 0) > 0 and not facts.rootless,
+        "devices": _filters_devices(spec),
     }
     found = {}
     for controller, asked in wanted.items():
@@ -43,8 +44,9 @@ def groups(spec: "dict[str, Any]", facts: "Facts") -> "dict[str, str]":
         if hierarchy and (asked or hierarchy.version == 2):
             found[controller] = f"{hierarchy.parent}/{name}"
         elif asked:
-            flag = {"memory": "--memory", "cpu": "--cpus", "cpuset": "--cpuset-cpus", "pids": "--pids-limit"}[controller]
-            why, mend = facts.no_controllers
+            flag = {"memory": "--memory", "cpu": "--cpus", "cpuset": "--cpuset-cpus", "pids": "--pids-limit",
+                    "devices": "linux.resources.devices"}[controller]  # fmt: skip
+            why, mend = facts.no_devices if controller == "devices" else facts.no_controllers
             raise Unsupported(flag, f"the `{controller}` cgroup controller is not available: {why}", hint=mend)
     if "unified" in facts.controllers:
         found["unified"] = f"{facts.controllers['unified'].parent}/{name}"
@@ -108,7 +110,16 @@ def cgroup(spec: "dict[str, Any]", facts: "Facts") -> "list[Step]":
     pids = resources.get("pids", {}).get("limit", 0)
     if pids > 0 and "pids" in where:
         limit("pids", "pids.limit", ("pids.max", str(pids)), ("pids.max", str(pids)), str(pids), "a fork bomb stops here")
+    if _filters_devices(spec) and facts.controllers["devices"].version == 1:
+        from dolium.plan import device_filter
+
+        steps += device_filter.entries(resources["devices"], where["devices"])
     return steps
+
+
+def _filters_devices(spec: "dict[str, Any]") -> bool:
+    """Whether there are rules for devices; an empty list are some, too."""
+    return spec["linux"]["resources"].get("devices") is not None
 
 
 def doors(spec: "dict[str, Any]", facts: "Facts") -> "list[Step]":
@@ -123,6 +134,15 @@ def doors(spec: "dict[str, Any]", facts: "Facts") -> "list[Step]":
                what=f"open tasks of {_short(path)}", note="the child enters by descriptor")
           for slot, path in enumerate(sorted(set(where.values()) - v2), slots.FIRST_TASKS)]  # fmt: skip
     return steps + one(v1, f"{len(v1)} of v1, entered by descriptor")
+
+
+def devices(spec: "dict[str, Any]", facts: "Facts") -> "list[Step]":
+    """The device filter of cgroup v2, attached to the group before anything is born in it."""
+    if not _filters_devices(spec) or facts.controllers["devices"].version == 1:
+        return []
+    from dolium.plan import device_filter
+
+    return device_filter.attach(spec["linux"]["resources"]["devices"])
 
 
 def enter(spec: "dict[str, Any]", facts: "Facts") -> "list[Step]":

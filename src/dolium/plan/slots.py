@@ -32,8 +32,6 @@ MOUNT = 13
 """a new mount on its way to its place"""
 NESTED = 14
 """a new mount on its way into the one before"""
-FIRST_TASKS = 16
-"""`tasks` files of cgroup v1 hierarchies"""
 CONTAINER = 20
 """a pidfd of the first process of a container that runs, for another one to join it"""
 OUT = 21
@@ -50,7 +48,9 @@ NETWORK = 30
 """the container's network namespace, its own or one that it shares"""
 HOST_NETWORK = 31
 """the caller's own"""
-FIRST_MOUNT = 32
+FIRST_TASKS = 32
+"""`tasks` files of cgroup v1 hierarchies, of which the kernel has fewer than sixteen"""
+FIRST_MOUNT = 48
 """one for each bind mount"""
 DENIALS = 249
 """the socket of who listens to what the system call filter refuses"""

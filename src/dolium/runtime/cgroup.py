@@ -26,7 +26,7 @@ def prepare(hierarchies: "dict[str, Hierarchy]") -> None:
             os.mkdir(parent, 0o755)
         except FileExistsError:
             pass
-        if hierarchy.version == 2 and controller != "unified":
+        if hierarchy.version == 2 and controller not in ("unified", "devices"):  # those two are not switched on
             for directory in (os.path.dirname(parent), parent):
                 _enable(directory, controller)
         elif controller == "cpuset":  # v1: empty until written, and tasks are refused while empty

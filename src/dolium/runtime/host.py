@@ -149,7 +149,7 @@ def _find_cgroups(found: Facts, mounts: "list[Mount]") -> None:
     for mount in mounts:
         writable = "rw" in mount.options and "rw" in mount.super_options
         if mount.kind == "cgroup" and not found.rootless:
-            for controller in CONTROLLERS:
+            for controller in (*CONTROLLERS, *(["devices"] if found.all_ids else [])):
                 if controller in mount.super_options and writable and controller not in found.controllers:
                     found.controllers[controller] = Hierarchy(1, f"{mount.point}/dolium")
         elif mount.kind == "cgroup2" and "unified" not in found.controllers:
@@ -162,6 +162,12 @@ def _find_cgroups(found: Facts, mounts: "list[Mount]") -> None:
             for controller in _read(f"{base}/cgroup.controllers").split():
                 if controller in CONTROLLERS:
                     found.controllers[controller] = Hierarchy(2, f"{base}/dolium")
+    if found.rootless or not found.all_ids:  # neither kernel interface is for root of another user namespace
+        found.no_devices = ("it belongs to root on this host", "run it as root of the host")
+    elif "devices" not in found.controllers and "unified" in found.controllers:
+        found.controllers["devices"] = found.controllers["unified"]
+    elif "devices" not in found.controllers:
+        found.no_devices = ("neither cgroup v1's `devices` nor cgroup v2 can be used", found.no_controllers[1])
     if not found.no_controllers[0]:
         if found.rootless:
             found.no_controllers = ("it belongs to root on this host", DELEGATE)
