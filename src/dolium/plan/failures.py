@@ -93,7 +93,8 @@ FAILURES = {
         says="error: cannot exec no-such-program: execve(2): No such file or directory (ENOENT)",
     ),
     "command-failed": Failure(
-        "A program ended with another exit code than 0, and the caller had asked for `check=True`. It is the program's failure, not "
+        "A program ended with another exit code than 0, and the caller had asked for `check=True`. It is the program's failure, "
+        "not "
         "Dolium's.", "CommandFailed", "argv, result",
         causes=("the program says why on its standard error, which is in `result.stderr`",),
         mends=("leave `check` out and look at `result.exit_code` and `result.ended_by`",),
@@ -150,7 +151,8 @@ def document() -> str:
         parts.append(f"## `{code}`\n\n{found.means}\n\nWhat leads to it:\n\n" + "".join(f"- {each}\n" for each in found.causes)
                      + "\nWhat to do:\n\n" + "".join(f"- {each}\n" for each in found.mends)
                      + "\nFor example:\n\n" + "".join(f"    {each}\n" for each in _shown(found))
-                     + f"\nIn Python: `dolium.{found.kind}`" + (f", which has {found.fields}" if found.fields else "") + ".\n")  # fmt: skip
+                     + f"\nIn Python: `dolium.{found.kind}`"
+                     + (f", which has {found.fields}" if found.fields else "") + ".\n")  # fmt: skip
     return "\n".join(parts)
 
 
