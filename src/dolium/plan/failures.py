@@ -94,8 +94,7 @@ FAILURES = {
     ),
     "command-failed": Failure(
         "A program ended with another exit code than 0, and the caller had asked for `check=True`. It is the program's failure, "
-        "not "
-        "Dolium's.", "CommandFailed", "argv, result",
+        "not Dolium's.", "CommandFailed", "argv, result",
         causes=("the program says why on its standard error, which is in `result.stderr`",),
         mends=("leave `check` out and look at `result.exit_code` and `result.ended_by`",),
         example=('>>> dolium.run(["false"], check=True)',),
