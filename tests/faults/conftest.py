@@ -59,7 +59,7 @@ def faulty_programs(faulty: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[N
     monkeypatch.setattr(spawn, "PROGRAMS", str(faulty))
     monkeypatch.setattr(spawn, "_sealed", sealed)
     for name in ("dolium-init", "dolium-keep"):
-        spawn.program(name)
+        os.close(spawn.program(name))
     yield
     for fd in sealed.values():
         os.close(fd)

@@ -187,7 +187,7 @@ def test_every_step_of_the_host(folder: str, monkeypatch: pytest.MonkeyPatch, er
 
 @pytest.mark.usefixtures("faulty_programs", "nothing_left")
 @pytest.mark.parametrize(("where", "name", "errno"), [
-    (os, "posix_spawn", EAGAIN), (os, "memfd_create", EMFILE), (spawn, "socketpair", EMFILE), (os, "dup", EMFILE)])
+    (os, "posix_spawn", EAGAIN), (os, "memfd_create", EMFILE), (spawn, "socketpair", EMFILE), (spawn, "fcntl", EMFILE)])
 def test_the_helper_cannot_be_started(folder: str, monkeypatch: pytest.MonkeyPatch, where: Any, name: str, errno: int) -> None:
     def refuse(*_: Any, **__: Any) -> Any:
         raise OSError(errno, os.strerror(errno))

@@ -4,9 +4,10 @@ import os
 import shutil
 import subprocess
 import time
+from pathlib import Path
 
 import pytest
-from containers import Dolium
+from containers import SYSTEM_PYTHON, TOP, Dolium
 
 from dolium.core import PROGRAMS
 from dolium.engine import users
@@ -111,6 +112,44 @@ def test_cve_2019_5736_the_helper_cannot_be_overwritten(dolium: Dolium, alpine: 
     inside = "exec 2>&1; for i in 1 2 3; do (echo x >>/proc/1/exe) && echo WRITTEN; done; cat /proc/1/exe >/dev/null && echo READ"
     assert "WRITTEN" not in dolium("run", "--init", "-u", "0", alpine, "sh", "-c", inside).stdout
     assert state() == before
+
+
+@pytest.mark.needs_root
+@pytest.mark.parametrize("who", ["root", "plain", "owner"])
+def test_cve_2019_5736_where_memfds_cannot_be_run(request: pytest.FixtureRequest, who: str, folder: str) -> None:
+    """With vm.memfd_noexec=2 (of a PID namespace of the test's own), for root, a plain user, and one whom the programs belong to:
+    what the container could write to when it runs no more is a copy that nobody runs again."""
+    if not os.path.exists("/proc/sys/vm/memfd_noexec"):
+        pytest.skip("Linux before 6.3 has no vm.memfd_noexec")
+    if os.uname().release.startswith(("6.11.", "6.12.")):
+        pytest.skip("refused on this kernel")
+    user: Dolium = request.getfixturevalue("plain" if who == "owner" else who)
+    programs = PROGRAMS
+    if who == "owner":
+        for each in ("bin", "src"):
+            shutil.copytree(f"{TOP}/{each}", f"{folder}/{each}", ignore=shutil.ignore_patterns("__pycache__"))
+        subprocess.run(["chown", "-R", f"{user.uid}:{user.uid}", folder], check=True)
+        user.command, programs = [f"{folder}/bin/dolium"], f"{folder}/src/dolium/programs"
+    become = [] if who == "root" else ["setpriv", f"--reuid={user.uid}", f"--regid={user.uid}", "--clear-groups"]
+    begin = 'echo 2 >/proc/sys/vm/memfd_noexec && exec "$@"'
+    command = ["unshare", "--pid", "--fork", "--mount-proc", "--kill-child", "sh", "-c", begin, "sh", *become, *user.command]
+    user.uid = os.geteuid()
+    names = ("dolium-init", "dolium-keep")
+    before = [Path(programs, name).read_bytes() for name in names]
+    inside = "for i in 1 2 3; do (echo x >>/proc/1/exe) && echo WRITTEN; done; cat /proc/1/exe >/dev/null && echo READ; exec 2>&1; id -u"
+    words = ["--cap-add", "SYS_PTRACE", "--init", *(["--userns", "host"] if who == "root" else []), "@host", "sh", "-c", inside]
+    ended = user("run", *words, argv=command)
+    assert ended.code == 0 and ended.stdout in ("READ\n0\n", "0\n"), ended
+    if who == "root":
+        assert ended.stdout == "READ\n0\n" and ended.stderr.count("Text file busy") == 3, ended
+    look = ("import os, sys; sys.path.insert(0, sys.argv[1]); from dolium.core import spawn; fds = [spawn.program('dolium-init') "
+            "for _ in 'ab']; print(*(os.readlink(f'/proc/self/fd/{fd}') for fd in fds), len({os.fstat(fd).st_ino for fd in fds}))")  # fmt: skip
+    shown = user(SYSTEM_PYTHON, "-c", look, str(Path(programs).parents[1]), argv=command[: -len(user.command)]).stdout.split()
+    if who == "plain":
+        assert shown == [f"{programs}/dolium-init"] * 2 + ["1"], "it belongs to root, so it need not be copied"
+    else:
+        assert shown.count("(deleted)") == 2 and shown[-1] == "2", "a copy for each run"
+    assert [Path(programs, name).read_bytes() for name in names] == before
 
 
 @pytest.mark.needs_root

@@ -47,7 +47,7 @@ class Watched:
 
         Raises Unsupported and OSError.
         """
-        self.filled[slots.KEEP] = os.dup(spawn.program("dolium-keep"))
+        self.filled[slots.KEEP] = spawn.program("dolium-keep")
         passed = {**self.filled, **lent}
         self.helper = spawn.start(message(passed), tuple(passed.values()), stdio)
 
