@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dolium.cli import docker, flags
+from dolium.cli.explain_flags import ExplainFlags
 from dolium.engine import nearest
 from dolium.errors import DoliumError, SpecError
 from dolium.plan import quantities as q
@@ -69,6 +70,8 @@ MEANINGS = {
     "stop-timeout": (st.integers(1, 10**6).map(lambda n: n / 1000), "{:.3f}".format),
     "label": (st.dictionaries(name, text), "=".join),
 }
+WAITING = ("timeout", "why-denied")
+"""Not with --detach."""
 SWITCHES = sorted({flag.name for flag in TABLE.values() if not flag.value} - {"help"})
 
 
@@ -83,7 +86,7 @@ def command_lines(draw):
     for flag in draw(st.lists(st.sampled_from(sorted([*MEANINGS, *SWITCHES])), unique=True)):
         if (flag == "cpu-weight" and "cpu_shares" in meant) or (flag == "cpu-shares" and "cpu_weight" in meant):
             continue
-        if (flag == "timeout" and meant.get("detach")) or (flag == "detach" and "timeout" in meant):
+        if (flag in WAITING and meant.get("detach")) or (flag == "detach" and {"timeout", "why_denied"} & {*meant}):
             continue
         row = TABLE[flag]
         if flag in SWITCHES:
@@ -148,7 +151,7 @@ def test_no_command_line_raises_anything_but_our_errors(words, command):
     used = [read.image, *read.argv] if read.image is not None else []
     assert read.help or words[len(words) - len(used):] == used
     for attribute, typed in read.asked.items():
-        assert attribute in flags.Flags.__slots__ and any(typed.lstrip("-") in each for each in words)
+        assert attribute in (*flags.Flags.__slots__, *ExplainFlags.__slots__) and (typed == "--verbose" or any(typed.lstrip("-") in each for each in words))
 
 
 @given(st.sampled_from(sorted(set(MEANINGS) - {"env", "label"})), st.text(max_size=10))

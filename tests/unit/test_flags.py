@@ -5,7 +5,8 @@ import sys
 
 import pytest
 
-from dolium.cli import docker, flags, main
+from dolium.cli import docker, flags, help_page, main
+from dolium.cli.explain_flags import GROUP, ExplainFlags
 from dolium.engine import nearest
 from dolium.errors import DoliumError, SpecError, UsageError
 
@@ -321,21 +322,68 @@ def test_a_misspelt_command():
 
 # explain
 
-def test_explain_shares_the_flags_and_has_two_more():
-    read = parse(["--verbose", "--json", "-v", "/a:/b", "-m", "64m", "@host"], "explain")
+def explained(*words):
+    read = ExplainFlags()
+    parse([*words], "explain", read)
+    read.check()
+    return read
+
+
+def test_explain_shares_the_flags_and_has_more():
+    read = explained("--verbose", "--json", "-v", "/a:/b", "-m", "64m", "@host")
     assert read.verbose and read.json and read.volume == [("/a", "/b", False)] and read.memory == 64 << 20
     error = refused("--json")
     assert str(error) == "`dolium run` has no `--json`" and error.hint == "`dolium explain` has"
+
+
+@pytest.mark.parametrize("words", [["-v", "@host"], ["-v", "./x", "sh"], ["-v"], ["-v", "-m", "64m", "@host"]])
+def test_v_alone_is_verbose(words):
+    read = explained(*words)
+    assert read.verbose and read.volume == [] and read.image == next((each for each in words[1:] if each[0] in "@."), None)
+
+
+def test_a_plan_to_compare_with_is_named_or_not(tmp_path):
+    (tmp_path / "saved").write_text("")
+    assert explained("--diff", "--memory", "64m", "@host").diff == ""
+    assert explained("--diff", "@host", "sh").diff == "" and explained("--diff").diff == ""
+    assert explained("--diff", "nosuch.plan", "@host").diff == "nosuch.plan"
+    read = explained("--diff", f"{tmp_path}/saved", "@host")
+    assert (read.diff, read.image) == (f"{tmp_path}/saved", "@host")
+    read = explained("--diff", str(tmp_path), "sh")  # a rootfs
+    assert (read.diff, read.image) == ("", str(tmp_path))
+    assert explained("--diff=x", "@host").diff == "x" and explained("@host").diff is None
+
+
+@pytest.mark.parametrize(("words", "says"), [
+    (["--step", "0", "@host"], "--step: expected a whole number from 1 to 1048576, got `0`"),
+    (["--step", "abc", "@host"], "--step: expected a whole number from 1 to 1048576, got `abc`"),
+    (["--step", "-1", "@host"], "--step: expected a whole number from 1 to 1048576, got `-1`"),
+    (["--until", "x", "@host"], "--until: expected a whole number from 1 to 1048576, got `x`"),
+    (["--shell", "@host"], "`--shell` needs `--until N`"),
+    (["--step", "3", "--json", "@host"], "`--json` and `--step` show different things"),
+    (["--run", "--until", "3", "@host"], "`--run` and `--until` show different things"),
+    (["--run", "-d", "@host"], "`--run` waits for the end, and `--detach` does not"),
+    (["--id", "a", "--bundle", "b"], "`--id` and `--bundle` name different containers"),
+    (["--id", "a", "@host"], "`--id` names a container whose words are known: `@host` is one too many"),
+    (["--id", "a", "-m", "64m"], "`--id` names a container whose words are known: `-m` is one too many"),
+    (["--bundle", "b", "--run"], "`--run` starts a container of its own, and `--bundle` names one that is there"),
+    (["--save", "", "@host"], "--save: no file is named"),
+])  # fmt: skip
+def test_words_of_explain_that_are_wrong(words, says):
+    with pytest.raises(DoliumError) as caught:
+        explained(*words)
+    assert str(caught.value) == says and (caught.value.hint or says.startswith("--step"))
 
 
 # Help
 
 @pytest.mark.parametrize("command", flags.COMMANDS)
 def test_help(command):
-    page = flags.help(command)
+    page = help_page.help(command)
     assert max(map(len, page.splitlines())) <= 80
     for flag in TABLE.values():
-        assert (f" --{flag.name}" in page) == (flag.command in ("", command))
+        assert f" --{flag.name}" in page
+    assert all((f" --{flag.name} " in page) == (command == "explain") for flag in GROUP[1])
     assert page.endswith("\n") and not page.endswith("\n\n")
 
 

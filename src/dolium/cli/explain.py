@@ -4,10 +4,40 @@ import os
 
 from dolium.cli import flags as grammar
 from dolium.cli import render, request
+from dolium.cli.explain_flags import ExplainFlags
 from dolium.engine import containers, life
+from dolium.errors import UsageError
 from dolium.plan import build, explain, failures
 from dolium.runtime import places
 from dolium.runtime.lease import ID_FIRST
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from dolium.core.wire import Step
+
+FOOTER = """
+-v: more on each   --step {middle}: all about one   --run: do it, with timings
+--until {middle} --shell: stop after a step and look around   --help: the rest
+"""
+
+
+class Shown:
+    """A plan to be shown: of what it is, its steps, the config that they were made of, and what the caller should be told."""
+
+    __slots__ = ("image", "spec", "steps", "notes")
+
+    def __init__(self, image: str, spec: "dict[str, Any]", steps: "list[Step]", notes: "list[str]") -> None:
+        self.image = image
+        self.spec = spec
+        self.steps = steps
+        self.notes = notes
+
+    @property
+    def total(self) -> int:
+        """How many numbered steps it has."""
+        return sum(not each.is_part for each in self.steps)
 
 
 def main(argv: "list[str]") -> int:
@@ -15,22 +45,58 @@ def main(argv: "list[str]") -> int:
     if len(argv) == 1 and argv[0] in failures.FAILURES:
         render.write(1, failures.page(argv[0]))
         return 0
-    flags = grammar.parse(argv, "explain")
+    flags = ExplainFlags()
+    grammar.parse(argv, "explain", flags)
     if flags.help:
-        render.write(1, grammar.help("explain"))
+        from dolium.cli.help_page import help
+
+        render.write(1, help("explain"))
         return 0
+    flags.check()
+    shown = planned(flags)
+    if flags.json:
+        import json
+
+        render.write(1, json.dumps(document(shown), indent=1) + "\n")
+    elif flags.step is not None:
+        from dolium.plan import one_step
+
+        render.write(1, one_step.text(shown.steps, within(flags.step, "--step", shown.total), shown.spec))
+    else:
+        render.write(1, page(shown, flags.verbose))
+    return 0
+
+
+def planned(flags: ExplainFlags) -> Shown:
+    """What these words would do; nothing is made for it."""
     options = request.options(flags)
     identity = os.urandom(6).hex()
     life.equip(options, identity, f"{places.data_path()}/containers/{identity}", remove=flags.rm, detached=flags.detach)
     attachment = life.attach(options.network, 0)
     prepared = containers.prepare(request.image(flags), options, flags.user, ID_FIRST, identity, attachment)
-    steps = build.plan(prepared.spec, prepared.facts)
     notes = [each for each in (prepared.note, *prepared.notes) if each]
-    if flags.json:
-        import json
+    return Shown(flags.image or "", prepared.spec, build.plan(prepared.spec, prepared.facts), notes)
 
-        document = {"image": flags.image, "notes": notes, "steps": explain.rows(steps, prepared.spec)}
-        render.write(1, json.dumps(document, indent=1) + "\n")
-    else:
-        render.write(1, explain.text(steps, prepared.spec, flags.image or "", "\n".join(notes), parts=flags.verbose))
-    return 0
+
+def page(shown: Shown, verbose: bool) -> str:
+    """The whole plan, a line a step."""
+    more = None
+    if verbose:
+        from dolium.plan import one_step
+
+        more = one_step.short
+    text = explain.text(shown.steps, shown.spec, shown.image, "\n".join(shown.notes), parts=verbose, more=more)
+    middle = next((number for number, step in explain.numbered(shown.steps) if step.op == "pivot_root"), 1)
+    return text + FOOTER.format(middle=middle)
+
+
+def document(shown: Shown) -> "dict[str, Any]":
+    """The plan as data."""
+    return {"image": shown.image, "notes": shown.notes, "steps": explain.rows(shown.steps, shown.spec)}
+
+
+def within(number: int, flag: str, total: int) -> int:
+    """The number of a step, if there is such a step.  Raises UsageError."""
+    if number > total:
+        raise UsageError(f"{flag} {number}: the plan has {total} steps", hint="`dolium explain` with the same words numbers them")
+    return number

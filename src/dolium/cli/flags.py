@@ -37,10 +37,10 @@ class Flags:
         "add_host", "argv",
         "asked", "cap_add", "cap_drop", "cpu_shares", "cpu_weight", "cpus", "cpuset_cpus", "debug", "detach", "device",
         "dns", "dns_option", "dns_search",
-        "env", "env_file", "help", "hostname", "image", "init", "interactive", "json", "label", "memory",
+        "env", "env_file", "help", "hostname", "image", "init", "interactive", "label", "memory",
         "memory_swap", "name", "network",
         "oom_score_adj", "pids_limit", "read_only", "rm", "security_opt", "stop_signal", "stop_timeout", "sysctl",
-        "time_namespace", "timeout", "tmpfs", "ulimit", "user", "userns", "verbose", "volume", "why_denied", "workdir")
+        "time_namespace", "timeout", "tmpfs", "ulimit", "user", "userns", "volume", "why_denied", "workdir")
 
     def __init__(self) -> None:
         self.memory: int | None = None               # bytes
@@ -83,8 +83,6 @@ class Flags:
         self.label: dict[str, str] = {}
         self.debug: bool = False
         self.help: bool = False                      # nothing after --help has been read
-        self.verbose: bool = False                   # explain only
-        self.json: bool = False                      # explain only
         self.why_denied: bool = False
         self.asked: dict[str, str] = {}              # attribute: its flag as typed (`-m`), for marks and errors
         self.image: str | None = None                # the first word after the flags
@@ -223,18 +221,19 @@ def _security_opt(text: "str", flag: "str") -> "list[tuple[str, Any]]":
 
 
 class Flag:
-    """One row of the table. `value` is the word for it in `--help`, empty for a boolean."""
+    """One row of the table. `value` is the word for it in `--help`, empty for a boolean; one that may stand alone has
+    `takes`, which says of the next word whether it is its value, and then reads an empty text."""
 
-    __slots__ = ("command", "name", "read", "short", "text", "value")
+    __slots__ = ("name", "read", "short", "takes", "text", "value")
 
     def __init__(self, name: "str", short: "str", value: "str", read: "Reader", text: "str",
-                 command: "str" = "") -> None:
+                 takes: "Callable[[str], bool] | None" = None) -> None:
         self.name = name
         self.short = short
         self.value = value
         self.read = read
         self.text = text
-        self.command = command    # the only command that has it, or "" for all
+        self.takes = takes
 
     @property
     def attribute(self) -> "str":
@@ -293,22 +292,21 @@ GROUPS = (
         Flag("stop-timeout", "", "TIME", quantities.seconds, "how long `dolium stop` waits, usual: 10"),
         Flag("label", "l", "NAME[=VALUE]", _pair, "a note on the container"),
         Flag("why-denied", "", "", yes, "say in the end what seccomp has refused"),
-        Flag("verbose", "", "", yes, "more on each step", "explain"),
-        Flag("json", "", "", yes, "the steps as JSON", "explain"),
         Flag("debug", "", "", yes, "tracebacks for errors"),
         Flag("help", "", "", yes, "this page"),
     )),
 )
 
 
-def parse(argv: "list[str]", command: "str" = "run") -> "Flags":
-    """Read the words after `dolium run` or `dolium explain`.
+def parse(argv: "list[str]", command: "str" = "run", flags: "Flags | None" = None) -> "Flags":
+    """Read the words after `dolium run` or `dolium explain`, the latter's into ExplainFlags.
 
     Raises UsageError for a flag that does not exist, SpecError for a value that is malformed; both name the flag as
     typed.  Reads the environment for `-e NAME` and the files of `--env-file`, and touches nothing else.
     """
     table = _table(command)
-    flags = Flags()
+    if flags is None:
+        flags = _fresh(command)
     at = 0
     while at < len(argv):
         word = argv[at]
@@ -317,7 +315,11 @@ def parse(argv: "list[str]", command: "str" = "run") -> "Flags":
         at += 1
         if word == "--":
             break
+        if word == "-v" and command == "explain" and ":" not in "".join(argv[at:at + 1]):
+            word = "--verbose"    # no SRC:DST behind it
         for flag, typed, text in _flags_in(word, table, command):
+            if text is None and flag.takes and not flag.takes(argv[at] if at < len(argv) else ""):
+                text = ""
             if text is None:
                 if at == len(argv):
                     hint = f"write `{typed} {flag.value}`" + ("; for help `--help`" if typed == "-h" else "")
@@ -337,14 +339,28 @@ def parse(argv: "list[str]", command: "str" = "run") -> "Flags":
     return flags
 
 
+def groups(command: "str") -> "tuple[tuple[str, tuple[Flag, ...]], ...]":
+    """The flags of that command."""
+    if command != "explain":
+        return GROUPS
+    from dolium.cli.explain_flags import GROUP
+    return (*GROUPS, GROUP)
+
+
+def _fresh(command: "str") -> "Flags":
+    if command != "explain":
+        return Flags()
+    from dolium.cli.explain_flags import ExplainFlags
+    return ExplainFlags()
+
+
 def _table(command: "str") -> "dict[str, Flag]":
     table = {}
-    for _, rows in GROUPS:
+    for _, rows in groups(command):
         for flag in rows:
-            if flag.command in ("", command):
-                table["--" + flag.name] = flag
-                if flag.short:
-                    table["-" + flag.short] = flag
+            table["--" + flag.name] = flag
+            if flag.short:
+                table["-" + flag.short] = flag
     for alias, name in ALIASES.items():
         table["--" + alias] = table["--" + name]
     return table
@@ -415,35 +431,3 @@ def classify(word: "str") -> "str":
 def _similar(word: "str", known: "tuple[str, ...]") -> "str":
     from dolium.engine.nearest import did_you_mean
     return did_you_mean(word, known)
-
-
-def help(command: "str" = "run") -> "str":
-    """The page that `--help` prints, at most 80 columns wide."""
-    fresh = Flags()
-    page = [f"Usage: dolium {command} [FLAG...] ROOTFS [PROGRAM [ARGUMENT...]]", "", COMMANDS[command], "", _ROOTS]
-    for title, rows in GROUPS:
-        page += ["", title]
-        for flag in rows:
-            if flag.command in ("", command):
-                names = f"-{flag.short}, --{flag.name}" if flag.short else f"    --{flag.name}"
-                often = "..." if isinstance(getattr(fresh, flag.attribute), (list, dict)) else ""
-                page.append(f"  {names} {flag.value}{often}".ljust(33) + " " + flag.text)
-    return "\n".join([*page, "", _NOTES])
-
-
-_ROOTS = """\
-ROOTFS is a directory, written with `/`, `./` or `../` in front, or
-  @host   this machine's own programs, read-only
-  @venv   the same with the Python that runs Dolium and its packages"""
-
-_NOTES = """\
-A flag whose value ends in `...` may be given more than once.
---security-opt: seccomp=FILE, seccomp=unconfined, no-new-privileges=false,
-  mask=PATH[:PATH...], unmask=PATH[:PATH...], unmask=ALL
-NETWORK: bridge (an address of its own, to the host and beyond; what root gets),
-  none (`lo` alone; what others get), host (the host's), container:NAME (shares
-  that container's), ns:FILE (a namespace, such as /run/netns/NAME)
-SIZE: bytes, or with k, m, g, t (powers of 1024). TIME: seconds, or ms, s, m, h.
-
-  dolium run --memory 64m --cpus 0.5 @host sh -c 'echo hello'
-"""

@@ -27,7 +27,9 @@ def main(argv: "list[str]") -> int:
     """The exit code: the program's own, 124 at the time limit.  Raises DoliumError."""
     flags = grammar.parse(argv)
     if flags.help:
-        render.write(1, grammar.help())
+        from dolium.cli.help_page import help
+
+        render.write(1, help())
         return 0
     signals = Signals()
     container, held = store.create(request.image(flags), request.options(flags), flags.user, name=flags.name, remove=flags.rm,

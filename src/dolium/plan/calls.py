@@ -157,7 +157,8 @@ def _mkdir(step: "Step") -> "list[str]":
 
 def _symlink(step: "Step") -> "list[str]":
     return _listed(step, lambda path, target: [
-        _parent(step.fd, path), f"symlinkat({quoted(target)}, parent, {quoted(_leaf(path))})", *_owned(step, _leaf(path))])  # fmt: skip
+        _parent(step.fd, path), f"symlinkat({quoted(target)}, parent, {quoted(_leaf(path))})",
+        *_owned(step, _leaf(path))])  # fmt: skip
 
 
 def _mknod(step: "Step") -> "list[str]":

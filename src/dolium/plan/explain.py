@@ -6,6 +6,7 @@ from dolium.core.wire import BOTH, HOST, INSIDE, OUTSIDE, items
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
     from dolium.core.wire import Step
@@ -37,8 +38,9 @@ def is_asked(step: "Step", asked: "set[str]") -> bool:
     return why in asked or why.removeprefix("linux.resources.") in asked
 
 
-def text(steps: "list[Step]", spec: "dict[str, Any]", image: str, note: str, parts: bool = False) -> str:
-    """The whole plan; with `parts`, the parts of each step too, indented."""
+def text(steps: "list[Step]", spec: "dict[str, Any]", image: str, note: str, parts: bool = False,
+         more: "Callable[[Step], list[str]] | None" = None) -> str:  # fmt: skip
+    """The whole plan; with `parts`, the parts of each step too, indented; below each what `more` says of it."""
     rows = numbered(steps)
     program = spec["process"]["args"][0] if spec["process"]["args"] else ""
     lines = [_fit(f"Plan for `{program}` in {image}: {rows[-1][0]} steps, none of them has been run."), *LEGEND.splitlines()]
@@ -53,8 +55,10 @@ def text(steps: "list[Step]", spec: "dict[str, Any]", image: str, note: str, par
         mark = "*" if is_asked(step, asked) else "."
         head = "       -" if step.is_part else f"{number:3} {mark} {LETTER[step.actor]} "
         what = _cut(step.what, 34)
-        lines.append(_fit(f"{head} {what}{' ' * (34 - _columns(what))} {step.note}"))
-        if parts:
+        lines.append(_fit(f"{head} {what}{' ' * (34 - columns(what))} {step.note}"))
+        if more:
+            lines += more(step)
+        elif parts:
             lines += [_fit(f"         {item}") for item in items(step)]
     return "\n".join(lines) + "\n"
 
@@ -67,16 +71,16 @@ def rows(steps: "list[Step]", spec: "dict[str, Any]") -> "list[dict[str, Any]]":
             for number, step in numbered(steps)]  # fmt: skip
 
 
-def _columns(line: str) -> int:
+def columns(line: str) -> int:
     """How wide a terminal shows it: characters of East Asia take two columns, UAX 11."""
     return sum(2 if east_asian_width(each) in "WF" else 1 for each in line)
 
 
 def _cut(line: str, width: int) -> str:
-    if _columns(line) <= width:
+    if columns(line) <= width:
         return line
     line = line[: width - 3]
-    while _columns(line) > width - 3:
+    while columns(line) > width - 3:
         line = line[:-1]
     return line + "..."
 

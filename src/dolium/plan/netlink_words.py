@@ -67,6 +67,7 @@ def _line(said: "dict[str, Any]", there: str) -> str:
 def _words(said: "dict[str, Any]") -> "list[str]":
     names = {"name": "IFLA_IFNAME", "type": "IFLA_INFO_KIND", "hardware": "IFLA_ADDRESS", "mtu": "IFLA_MTU",
              "master": "IFLA_MASTER", "address": "IFA_LOCAL", "gateway": "RTA_GATEWAY"}  # fmt: skip
-    words = [f"{key}={said[name]}" + (f"/{said['prefix']}" if name == "address" else "") for name, key in names.items() if name in said]
+    words = [f"{key}={said[name]}" for name, key in names.items() if name in said]
+    words += [f"ifa_prefixlen={said['prefix']}"] if "prefix" in said else []
     words += ["IFLA_INET6_ADDR_GEN_MODE=NONE"] if "without_ipv6" in said else []
     return words + (["IFF_UP"] if "up" in said else [])

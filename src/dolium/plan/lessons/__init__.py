@@ -103,6 +103,8 @@ def _end_of_set_attr(step: "Step") -> str:
 def _end_of_new_mount(step: "Step") -> str:
     if step.path != "tmpfs":
         return step.path
+    if step.why.startswith("mounts[") and b"size=4k" in step.data:
+        return "groups"
     return {"linux.devices": "dev", "linux.maskedPaths": "empty", "root": "store" if b"upper" not in step.data else ""}.get(
         step.why, "mounted")  # fmt: skip
 
@@ -140,5 +142,6 @@ _END: "dict[str, Callable[[Step], str]]" = {
     "mknod": lambda step: "asked" if step.why != "linux.devices" else "",
     "clone": lambda step: "join" if not step.n1 else "",
     "rlimit": lambda step: "processes" if step.why == "linux.resources.pids.limit" else "",
+    "seccomp": lambda step: "asking" if step.fd >= 0 else "",
     "enter_net": lambda step: "back" if step.is_part else "",
 }  # fmt: skip

@@ -102,12 +102,12 @@ watch_oom
   see      memory.oom_control
 
 open
-  what     opens a directory by its path and keeps the descriptor.
-  why      a descriptor means this directory and no other, whatever is renamed or mounted later.
-  here     while the path still means what the plan was made for.
-  without  whoever may change the path could put another directory in its place.
-  man      openat2(2)
-  see      /proc/PID/fd
+  what     opens the container's group of cgroup v2 and keeps the descriptor.
+  why      clone3(2) can put a child into a group at its birth, and takes a descriptor for that, no path.
+  here     after the group is made and limited, before the child is born.
+  without  the child would run in the group of whoever called dolium until somebody moved it.
+  man      openat2(2) clone(2) cgroups(7)
+  see      /proc/PID/cgroup
 
 open tasks
   what     opens the file `tasks` of the container's group in each cgroup v1 hierarchy, for writing. Nothing is written yet.

@@ -141,6 +141,15 @@ new_mount mounted
   man      tmpfs(5) shm_overview(7) fsmount(2)
   see      /proc/PID/mountinfo
 
+new_mount groups
+  what     makes a small tmpfs for /sys/fs/cgroup, a directory in it for each hierarchy of cgroup v1, and mounts each there,
+           read-only. In all of them the container's own group is the root.
+  why      programs, such as Java or Go, look up their limits there.
+  here     after the cgroup namespace was made: the mounts show that of who makes them.
+  without  they think that they have the memory and CPUs of the whole host; writable, they could lift their own limits.
+  man      cgroups(7) cgroup_namespaces(7)
+  see      /proc/PID/mountinfo /proc/PID/cgroup
+
 new_mount proc
   what     makes a new /proc, which shows the processes of the container's pid namespace and no others.
   why      ps, and much else, reads it; and the container should find itself there, not the host.

@@ -68,6 +68,15 @@ seccomp
   man      seccomp(2)
   see      /proc/PID/status
 
+seccomp asking
+  what     loads a filter that refuses the same calls, but asks dolium about each before it does. dolium always gives the same
+           answer, and writes down what was asked.
+  why      so `--why-denied` can say in the end which calls were refused, and to which program.
+  here     where the filter always stands: as late as possible.
+  without  a refused call is an EPERM like any other, and the program seldom says whose.
+  man      seccomp(2) seccomp_unotify(2)
+  see      /proc/PID/status
+
 reap
   what     the child stays as process 1 and forks; what it forked goes on to become the program.
   why      process 1 inherits orphans and must wait for them, and gets no signal that it has no handler for. Few programs are

@@ -1,0 +1,98 @@
+"""All that there is to say of one step, as `dolium explain --step N` prints it, and the short of it, for `-v`.  Pure."""
+
+from dolium.core.wire import BOTH, HOST, INSIDE, OUTSIDE, Step
+from dolium.plan import calls, explain, lessons
+from dolium.plan.explain import WIDTH
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+LABEL = 9
+ACTS = {HOST: "host (H): Python, in the namespaces that you are in",
+        OUTSIDE: "outside (O): dolium-init, in a private copy of the mounts, beside the container",
+        INSIDE: "inside (I): the child of dolium-init, which becomes the container",
+        BOTH: "both (=): outside and inside meet"}  # fmt: skip
+
+
+def text(steps: "list[Step]", number: int, spec: "dict[str, Any]") -> str:
+    """The page of that step, with its parts; it must be one of the plan's."""
+    mine = [step for place, step in explain.numbered(steps) if place == number]
+    first, parts = mine[0], mine[1:]
+    lesson = lessons.of(first)
+    mine_too = explain.is_asked(first, spec["dolium"]["asked"])
+    asked = f"you, by {first.why}" if mine_too else f"nobody: it is the default ({first.why})"
+    head = f"{number}  {first.what}"
+    lines = [f"{head:<{WIDTH - len(first.chapter) - 1}} {first.chapter}", *_said("", first.note)]
+    for label in ("what", "why", "here", "without"):
+        lines += _said(label, getattr(lesson, label))
+    lines += _said("call", *calls.of(first))
+    for part in parts:
+        lines += _said("and", f"{part.what}: {part.note}")
+        own = lessons.of(part)
+        if own.key != lesson.key:
+            lines += _said("", own.what)
+        lines += _said("call", *calls.of(part))
+    lines += _said("names", *_filled(mine, steps))
+    lines += _said("asked", asked) + _said("acts", ACTS[first.actor])
+    lines += _said("man", ", ".join(lesson.man)) + _said("see", ", ".join(lesson.see))
+    return "\n".join(_fit(each) for each in lines) + "\n"
+
+
+def short(step: "Step") -> "list[str]":
+    """The lines below a step's own, for `-v`: what it does and its calls; of a part only the calls."""
+    lesson = lessons.of(step)
+    lines = [] if step.is_part else wrapped(f"{lesson.what} See {', '.join(lesson.man)}.", WIDTH - LABEL)
+    for call in calls.of(step):
+        lines += wrapped(call, WIDTH - LABEL - 2, "  ")
+    return [_fit(" " * LABEL + each) for each in lines]
+
+
+def wrapped(line: str, width: int, hang: str = "") -> "list[str]":
+    """The line broken at its spaces, or where a word is longer than all the width, within it; the rest begins with `hang`."""
+    found, rest = [], line
+    while explain.columns(rest) > width:
+        most = rest
+        while explain.columns(most) > width:
+            most = most[:-1]
+        at = most.rfind(" ") if rest[len(most) : len(most) + 1] != " " else len(most)
+        if at <= len(hang):
+            at = max((most.rfind(each) + 1 for each in "|,/:"), default=0)
+        at = at if at > len(hang) else len(most)
+        found.append(rest[:at].rstrip())
+        rest = hang + rest[at:].lstrip()
+    return [*found, rest]
+
+
+def _said(label: str, *paragraphs: str) -> "list[str]":
+    lines: list[str] = []
+    for each in paragraphs:
+        hang = "  " if label == "call" else ""
+        for line in wrapped(each, WIDTH - LABEL, hang):
+            lines.append(f"{'' if lines else label:<{LABEL}}{line}".rstrip())
+    return lines
+
+
+def _filled(mine: "list[Step]", steps: "list[Step]") -> "list[str]":
+    """Where the descriptors come from that the calls name."""
+    wanted = [slot for step in mine for slot in uses(step)]
+    own = {step.out for step in mine}
+    found: dict[str, str] = {}
+    for number, step in explain.numbered(steps):
+        if step is mine[0]:
+            break
+        if step.out in wanted and step.out not in own:
+            found[calls.name(step.out)] = f"{calls.name(step.out)} comes from step {number}"
+    return [*found.values()]
+
+
+def uses(step: "Step") -> "list[int]":
+    """The slots that a step reads."""
+    slots = [step.fd, step.fd2, *(step.data if step.op == "sync" else ()), *([step.n1] if step.op == "mask" else ())]
+    if step.op in ("new_mount", "keep"):
+        slots += [int(each.partition(b"}")[0]) for each in step.data.split(b"{")[1:] if each.partition(b"}")[0].isdigit()]
+    return [each for each in slots if each >= 0]
+
+
+def _fit(line: str) -> str:
+    return "".join(each if each.isprintable() else "?" for each in line).rstrip()
