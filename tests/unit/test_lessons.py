@@ -11,7 +11,7 @@ import pytest
 
 from dolium.core import wire
 from dolium.engine import config
-from dolium.plan import build, calls, explain, joining, lessons, one_step
+from dolium.plan import build, calls, explain, joining, lessons, one_step, slots
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 CASES = sorted(each.stem for each in GOLDEN.glob("*.json"))
@@ -94,6 +94,8 @@ def test_words_are_wrapped_within_their_width() -> None:
 
 
 def test_a_name_for_every_slot() -> None:
-    assert [calls.name(each) for each in (0, 6, 16, 17, 19, 20, 24, 28, 32, 33, 240)] == [
-        "cgroup", "root", "tasks1", "tasks2", "tasks4", "container", "file1", "file5", "bind1", "bind2", "bind209"]  # fmt: skip
+    firsts = {"tasks": slots.FIRST_TASKS, "file": slots.FIRST_FILE, "bind": slots.FIRST_MOUNT}
+    for word, first in firsts.items():
+        assert [calls.name(first), calls.name(first + 2)] == [f"{word}1", f"{word}3"]
+    assert [calls.name(each) for each in (slots.CGROUP, slots.ROOT, slots.NETWORK)] == ["cgroup", "root", "network"]
     assert len({calls.name(each) for each in range(250)}) == 250

@@ -29,14 +29,15 @@ ERRNOS = {2: "ENOENT", 13: "EACCES", 20: "ENOTDIR", 38: "ENOSYS", 75: "EOVERFLOW
 
 
 _SLOTS = {value: name.lower() for name, value in vars(slots).items() if name.isupper() and isinstance(value, int)}
+_FIRST = sorted(((slots.FIRST_MOUNT, "bind"), (slots.FIRST_FILE, "file"), (slots.FIRST_TASKS, "tasks")), reverse=True)
 
 
 def name(slot: int) -> str:
     """What people read for a slot: `root`, `bind2`."""
-    for first, word in ((slots.FIRST_MOUNT, "bind"), (slots.FIRST_FILE, "file"), (slots.FIRST_TASKS, "tasks")):
+    for first, word in _FIRST:
         if slot == first or slot not in _SLOTS and slot > first:
             return f"{word}{slot - first + 1}"
-    return _SLOTS[slot]
+    return _SLOTS.get(slot, f"slot{slot}")
 
 
 def of(step: "Step") -> "list[str]":
@@ -341,6 +342,10 @@ _CALLS: "dict[str, Callable[[Step], list[str]]]" = {
     "pivot_root": lambda step: [f"fchdir({_fd(step.fd)})", 'pivot_root(".", ".")'],
     "drop_old": lambda step: ['umount2(".", MNT_DETACH)', 'chdir("/")'],
     "own_pipes": _own_pipes, "rlimit": _rlimit, "bounds": _bounds, "caps": _caps,
+    "device_filter": lambda step: [
+        f"filter = bpf(BPF_PROG_LOAD, {{prog_type=BPF_PROG_TYPE_CGROUP_DEVICE, insn_cnt={len(step.data) // 8}}})",
+        f"bpf(BPF_PROG_ATTACH, {{target_fd={_fd(step.fd)}, attach_bpf_fd=filter, attach_type=BPF_CGROUP_DEVICE, "
+        "attach_flags=BPF_F_ALLOW_MULTI})"],
     "no_new_privs": lambda step: ["prctl(PR_SET_NO_NEW_PRIVS, 1)"],
     "seccomp": _seccomp,
     "chdir": _chdir,

@@ -75,7 +75,7 @@ def _read(text: str) -> "Iterator[Lesson]":
 def _end_of_limit(step: "Step") -> str:
     name = step.path.rpartition("/")[2]
     return {"memory.limit_in_bytes": "memory.max", "memory.memsw.limit_in_bytes": "memory.swap.max", "cpu.cfs_quota_us": "cpu.max",
-            "cpu.shares": "cpu.weight"}.get(name, name)  # fmt: skip
+            "cpu.shares": "cpu.weight", "devices.allow": "devices", "devices.deny": "devices"}.get(name, name)  # fmt: skip
 
 
 def _end_of_open(step: "Step") -> str:

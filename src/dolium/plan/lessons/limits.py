@@ -93,6 +93,24 @@ set_limit pids.max
   man      cgroups(7) fork(2)
   see      pids.max pids.current
 
+set_limit devices
+  what     writes which devices processes of this cgroup v1 group may read, write and make nodes of: first that none, then the
+           exceptions.
+  why      a node is a door, and root may make nodes. With the host's users this list is what keeps the doors shut.
+  here     before any process is in the group.
+  without  `mknod sda b 8 0` in the container, and it reads the host's disk.
+  man      cgroups(7) mknod(2)
+  see      devices.list
+
+device_filter
+  what     attaches a small program to the container's group of cgroup v2; the kernel asks it at each use of a device whether
+           that is allowed.
+  why      a node is a door, and root may make nodes. Cgroup v2 has no list of devices to write, but takes a program.
+  here     before any process is born in the group.
+  without  `mknod sda b 8 0` in the container, and with the host's users it reads the host's disk.
+  man      bpf(2) cgroups(7) mknod(2)
+  see      /proc/PID/cgroup
+
 watch_oom
   what     asks the cgroup v1 memory controller to signal an eventfd when the group has run out of memory.
   why      version 1 cannot kill a whole group by itself. dolium-keep waits on the eventfd and ends the container as one.
