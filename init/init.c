@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -256,6 +257,7 @@ int step_born(struct record *r)
 int main(int argc, char **argv)
 {
     sigset_t all;
+    prctl(PR_SET_NAME, argv[0]); /* it was started by the number of a descriptor */
     sigfillset(&all);
     sigprocmask(SIG_BLOCK, &all, NULL); /* a Ctrl-C at the terminal is the owner's to forward */
     if (argc != 3)

@@ -23,6 +23,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
@@ -293,6 +294,7 @@ int main(int argc, char **argv)
     char byte;
     if (argc < 3)
         return 2;
+    prctl(PR_SET_NAME, argv[0]); /* it was started by the number of a descriptor */
     owner = atoi(argv[1]);
     pidfd = atoi(argv[2]);
     read_words(argc - 3, argv + 3);

@@ -137,7 +137,7 @@ def children(pid: int) -> list[int]:
 
 
 def program(pid: int) -> str:
-    """The first word of a process; /proc/PID/comm is `memfd:dolium-ke` or a descriptor's number for ours."""
+    """The first word of a process."""
     try:
         with open(f"/proc/{pid}/cmdline", encoding="utf-8", errors="replace") as file:
             return file.read().partition("\0")[0]

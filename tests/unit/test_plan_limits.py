@@ -109,7 +109,8 @@ def test_groups_are_made_where_they_are_needed() -> None:
 
 
 @pytest.mark.parametrize(("options", "flag", "controller"), [
-    ({"memory": MIB}, "--memory", "memory"), ({"cpus": 1.0}, "--cpus", "cpu"), ({"cpu_weight": 5}, "--cpus", "cpu"),
+    ({"memory": MIB}, "--memory", "memory"), ({"cpus": 1.0}, "--cpus", "cpu"), ({"cpu_weight": 5}, "--cpu-weight", "cpu"),
+    ({"cpu_shares": 5}, "--cpu-shares", "cpu"),
     ({"cpuset_cpus": "0"}, "--cpuset-cpus", "cpuset"), ({"pids": 5}, "--pids-limit", "pids")])  # fmt: skip
 @pytest.mark.parametrize("cgroups", ["none", "counting"])
 def test_what_cannot_be_enforced_is_an_error(options: dict[str, Any], flag: str, controller: str, cgroups: str) -> None:
