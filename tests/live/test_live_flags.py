@@ -173,7 +173,7 @@ def test_init_reaps(dolium: Dolium) -> None:
     words = ["@host", SYSTEM_PYTHON, "-IS", "-c", ORPHAN]
     assert dolium.output(*words).split()[1] == "zombie"
     assert dolium.output("--init", *words).split()[1] == "gone"
-    assert dolium.output("--init", alpine, "cat", "/proc/1/comm") == "dolium-init\n"
+    assert dolium.output("--init", "@host", "cat", "/proc/1/comm") == "dolium-init\n"
 
 
 def test_init_passes_signals_on(dolium: Dolium, alpine: str) -> None:
