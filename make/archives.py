@@ -61,6 +61,8 @@ def wheel(directory: str, machine: str) -> str:
         files.append(("dolium/programs/filters", read(f"{programs}/filters"), 0o644))
     for each in shipped.commands():
         files.append((f"{name}.data/scripts/{each}", read(f"{shipped.TOP}/bin/{each}"), 0o755))
+    for path, text in shipped.pages().items():
+        files.append((f"{name}.data/data/{path}", text.encode(), 0o644))
     kind = "Wheel-Version: 1.0\nGenerator: dolium\nRoot-Is-Purelib: true\n" + "".join(f"Tag: {each}\n" for each in tags)
     about = [("METADATA", metadata()), ("licenses/LICENSE", read(f"{shipped.TOP}/LICENSE").decode()), ("WHEEL", kind)]
     files += [(f"{name}.dist-info/{each}", text.encode(), 0o644) for each, text in about]

@@ -49,6 +49,8 @@ def install(place: Place) -> None:
     """All of it, or an error before anything is changed."""
     earlier = place.listed()
     files = {f"bin/{name}": (Path(shipped.TOP, "bin", name).read_bytes(), 0o755) for name in shipped.commands()}
+    for name, text in shipped.pages().items():
+        files[name] = (text.encode(), 0o644)
     for name in files:
         if name not in earlier and os.path.lexists(place.top / name):
             sys.exit(f"{place.top / name} is there and not from `make install`: remove it first. Nothing is installed.")

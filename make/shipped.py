@@ -30,3 +30,11 @@ def version() -> str:
     from dolium import __version__
 
     return __version__
+
+
+def pages() -> "dict[str, str]":
+    """Path below a prefix -> text of what is made out of the tables of the command line."""
+    import completion
+    import manual
+
+    return {**manual.pages(), **completion.scripts()}

@@ -1,0 +1,122 @@
+"""What the command line consists of, taken from the tables that parse it: for man pages and completions."""
+
+import os
+import sys
+from importlib import import_module
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "src"))
+
+from dolium.cli import flags, words
+from dolium.cli.flags import Flag
+from dolium.cli.main import COMMANDS
+from dolium.plan import quantities
+from dolium.plan.failures import FAILURES
+
+HELP = Flag("help", "", "", flags.yes, "this page")
+
+
+class Command:
+    """One command.
+
+    name, summary  as in `dolium --help`
+    about          a sentence or two
+    usage          the words after `dolium NAME`, without the flags
+    groups         (title or nothing, its flags)
+    leading        whether the first word that is no flag ends the flags
+    before, after  what `--help` says besides, before and after the flags
+    """
+
+    def __init__(self, name: str, about: str, usage: str, groups: "list[tuple[str, list[Flag]]]", leading: bool) -> None:
+        self.name = name
+        self.summary = COMMANDS[name][2]
+        self.about = about
+        self.usage = usage
+        self.groups = groups
+        self.leading = leading
+        self.before = ""
+        self.after = ""
+
+    def flags(self) -> "list[Flag]":
+        return [flag for _, rows in self.groups for flag in rows]
+
+
+def command(name: str) -> Command:
+    return _runs(name) if name in flags.COMMANDS else _smaller(name)
+
+
+def every() -> "list[Command]":
+    return [command(name) for name in COMMANDS]
+
+
+def _runs(name: str) -> Command:
+    """`run` and those that take the same words."""
+    groups = [(title, [flag for flag in rows if flag.command in ("", name)]) for title, rows in flags.GROUPS]
+    page = flags.help(name)
+    usage, _, rest = page.partition("\n\n")
+    found = Command(name, flags.COMMANDS[name], usage.partition("[FLAG...] ")[2], groups, leading=True)
+    found.before = rest.partition(f"\n\n{flags.GROUPS[0][0]}\n")[0].removeprefix(found.about).strip("\n")
+    found.after = page.rpartition(f"{HELP.text}\n\n")[2].strip("\n")
+    return found
+
+
+def _smaller(name: str) -> Command:
+    """One whose words are read by words.parse: what it is called with there."""
+    seen = []
+
+    def look(command: str, argv: "list[str]", table: "tuple[Flag, ...]", *, least: int = 0, most: int = 1 << 16,
+             what: str = "CONTAINER", about: str = "", leading: bool = False, missing: object = None) -> None:  # fmt: skip
+        usage = what if least or leading else f"[{what}]" if most else ""
+        usage += "..." if most > max(least, 1) and not leading else ""
+        seen.append(Command(name, about, usage, [("", [*table, HELP])], leading))
+
+    module, function, _ = COMMANDS[name]
+    usual = words.parse
+    words.parse = look  # type: ignore[assignment]
+    try:
+        getattr(import_module(f"dolium.cli.{module}"), function)([])
+    finally:
+        words.parse = usual
+    return seen[0]
+
+
+def signature(flag: Flag) -> "tuple[str, ...]":
+    """Its names as one types them, the short one first."""
+    return (*([f"-{flag.short}"] if flag.short else []), f"--{flag.name}")
+
+
+WORDS = {
+    "cap-add": ("ALL", *flags.CAPABILITIES), "cap-drop": ("ALL", *flags.CAPABILITIES),
+    "network": ("none", "host", "bridge", "container:", "ns:"),
+    "security-opt": ("seccomp=", "seccomp=unconfined", "no-new-privileges=true", "no-new-privileges=false", "mask=", "unmask=",
+                     "unmask=ALL"),
+    "stop-signal": quantities.SIGNALS, "signal": quantities.SIGNALS,
+    "ulimit": tuple(f"{name}=" for name in quantities._RESOURCES),
+    "tail": ("all",), "format": ("json",),
+}  # fmt: skip
+"""What may be said for a flag's value, or how it begins."""
+KINDS = {"FILE": "files", "SRC:DST[:ro]": "files", "SRC[:DST[:rwm]]": "devices", "NAME[=VALUE]": "variables"}
+ROOTS = ("ROOTFS", "@host", "@venv")
+
+
+def values(flag: Flag) -> "tuple[str, tuple[str, ...]]":
+    """How a flag's value is completed: (`words`, which), (`files`, ()) and so on, or nothing for what only its user knows."""
+    if flag.name in WORDS:
+        return "words", tuple(str(each) for each in WORDS[flag.name])
+    parts = flag.value.split("|")
+    if len(parts) > 1 and all(part.isalpha() and part.islower() for part in parts):
+        return "words", tuple(parts)
+    if flag.name == "label":
+        return "", ()
+    return KINDS.get(flag.value, ""), ()
+
+
+def places(found: Command) -> "list[tuple[str, tuple[str, ...]]]":
+    """How the words of a command that are no flags are completed, in order; the last one goes on."""
+    if found.usage.startswith("ROOTFS"):
+        own = flags.OWN if found.name != "explain" else (*flags.OWN, *FAILURES)
+        return [("roots", own), ("program", ())]
+    if found.name == "system":
+        return [("words", ("reset",))]
+    which = "running" if found.name in ("exec", "stop", "kill", "wait") else "containers"
+    kinds = {"CONTAINER": which, "PROGRAM": "program"}
+    return [(kinds.get(word.strip("[]."), ""), ()) for word in found.usage.split() if word != "[ARGUMENT...]"]

@@ -1,0 +1,94 @@
+"""The man pages and the completions know every command and flag that `--help` knows, and are well formed."""
+
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from containers import DOLIUM, TOP
+
+from dolium.cli.main import COMMANDS
+
+sys.path.insert(0, f"{TOP}/make")
+import completion
+import manual
+
+PAGES = manual.pages()
+PATTERN = re.compile(r"^  (?:-(\w), |    )--([\w-]+)", re.M)
+
+
+def helped(*words: str) -> str:
+    return subprocess.run([DOLIUM, *words, "--help"], capture_output=True, text=True, check=True).stdout
+
+
+def plain(text: str) -> str:
+    """What a reader sees of a line of markup."""
+    return re.sub(r"\\f[BIR]|\\&", "", text).replace("\\-", "-").replace("\\(aq", "'").replace("\\(ga", "`")
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_flag_of_help_is_in_the_page_and_no_other(name: str) -> None:
+    page = PAGES[f"share/man/man1/dolium-{name}.1"]
+    shown = [plain(line) for line in page.partition(".SH OPTIONS")[2].splitlines() if line.startswith("\\fB\\-")]
+    assert [tuple(re.findall(r"-(\w), |--([\w-]+)", each)) for each in shown] == \
+        [(*([(short, "")] if short else []), ("", long)) for short, long in PATTERN.findall(helped(name))]  # fmt: skip
+    usage = helped(name).partition("\n")[0].removeprefix("Usage: ")
+    assert plain(page.partition(".SH SYNOPSIS\n")[2].partition("\n")[0]) == usage
+    for line in helped(name).splitlines():  # nothing that help says is missing, wherever lines are broken
+        for word in re.findall(r"[A-Za-z]{4,}", line.partition("Usage:")[0]):
+            assert word in plain(page), (word, line)
+
+
+def test_every_command_is_in_the_first_page() -> None:
+    page = plain(PAGES["share/man/man1/dolium.1"])
+    for name, (_, _, summary) in COMMANDS.items():
+        assert f".BR dolium-{name} (1)\n{summary.replace('`', '')}\n" in page
+
+
+@pytest.mark.parametrize("path", sorted(PAGES))
+def test_pages_are_well_formed(path: str, tmp_path: Path) -> None:
+    text = PAGES[path]
+    assert text.isascii() and text.startswith(".TH ")
+    found = 0
+    for words, allowed in ((["mandoc", "-Tlint"], r"STYLE: input text line longer|missing date|STYLE: referenced manual not found"),
+                           (["groff", "-man", "-Tutf8", "-ww", "-z"], "^$")):  # fmt: skip
+        if shutil.which(words[0]):
+            found += 1
+            done = subprocess.run([*words, "-"][: len(words) + (words[0] == "groff")], input=text, capture_output=True, text=True)
+            assert [line for line in (done.stdout + done.stderr).splitlines() if not re.search(allowed, line)] == []
+    if not found:
+        pytest.skip("neither mandoc nor groff here")
+
+
+def test_a_page_is_read() -> None:
+    if not shutil.which("man") and not shutil.which("groff"):
+        pytest.skip("no groff here")
+    done = subprocess.run(["groff", "-man", "-Tascii", "-P-c"], input=PAGES["share/man/man1/dolium-run.1"], capture_output=True, text=True)
+    seen = re.sub(".\b", "", done.stdout)
+    assert "       dolium run [FLAG...] ROOTFS [PROGRAM [ARGUMENT...]]\n" in seen
+    assert re.search(r"-m, --memory SIZE\n +all die beyond it", seen)
+    assert "dolium run --rm --memory 64m --cpus 0.5 @host sh -c 'echo hello'\n" in seen
+
+
+@pytest.mark.parametrize("name", completion.SCRIPTS)
+def test_completions_know_every_flag(name: str) -> None:
+    text = completion.SCRIPTS[name][1]()
+    for each in COMMANDS:
+        line = next(line for line in text.splitlines() if re.match(rf" +{each}\) ", line)) if name != "fish" else text
+        for short, long in PATTERN.findall(helped(each)):
+            if name == "fish":
+                assert re.search(rf"__dolium_at {each} .*{f'-s {short} ' if short else ''}-l {long} ", text), (each, long)
+            else:
+                assert f"--{long}" in line, (each, long)
+
+
+@pytest.mark.parametrize("name", completion.SCRIPTS)
+def test_completions_can_be_read(name: str, tmp_path: Path) -> None:
+    if not shutil.which(name):
+        pytest.skip(f"no {name} here")
+    path = tmp_path / "script"
+    path.write_text(completion.SCRIPTS[name][1]())
+    done = subprocess.run([name, "-n", str(path)], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")

@@ -1,0 +1,22 @@
+"""The examples of the man pages are carried out, each page's in order."""
+
+import os
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+from containers import TOP, Dolium
+
+PAGES = sorted(each for each in Path(TOP, "docs/man").iterdir() if ".EX\n" in each.read_text())
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda each: each.name)
+def test_examples(page: Path, root: Dolium, folder: str) -> None:
+    script = "\n".join(re.findall(r"^\.EX\n(.*?)^\.EE$", page.read_text(), re.M | re.S)).replace("\\-", "-").replace("\\e", "\\")
+    assert "dolium " in script
+    # What is usual for root would change this host's network.
+    script = "set -e\ndolium() { if [ \"$1\" = run ]; then shift; command dolium run --network none \"$@\"; else command dolium \"$@\"; fi; }\n" + script
+    done = subprocess.run(["sh", "-c", script], cwd=folder, capture_output=True, text=True, timeout=120,
+                          env={**os.environ, "PATH": f"{TOP}/bin:/usr/bin:/bin"})  # fmt: skip
+    assert done.returncode == 0, (script, done)
