@@ -6,7 +6,7 @@ from importlib import import_module
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "src"))
 
-from dolium.cli import flags, words
+from dolium.cli import flags, help_page, words
 from dolium.cli.flags import Flag
 from dolium.cli.main import COMMANDS
 from dolium.plan import quantities
@@ -50,12 +50,12 @@ def every() -> "list[Command]":
 
 def _runs(name: str) -> Command:
     """`run` and those that take the same words."""
-    groups = [(title, [flag for flag in rows if flag.command in ("", name)]) for title, rows in flags.GROUPS]
-    page = flags.help(name)
+    groups = [(title, [*rows]) for title, rows in flags.groups(name)]
+    page = help_page.help(name)
     usage, _, rest = page.partition("\n\n")
     found = Command(name, flags.COMMANDS[name], usage.partition("[FLAG...] ")[2], groups, leading=True)
-    found.before = rest.partition(f"\n\n{flags.GROUPS[0][0]}\n")[0].removeprefix(found.about).strip("\n")
-    found.after = page.rpartition(f"{HELP.text}\n\n")[2].strip("\n")
+    found.before = rest.partition(f"\n\n{groups[0][0]}\n")[0].removeprefix(found.about).strip("\n")
+    found.after = page.partition(f"\n{groups[-1][0]}\n")[2].partition("\n\n")[2].strip("\n")
     return found
 
 
@@ -94,8 +94,7 @@ WORDS = {
     "tail": ("all",), "format": ("json",),
 }  # fmt: skip
 """What may be said for a flag's value, or how it begins."""
-KINDS = {"FILE": "files", "SRC:DST[:ro]": "files", "SRC[:DST[:rwm]]": "devices", "NAME[=VALUE]": "variables"}
-ROOTS = ("ROOTFS", "@host", "@venv")
+KINDS = {"FILE": "files", "[FILE]": "files", "CONTAINER": "containers", "SRC:DST[:ro]": "files", "SRC[:DST[:rwm]]": "devices", "NAME[=VALUE]": "variables"}  # fmt: skip
 
 
 def values(flag: Flag) -> "tuple[str, tuple[str, ...]]":
@@ -105,8 +104,8 @@ def values(flag: Flag) -> "tuple[str, tuple[str, ...]]":
     parts = flag.value.split("|")
     if len(parts) > 1 and all(part.isalpha() and part.islower() for part in parts):
         return "words", tuple(parts)
-    if flag.name == "label":
-        return "", ()
+    if flag.name in ("label", "bundle"):
+        return "files" if flag.name == "bundle" else "", ()
     return KINDS.get(flag.value, ""), ()
 
 
