@@ -94,7 +94,12 @@ WORDS = {
     "tail": ("all",), "format": ("json",),
 }  # fmt: skip
 """What may be said for a flag's value, or how it begins."""
-KINDS = {"FILE": "files", "[FILE]": "files", "CONTAINER": "containers", "SRC:DST[:ro]": "files", "SRC[:DST[:rwm]]": "devices", "NAME[=VALUE]": "variables"}  # fmt: skip
+KINDS = {"FILE": "files", "CONTAINER": "containers", "SRC:DST[:ro]": "files", "SRC[:DST[:rwm]]": "devices", "NAME[=VALUE]": "variables"}
+
+
+def consumes(flag: Flag) -> bool:
+    """Whether the word after it is its value, whatever that looks like."""
+    return bool(flag.value) and flag.takes is None
 
 
 def values(flag: Flag) -> "tuple[str, tuple[str, ...]]":

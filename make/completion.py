@@ -6,7 +6,7 @@ import sys
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 
 import commandline
-from commandline import COMMANDS, Command, Flag, signature, values
+from commandline import COMMANDS, Command, Flag, consumes, signature, values
 from commandline import places as places_of
 
 NAMES = "--format '{{.Names}}' 2>/dev/null"
@@ -109,7 +109,7 @@ def bash() -> str:
     for found in commandline.every():
         rows = found.flags()
         flags = " ".join(name for flag in rows for name in signature(flag) if name.startswith("--"))
-        takes = " ".join(name for flag in rows if flag.value for name in signature(flag))
+        takes = " ".join(name for flag in rows if consumes(flag) for name in signature(flag))
         tables.append(f"    {found.name}) flags=({flags}) takes=({takes}){' leading=1' if found.leading else ''} ;;")
         for flag in rows:
             kind, words = values(flag)
@@ -184,7 +184,7 @@ def zsh_action(kind: str, words: "tuple[str, ...]") -> str:
 
 def zsh_flag(flag: Flag) -> str:
     names = signature(flag)
-    if flag.value:
+    if consumes(flag):
         forms = [f"{name}{'=' if name.startswith('--') else '+'}" for name in names]
         value = f":{zsh_text(flag.value)}:{zsh_action(*values(flag))}"
     else:
@@ -255,7 +255,7 @@ def fish_text(text: str) -> str:
 def fish() -> str:
     takes = ""
     for found in commandline.every():
-        names = " ".join(name for flag in found.flags() if flag.value for name in signature(flag))
+        names = " ".join(name for flag in found.flags() if consumes(flag) for name in signature(flag))
         takes += f"        case {found.name}\n            echo '{names}'\n" if names else ""
     lines = [FISH.replace("@TAKES@\n", takes)]
     for name, (_, _, summary) in COMMANDS.items():
@@ -272,7 +272,7 @@ def fish_command(found: Command) -> "list[str]":
         short = f" -s {flag.short}" if flag.short else ""
         kind, words = values(flag)
         value = ""
-        if flag.value:
+        if consumes(flag):
             value = " -r -F" if kind == "files" else f" -x -a {fish_action(kind, words)}" if kind else " -x"
         lines.append(f"{here}{short} -l {flag.name}{value} -d {fish_text(flag.text)}\n")
     for number, kind, words, last in standing(found):
