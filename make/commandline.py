@@ -94,7 +94,8 @@ WORDS = {
     "tail": ("all",), "format": ("json",),
 }  # fmt: skip
 """What may be said for a flag's value, or how it begins."""
-KINDS = {"FILE": "files", "CONTAINER": "containers", "SRC:DST[:ro]": "files", "SRC[:DST[:rwm]]": "devices", "NAME[=VALUE]": "variables"}
+KINDS = {"FILE": "files", "CONTAINER": "containers", "SRC:DST[:ro]": "files",
+         "SRC[:DST[:rwm]]": "devices", "NAME[=VALUE]": "variables"}  # fmt: skip
 
 
 def consumes(flag: Flag) -> bool:
