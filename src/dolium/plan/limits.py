@@ -45,7 +45,8 @@ def groups(spec: "dict[str, Any]", facts: "Facts") -> "dict[str, str]":
             found[controller] = f"{hierarchy.parent}/{name}"
         elif asked:
             share = "--cpu-weight" if "weight" in cpu else "--cpu-shares"
-            flag = {"memory": "--memory", "cpu": "--cpus" if "quota" in cpu else share, "cpuset": "--cpuset-cpus", "pids": "--pids-limit",
+            flag = {"memory": "--memory", "cpu": "--cpus" if "quota" in cpu else share, "cpuset": "--cpuset-cpus",
+                    "pids": "--pids-limit",
                     "devices": "linux.resources.devices"}[controller]  # fmt: skip
             why, mend = facts.no_devices if controller == "devices" else facts.no_controllers
             raise Unsupported(flag, f"the `{controller}` cgroup controller is not available: {why}", hint=mend)
