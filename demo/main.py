@@ -7,6 +7,7 @@ code is 1 if one of them does not hold.  What this user may not do is said, and 
 """
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -303,4 +304,5 @@ def main() -> int:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `make run | head` is no error
     sys.exit(main())

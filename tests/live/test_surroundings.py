@@ -133,3 +133,13 @@ def test_a_place_that_cannot_be_written() -> None:
     for directory in ("/run/dolium", "/var/lib/dolium"):
         ended = in_own_mounts(f"mkdir -p {directory}; mount -t tmpfs -o ro,mode=700 none {directory}; $DOLIUM run --rm --network none @host true")
         assert ended.code == 125 and f"`{directory}/" in ended.stderr and "Read-only file system" in ended.stderr, ended
+
+
+def test_root_of_a_user_namespace(plain: Dolium) -> None:
+    """`unshare -r`, a rootless container of others: root by its number, and a plain user in what it may do and where it writes."""
+    plain.command = ["unshare", "--user", "--map-root-user", DOLIUM]
+    if plain(argv=["unshare", "--user", "--map-root-user", "true"]).code:
+        pytest.skip("who is not root may make no user namespace here")
+    assert plain.output("@host", "sh", "-c", "id -u; echo x >/dev/null") == "0\n"
+    assert "takes a device filter" in plain.refused("--device", "/dev/zero:/dev/zero:r", "@host", "true")
+    assert "only in a user namespace" in plain.refused("--userns", "host", "@host", "true")

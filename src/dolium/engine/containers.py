@@ -76,8 +76,6 @@ def _why_users_are_shared(options: config.Options, root: rootfs.Rootfs, facts: "
         return ""
     if options.userns == "host":
         return "asked for"
-    if not facts.all_ids:
-        return "dolium itself runs in a user namespace without ids to give away"
     kept = [options.store] if options.store else []
     while kept and not os.path.exists(kept[0]):  # in a plan that nobody carries out
         kept = [os.path.dirname(kept[0])]

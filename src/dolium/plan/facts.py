@@ -15,8 +15,7 @@ class Facts:
     """Facts of the host and of the caller; all of them plain data.
 
     uid, gid         the caller's ids
-    rootless         the caller is no root, or lacks CAP_SYS_ADMIN: a user namespace of one id comes first
-    all_ids          the caller's own user namespace has all ids, so ranges of them can be given away
+    rootless         the caller is not root of the host, or lacks CAP_SYS_ADMIN: a user namespace of one id comes first
     kernel           (major, minor)
     machine          as uname(2) says, such as `x86_64`
     id_base          the first host id of the container's range, 0 without a user namespace of its own
@@ -31,19 +30,18 @@ class Facts:
     """
 
     __slots__ = ("uid", "gid", "rootless", "kernel", "machine", "id_base", "capabilities", "controllers",
-                 "no_controllers", "no_devices", "cgroup2_mounted", "memory_nodes", "throttles", "all_ids", "filters")  # fmt: skip
+                 "no_controllers", "no_devices", "cgroup2_mounted", "memory_nodes", "throttles", "filters")  # fmt: skip
 
     def __init__(self, *, uid: int = 0, gid: int = 0, kernel: "tuple[int, int]" = (6, 18), machine: str = "x86_64",
                  id_base: int = 0, capabilities: int = (1 << 41) - 1, controllers: "dict[str, Hierarchy] | None" = None,
                  no_controllers: "tuple[str, str]" = ("", ""), no_devices: "tuple[str, str]" = ("", ""),
                  cgroup2_mounted: bool = True,
                  memory_nodes: str = "0", throttles: "tuple[str, ...]" = (),
-                 rootless: bool = False, all_ids: bool = True,
+                 rootless: bool = False,
                  filters: "dict[bytes, bytes] | None" = None) -> None:
         self.uid = uid
         self.gid = gid
         self.rootless = rootless
-        self.all_ids = all_ids
         self.filters = filters or {}
         self.kernel = kernel
         self.machine = machine

@@ -31,13 +31,13 @@ def _collect(uid: int) -> Facts:
     mounts = _mounts()
     if not status or not mounts:
         raise Unsupported("containers", "/proc is not mounted, or not that of this process", hint="mount -t proc proc /proc")
-    rootless = uid != 0 or not _capabilities(status, "CapEff") >> CAP_SYS_ADMIN & 1
+    in_first = _read("/proc/self/uid_map").split()[-1:] == ["4294967295"]  # root of another user namespace makes no nodes
+    rootless = uid != 0 or not in_first or not _capabilities(status, "CapEff") >> CAP_SYS_ADMIN & 1
     found = Facts(uid=uid, gid=os.getegid(), kernel=_version(name.release), machine=name.machine,
                   capabilities=_capabilities(status, "CapBnd"), rootless=rootless)  # fmt: skip
     found.memory_nodes = _read("/sys/devices/system/node/online").strip() or "0"
     found.throttles = _throttles()
     found.filters = _filters()
-    found.all_ids = _read("/proc/self/uid_map").split()[-1:] == ["4294967295"]
     _find_cgroups(found, mounts)
     return found
 
@@ -149,7 +149,7 @@ def _find_cgroups(found: Facts, mounts: "list[Mount]") -> None:
     for mount in mounts:
         writable = "rw" in mount.options and "rw" in mount.super_options
         if mount.kind == "cgroup" and not found.rootless:
-            for controller in (*CONTROLLERS, *(["devices"] if found.all_ids else [])):
+            for controller in (*CONTROLLERS, "devices"):
                 if controller in mount.super_options and writable and controller not in found.controllers:
                     found.controllers[controller] = Hierarchy(1, f"{mount.point}/dolium")
         elif mount.kind == "cgroup2" and "unified" not in found.controllers:
@@ -162,7 +162,7 @@ def _find_cgroups(found: Facts, mounts: "list[Mount]") -> None:
             for controller in _read(f"{base}/cgroup.controllers").split():
                 if controller in CONTROLLERS:
                     found.controllers[controller] = Hierarchy(2, f"{base}/dolium")
-    if found.rootless or not found.all_ids:  # neither kernel interface is for root of another user namespace
+    if found.rootless:
         found.no_devices = ("it belongs to root on this host", "run it as root of the host")
     elif "devices" not in found.controllers and "unified" in found.controllers:
         found.controllers["devices"] = found.controllers["unified"]

@@ -12,28 +12,41 @@ def state() -> str:
 
 def state_path() -> str:
     """Where that is; nothing is made."""
-    if os.geteuid() == 0:
+    if _is_root():
         return "/run/dolium"
     if runtime := os.environ.get("XDG_RUNTIME_DIR"):
         return f"{runtime}/dolium"
-    return f"/tmp/dolium-{os.geteuid()}"
+    return f"/tmp/dolium-{_uid()}"
+
+
+def _is_root() -> bool:
+    """Whether the system's directories are this user's; those of the host are not, for root of a user namespace."""
+    return os.geteuid() == 0 == os.stat("/run").st_uid
+
+
+def _uid() -> int:
+    """This user's id in the user namespace outside this one, where files are seen by others, user_namespaces(7)."""
+    if uid := os.geteuid():
+        return uid
+    with open("/proc/self/uid_map") as file:
+        return int(file.read().split()[1])
 
 
 def data() -> str:
     """For what is kept: containers and what they have written.  Raises DoliumError and OSError."""
-    if os.geteuid():
+    if not _is_root():
         try:
             home = os.path.dirname(data_path())
             os.makedirs(home, exist_ok=True)
             return own(f"{home}/dolium")
         except OSError:  # a user without a home; this, too, outlives a reboot
-            return own(f"/var/tmp/dolium-{os.geteuid()}")
+            return own(f"/var/tmp/dolium-{_uid()}")
     return own(data_path())
 
 
 def data_path() -> str:
     """Where that is, as long as it can be made there; nothing is made."""
-    if os.geteuid() == 0:
+    if _is_root():
         return "/var/lib/dolium"
     return f"{os.environ.get('XDG_DATA_HOME') or os.path.expanduser('~/.local/share')}/dolium"
 
