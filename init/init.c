@@ -268,9 +268,10 @@ int main(int argc, char **argv)
         return 2;
     seal_descriptors();
     int failed = walk(OUTSIDE, 0);
-    /* Only a failure, or a plan without `keep`, comes back here. */
-    if (child_pidfd >= 0 && failed) {
-        syscall(NR_pidfd_send_signal, child_pidfd, SIGKILL, NULL, 0);
+    /* Only a failure, or a plan without `keep`, comes back here; of the latter inside ends by itself. */
+    if (child_pidfd >= 0) {
+        if (failed)
+            syscall(NR_pidfd_send_signal, child_pidfd, SIGKILL, NULL, 0);
         plan->status = bury();
     }
     send(owner, "F", 1, MSG_NOSIGNAL);

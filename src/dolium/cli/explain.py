@@ -37,7 +37,7 @@ class Shown:
     @property
     def total(self) -> int:
         """How many numbered steps it has."""
-        return sum(not each.is_part for each in self.steps)
+        return _total(self.steps)
 
 
 def main(argv: "list[str]") -> int:
@@ -53,7 +53,11 @@ def main(argv: "list[str]") -> int:
         render.write(1, help("explain"))
         return 0
     flags.check()
+    if flags.run:
+        return run(flags)
     shown = planned(flags)
+    if flags.until is not None:
+        return stop_after(flags, shown)
     if flags.json:
         import json
 
@@ -65,6 +69,57 @@ def main(argv: "list[str]") -> int:
     else:
         render.write(1, page(shown, flags.verbose))
     return 0
+
+
+def run(flags: ExplainFlags) -> int:
+    """`dolium run` with these words; afterwards, on stderr, how long each step took.  The program's exit code."""
+    from dolium.cli import run as command
+    from dolium.plan import timed
+
+    found: list[str] = []
+
+    def seen(begun: life.Begun) -> None:
+        running = begun.running
+        steps, times = running.steps(), running.times()
+        head = f"Plan for `{steps_program(running.spec)}` in {flags.image}: {_total(steps)} steps, done."
+        found.append(timed.text(head, steps, running.spec, times, flags.verbose))
+
+    code = command.execute(flags, seen)
+    render.write(2, "\n" + found[0])
+    return code
+
+
+def stop_after(flags: ExplainFlags, shown: Shown) -> int:
+    """The first steps only, and perhaps a shell; the shell's exit code.  Raises UsageError and what a start raises."""
+    from dolium.cli.run import Signals
+    from dolium.engine.rehearsal import Rehearsal
+    from dolium.plan import timed, until
+
+    number = within(flags.until or 0, "--until", shown.total)
+    most = until.last(shown.steps)
+    if number > most:
+        raise UsageError(f"--until {number}: step {most + 1} is the program itself, and nobody is left to stop after it",
+                         hint=f"--until {most} stops just before; `dolium run` goes on")  # fmt: skip
+    signals = Signals()
+    following = next(step.what for place, step in explain.numbered(shown.steps) if place == number + 1)
+    if flags.shell:
+        render.write(2, f"{number} of {shown.total} steps, then a shell; next would be: {number + 1} {following}.\n"
+                        "This is not a container yet: what the other steps would take away is still there.\n")  # fmt: skip
+    term = os.environ.get("TERM", "dumb")
+    with Rehearsal(request.image(flags), request.options(flags), flags.user, number, remove=flags.rm,
+                   shell=term if flags.shell else "") as running:  # fmt: skip
+        if not flags.shell:
+            times = running.stopped()
+            head = f"{number} of {shown.total} steps for {shown.image}, done, and undone again. Next would be: {following}."
+            render.write(1, timed.text(head, running.steps(), running.spec, times, flags.verbose))
+            return 0
+        try:
+            reason = signals.wait(running, flags.timeout)
+        except BaseException:
+            running.abandon()
+            raise
+        code = running.finish().exit_code
+        return 124 if reason == "timeout" else code
 
 
 def planned(flags: ExplainFlags) -> Shown:
@@ -93,6 +148,16 @@ def page(shown: Shown, verbose: bool) -> str:
 def document(shown: Shown) -> "dict[str, Any]":
     """The plan as data."""
     return {"image": shown.image, "notes": shown.notes, "steps": explain.rows(shown.steps, shown.spec)}
+
+
+def _total(steps: "list[Step]") -> int:
+    return sum(not each.is_part for each in steps)
+
+
+def steps_program(spec: "dict[str, Any]") -> str:
+    """The program's name, as it was asked for."""
+    name: str = spec["process"]["args"][0]
+    return name
 
 
 def within(number: int, flag: str, total: int) -> int:

@@ -41,6 +41,8 @@ class ExplainFlags(Flags):
             raise UsageError("`--id` and `--bundle` name different containers", hint="leave one of them out")
         if kinds:
             self._stands_alone(kinds[0])
+        if self.until is not None and self.why_denied:
+            raise UsageError("`--why-denied` is about the program, which `--until` does not start", hint="leave one of them out")
         for name in ("run", "until"):
             if self.asked.get(name) and self.detach:
                 raise UsageError(f"`--{name}` waits for the end, and `--detach` does not", hint="leave one of them out")

@@ -12,6 +12,8 @@ from dolium.plan.quantities import show_size
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from dolium.engine.store import Container
     from dolium.runtime.denials import Watcher
     from dolium.runtime.ending import Ending
@@ -31,6 +33,11 @@ def main(argv: "list[str]") -> int:
 
         render.write(1, help())
         return 0
+    return execute(flags)
+
+
+def execute(flags: grammar.Flags, seen: "Callable[[life.Begun], None] | None" = None) -> int:
+    """Carry out what the flags ask for; `seen` is called once the program runs.  The exit code.  Raises DoliumError."""
     signals = Signals()
     container, held = store.create(request.image(flags), request.options(flags), flags.user, name=flags.name, remove=flags.rm,
                                    labels=flags.label, stop_signal=flags.stop_signal, stop_timeout=flags.stop_timeout)  # fmt: skip
@@ -43,6 +50,8 @@ def main(argv: "list[str]") -> int:
             raise
     if begun.note and flags.userns is None:
         render.say(begun.note)
+    if seen:
+        seen(begun)
     if flags.detach:
         begun.running.leave()
         render.write(1, f"{container.id}\n")

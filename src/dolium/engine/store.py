@@ -105,9 +105,25 @@ def create(
         write(f"{path}/config.json", fields, durable=not remove)
     except BaseException:
         with held:
-            _erase(identity, name or "")
+            erase(identity, name or "")
         raise
     return Container(identity, fields), held
+
+
+def passing(kept: bool) -> "tuple[str, str, Lock]":
+    """The id of a container that is not to be remembered, its directory and the lock on that; `kept`: with room for what it
+    writes.  Call `erase` in the end; of whoever is killed before, `every` removes the trace.
+
+    Raises OSError and DoliumError.
+    """
+    identity = os.urandom(6).hex()
+    path = f"{_containers()}/{identity}"
+    os.mkdir(path, 0o700)
+    held = _hold(path)
+    assert held
+    for each in ("upper", "work") if kept else ():
+        os.mkdir(f"{path}/{each}", 0o755)
+    return identity, path, held
 
 
 def _take_name(identity: str, wanted: "str | None") -> str:
@@ -197,7 +213,7 @@ def every() -> "list[Container]":
         elif held := _hold(f"{_containers()}/{identity}", wait=False):
             with held:
                 if not os.path.exists(f"{_containers()}/{identity}/config.json"):
-                    _erase(identity, "")
+                    erase(identity, "")
     return sorted(found, key=lambda each: each.created, reverse=True)
 
 
@@ -236,11 +252,12 @@ def rename(container: Container, name: str) -> None:
 
 def remove(container: Container) -> None:
     """Forget a locked container that does not run, with all that it wrote."""
-    _erase(container.id, container.name)
+    erase(container.id, container.name)
 
 
-def _erase(identity: str, name: str) -> None:
-    """The config first: a kill in the middle leaves a trace that the next command removes."""
+def erase(identity: str, name: str = "") -> None:
+    """Remove a locked container's directory.  The config first: a kill in the middle leaves a trace that the next command
+    removes."""
     path = f"{_containers()}/{identity}"
     for each in ("config.json", "config.json.new", "ended.json", "ended.json.new", "log"):
         try:
@@ -250,9 +267,9 @@ def _erase(identity: str, name: str) -> None:
     try:
         os.rmdir(path)
     except OSError:
-        from dolium.engine import erase
+        from dolium.engine import erase as eraser
 
-        erase.tree(path)
+        eraser.tree(path)
     if name:
         _drop_name(identity, name)
 

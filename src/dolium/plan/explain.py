@@ -43,8 +43,8 @@ def text(steps: "list[Step]", spec: "dict[str, Any]", image: str, note: str, par
     """The whole plan; with `parts`, the parts of each step too, indented; below each what `more` says of it."""
     rows = numbered(steps)
     program = spec["process"]["args"][0] if spec["process"]["args"] else ""
-    lines = [_fit(f"Plan for `{program}` in {image}: {rows[-1][0]} steps, none of them has been run."), *LEGEND.splitlines()]
-    lines += [_fit("note: " + each) for each in note.splitlines()]
+    lines = [fit(f"Plan for `{program}` in {image}: {rows[-1][0]} steps, none of them has been run."), *LEGEND.splitlines()]
+    lines += [fit("note: " + each) for each in note.splitlines()]
     chapter, asked = "", spec["dolium"]["asked"]
     for number, step in rows:
         if step.is_part and not parts:
@@ -52,15 +52,19 @@ def text(steps: "list[Step]", spec: "dict[str, Any]", image: str, note: str, par
         if step.chapter != chapter:
             chapter = step.chapter
             lines += ["", f"{chapter:<14}{CHAPTERS[chapter]}"]
-        mark = "*" if is_asked(step, asked) else "."
-        head = "       -" if step.is_part else f"{number:3} {mark} {LETTER[step.actor]} "
-        what = _cut(step.what, 34)
-        lines.append(_fit(f"{head} {what}{' ' * (34 - columns(what))} {step.note}"))
+        lines.append(line(number, step, asked))
         if more:
             lines += more(step)
         elif parts:
-            lines += [_fit(f"         {item}") for item in items(step)]
+            lines += [fit(f"         {item}") for item in items(step)]
     return "\n".join(lines) + "\n"
+
+
+def line(number: int, step: "Step", asked: "set[str]", width: int = WIDTH) -> str:
+    """The one line of a step."""
+    head = "       -" if step.is_part else f"{number:3} {'*' if is_asked(step, asked) else '.'} {LETTER[step.actor]} "
+    what = _cut(step.what, 34)
+    return fit(f"{head} {what}{' ' * (34 - columns(what))} {step.note}", width)
 
 
 def rows(steps: "list[Step]", spec: "dict[str, Any]") -> "list[dict[str, Any]]":
@@ -71,9 +75,9 @@ def rows(steps: "list[Step]", spec: "dict[str, Any]") -> "list[dict[str, Any]]":
             for number, step in numbered(steps)]  # fmt: skip
 
 
-def columns(line: str) -> int:
+def columns(text: str) -> int:
     """How wide a terminal shows it: characters of East Asia take two columns, UAX 11."""
-    return sum(2 if east_asian_width(each) in "WF" else 1 for each in line)
+    return sum(2 if east_asian_width(each) in "WF" else 1 for each in text)
 
 
 def _cut(line: str, width: int) -> str:
@@ -85,6 +89,7 @@ def _cut(line: str, width: int) -> str:
     return line + "..."
 
 
-def _fit(line: str) -> str:
+def fit(line: str, width: int = WIDTH) -> str:
+    """The line, cut to that width; of what a terminal would obey, question marks."""
     printable = "".join(each if each.isprintable() else "?" for each in line)
-    return _cut(printable, WIDTH).rstrip()
+    return _cut(printable, width).rstrip()

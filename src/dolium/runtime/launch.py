@@ -2,6 +2,7 @@
 
 import os
 from _socket import MSG_CMSG_CLOEXEC
+from time import monotonic_ns
 
 from dolium.core import spawn, wire
 from dolium.errors import DoliumError, StepError, Unsupported
@@ -140,17 +141,37 @@ class Watched:
 class Running(Watched):
     """A container on its way or alive."""
 
-    __slots__ = ("lease", "controllers", "groups")
+    __slots__ = ("lease", "controllers", "groups", "spent", "own_steps")
 
-    def __init__(self, spec: "dict[str, Any]", facts: "Facts", taken: "lease.Lease", filled: "dict[int, int]") -> None:
+    def __init__(self, spec: "dict[str, Any]", facts: "Facts", taken: "lease.Lease", filled: "dict[int, int]",
+                 own_steps: "list[Step] | None" = None) -> None:  # fmt: skip
         super().__init__(spec, facts, filled)
         self.lease = taken
         self.controllers: dict[str, str] = {}
         self.groups: list[str] = []
+        self.spent: list[int] = []  # nanoseconds of each of the host's steps
+        self.own_steps = own_steps
 
     def steps(self) -> "list[Step]":
-        """Its plan, made anew."""
-        return build.plan(self.spec, self.facts)
+        """Its plan, made anew, or the steps that it was given instead."""
+        return self.own_steps or build.plan(self.spec, self.facts)
+
+    def times(self) -> "list[int]":
+        """Nanoseconds that each step has taken, in the order of `steps`, by the clock of who did it; once it runs."""
+        assert self.helper
+        own, theirs = iter(self.spent), iter(wire.Report(self.helper.report()).rows)
+        return [next(theirs)[1] if step.actor else next(own) for step in self.steps()]
+
+    def stopped(self) -> "list[int]":
+        """Wait for the end of steps that lead to no program, remove what they have made; their times.  Raises StepError."""
+        assert self.helper
+        try:
+            self.helper.socket.recv(1)
+            if wire.Report(self.helper.report()).failed >= 0:
+                raise self._failure(died=False)
+            return self.times()
+        finally:
+            self.abandon()
 
     def leave(self) -> None:
         """Let it go on without this process; dolium-keep stays with it."""
@@ -186,22 +207,24 @@ class Running(Watched):
 
 
 def start(spec: "dict[str, Any]", facts: "Facts", taken: "lease.Lease", stdio: "tuple[int, int, int]",
-          more: "dict[int, int] | None" = None) -> Running:  # fmt: skip
+          more: "dict[int, int] | None" = None, steps: "list[Step] | None" = None) -> Running:  # fmt: skip
     """Start a container; `stdio` are the caller's descriptors for its 0, 1 and 2, `more` those for slots of the plan: they
-    are the new container's from now on.
+    are the new container's from now on.  `steps` are carried out instead of its plan (plan/until.py).
 
     Raises SpecError and Unsupported from the planner, StepError from the kernel; then nothing is left and the lease is
     released.  Failures of dolium-init's own steps come from `finish`.
     """
-    running = Running(spec, facts, taken, more or {})
+    running = Running(spec, facts, taken, more or {}, steps)
     try:
-        planned = plans.find(spec, facts)
+        planned = plans.Given(spec, facts, steps) if steps else plans.find(spec, facts)
         running.controllers = planned.controllers(spec)
         taken.record(
             plans.name(spec), sorted(set(running.controllers.values()))
         )  # before they are made: a name of nothing does no harm
         for step in planned.host:
+            began = monotonic_ns()
             _act(step, planned.renamed(step.path, spec), running)
+            running.spent.append(monotonic_ns() - began)
         running.begin(lambda passed: planned.message(spec, passed), stdio, {slots.LEASE: taken.fd})
         _mend_once()
     except BaseException:
@@ -261,7 +284,7 @@ def _act(step: "Step", path: str, running: Running) -> None:
         if error.errno in step.accept:
             return
         call = {"make_group": "mkdir", "set_limit": "write", "watch_oom": "eventfd"}[step.op]
-        steps = build.plan(running.spec, running.facts)
+        steps = running.steps()
         failed = next(each for each in steps if (each.op, each.path, each.data) == (step.op, path, step.data))
         raise step_error(failed, steps, error.errno or 0, call, running.facts) from None
 

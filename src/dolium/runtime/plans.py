@@ -13,6 +13,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from dolium.core.wire import Step
     from dolium.plan.facts import Facts
 
 MOST = 64
@@ -47,6 +48,30 @@ class Planned:
         """The plan of the container that `spec` describes, as dolium-init reads it.  Raises SpecError."""
         names = (self.name.encode(), name(spec).encode())
         return wire.revise(self.encoded, slots, names, self.command, program.run(spec)[0])
+
+
+class Given:
+    """Steps that are not the whole plan of a container; what Planned is for those that are."""
+
+    __slots__ = ("host", "steps", "groups")
+
+    def __init__(self, spec: "dict[str, Any]", facts: "Facts", steps: "list[Step]") -> None:
+        self.steps = steps
+        self.host = [step for step in steps if step.actor == wire.HOST]
+        made = {step.path for step in self.host if step.op == "make_group"}
+        self.groups = {controller: path for controller, path in limits.groups(spec, facts).items() if path in made}
+
+    def controllers(self, _: "dict[str, Any]") -> "dict[str, str]":
+        """The cgroup directories that these steps make, by controller."""
+        return self.groups
+
+    def renamed(self, text: str, _: "dict[str, Any]") -> str:
+        """The text: these steps are for this container only."""
+        return text
+
+    def message(self, _: "dict[str, Any]", slots: "dict[int, int]") -> bytes:
+        """The steps as dolium-init reads them."""
+        return wire.encode(self.steps, slots).data
 
 
 def find(spec: "dict[str, Any]", facts: "Facts") -> Planned:

@@ -1,0 +1,195 @@
+"""`dolium explain --run` and `--until N`: the steps of the plan are really carried out, up to any of them, and undone."""
+
+from __future__ import annotations
+
+import os
+import pty
+import re
+import select
+import signal
+import subprocess
+import time
+
+import pytest
+from containers import DOLIUM, SLOW, Dolium, Ended, wait_for
+
+from dolium.plan import until
+
+LINE = re.compile(r" *(\d+) [*.] ([HOI=])  (.{34}) ")
+TIMED = re.compile(r" *(\d+) [*.] ([HOI=])  .* (\(?[\d.]+\)?|-)$")
+LOOK = """\
+echo "host $(hostname)"; for each in pid net mnt user; do echo "$each $(readlink /proc/self/ns/$each)"; done
+echo "uid $(id -u)"; echo "number $$"; [ -d HERE ] && echo "files host"
+while read name value _; do case $name in NoNewPrivs:|Seccomp:) echo "${name%:} $value";; esac; done < /proc/self/status
+exit 7
+"""
+WORDS = ("--rm", "--network", "none", "--hostname", "box")
+
+
+def steps(dolium: Dolium, *words: str) -> dict[int, str]:
+    """Number -> what, of the plan."""
+    ended = dolium("explain", *words)
+    assert ended.code == 0, ended
+    return {int(found[1]): found[3].strip() for line in ended.stdout.splitlines() if (found := LINE.match(line))}
+
+
+def last(plan: dict[int, str]) -> int:
+    return next(number for number, what in plan.items() if what.startswith("exec ")) - 1
+
+
+def number(plan: dict[int, str], beginning: str) -> int:
+    return next(number for number, what in plan.items() if what.startswith(beginning))
+
+
+def looked(ended: Ended) -> dict[str, str]:
+    return dict(line.split(" ", 1) for line in ended.stdout.splitlines())
+
+
+def test_run_shows_how_long_each_step_took(dolium: Dolium) -> None:
+    plan = steps(dolium, *WORDS, "@host", "sh", "-c", "echo out; echo err >&2; exit 3")
+    ended = dolium("explain", "--run", *WORDS, "@host", "sh", "-c", "echo out; echo err >&2; exit 3")
+    assert (ended.code, ended.stdout) == (3, "out\n")
+    before, _, table = ended.stderr.partition("\nPlan for `sh` in @host: ")
+    assert before == "err\n" and table.startswith(f"{len(plan)} steps, done.\n")
+    times = {int(found[1]): found[3] for line in table.splitlines() if (found := TIMED.match(line))}
+    assert [*times] == [*plan]
+    unmeasured = [each for each, shown in times.items() if shown == "-"]
+    assert unmeasured == [len(plan) - 1, len(plan)]
+    assert all(shown[0] == "(" for each, shown in times.items() if plan[each].startswith("meet:"))
+    measured = [float(shown.strip("()")) for shown in times.values() if shown != "-"]
+    assert sum(each > 0 for each in measured) > len(measured) - 5
+    assert re.search(r"^total    [\d.]+ ms: host [\d.]+, outside [\d.]+, inside [\d.]+,", table, re.M)
+    assert len(re.findall(r": [\d.]+ ms, \d+ % of it$", table, re.M)) == 3
+    assert max(map(len, table.splitlines())) <= 80
+
+
+def test_the_times_are_those_of_the_steps(root: Dolium, folder: str) -> None:
+    """A hundred devices take longer than none: the figure of that step says so."""
+    def of_binds(*words: str) -> float:
+        ended = root("explain", "--run", "--verbose", *WORDS, *words, "@host", "true")
+        lines = [line for line in ended.stderr.splitlines() if "open_tree /" in line]
+        assert ended.code == 0 and lines, ended
+        return sum(float(line.split()[-1]) for line in lines)
+
+    many = [word for index in range(100) for word in ("-v", f"{folder}:/data{index}")]
+    assert of_binds(*many) > 2 * of_binds()
+
+
+def test_a_shell_after_every_step(root: Dolium, folder: str) -> None:
+    plan = steps(root, *WORDS, "@host", "sh")
+    found: dict[int, dict[str, str]] = {}
+    for each in range(1, last(plan) + 1):
+        ended = root("explain", "--until", str(each), "--shell", *WORDS, "@host", "sh", input=LOOK.replace("HERE", folder).encode())
+        assert ended.code == 7, (each, plan[each], ended)
+        assert f"{each} of {len(plan)} steps, then a shell; next would be: {each + 1} {plan[each + 1].split()[0]}" in ended.stderr
+        assert "This is not a container yet" in ended.stderr
+        found[each] = looked(ended)
+    ours = {name: os.readlink(f"/proc/self/ns/{name}") for name in ("pid", "net", "mnt", "user")}
+    born, own = number(plan, "clone3"), number(plan, "unshare cgroup")
+    for each, seen in found.items():
+        assert (seen["mnt"] != ours["mnt"]) == (each >= number(plan, "unshare mnt")), plan[each]
+        assert (seen["pid"] != ours["pid"]) == (each >= born), plan[each]
+        assert (seen["net"] != ours["net"]) == (each >= own), plan[each]
+        assert (seen["host"] == "box") == (each >= number(plan, "sethostname")), plan[each]
+        assert (seen["uid"] == "65534") == (born <= each < number(plan, "setresuid 0")), plan[each]
+        assert ("files" not in seen) == (each >= number(plan, "pivot_root")), plan[each]
+        assert (seen["NoNewPrivs"] == "1") == (each >= number(plan, "no_new_privs")), plan[each]
+
+
+def test_the_shell_is_the_containers_after_the_pivot(root: Dolium, alpine: str) -> None:
+    """Kept containers, too, though nothing of this one is: before it dash, or whatever the host has, after it busybox."""
+    words = ("--network", "none", alpine, "sh")
+    plan = steps(root, *words)
+    pivot = number(plan, "pivot_root")
+    for each, own in ((pivot - 1, False), (pivot, True), (last(plan), True)):
+        ended = root("explain", "--until", str(each), "--shell", *words, input=b"test -e /etc/alpine-release && echo alpine\n")
+        assert ("alpine" in ended.stdout) == own, (each, ended)
+    assert root("ps", "-aq").stdout == ""
+
+
+def test_a_plain_user_stops_anywhere_too(plain: Dolium) -> None:
+    plan = steps(plain, *WORDS, "@host", "sh")
+    for each in sorted({*range(1, last(plan), 4), number(plan, "pivot_root"), last(plan)}):
+        ended = plain("explain", "--until", str(each), "--shell", *WORDS, "@host", "sh", input=LOOK.encode())
+        assert ended.code == 7, (each, plan[each], ended)
+        assert (looked(ended)["host"] == "box") == (each >= number(plan, "sethostname"))
+
+
+@pytest.mark.parametrize("extra", [(), ("--init",), ("--security-opt", "no-new-privileges=false"), ("--memory", "64m")])
+def test_steps_alone_are_done_and_undone(root: Dolium, extra: tuple[str, ...]) -> None:
+    words = (*WORDS, *extra, "@host", "sh")
+    plan = steps(root, *words)
+    for each in sorted({1, 3, *range(4, last(plan), 5), last(plan)}):
+        ended = root("explain", "--until", str(each), *words)
+        assert (ended.code, ended.stderr) == (0, ""), ended
+        assert ended.stdout.startswith(f"{each} of {len(plan)} steps for @host, done, and undone again. Next would be: ")
+        assert [int(found[1]) for line in ended.stdout.splitlines() if (found := TIMED.match(line))] == [*range(1, each + 1)]
+
+
+def test_a_step_that_fails_is_named(root: Dolium) -> None:
+    words = (*WORDS, "--sysctl", "kernel.shmmax=x", "@host", "sh")
+    plan = steps(root, *words)
+    sysctl = number(plan, "kernel.shmmax")
+    for shell in ((), ("--shell",)):
+        fine = root("explain", "--until", str(sysctl - 1), *shell, *words, input=b"")
+        assert fine.code == 0, fine
+        ended = root("explain", "--until", str(sysctl), *shell, *words, input=b"echo no\n")
+        assert ended.code == 125 and "error: cannot set kernel.shmmax = x: write(2)" in ended.stderr, ended
+        assert f"at step {sysctl} of " in ended.stderr and "no\n" not in ended.stdout
+
+
+def test_numbers_that_are_no_place_to_stop(dolium: Dolium) -> None:
+    plan = steps(dolium, *WORDS, "@host", "sh")
+    end = last(plan)
+    for each, says in ((end + 1, f"--until {end + 1}: step {end + 1} is the program itself"), (len(plan), "is the program itself"),
+                       (len(plan) + 1, f"the plan has {len(plan)} steps"), (999, f"--until 999: the plan has {len(plan)} steps"),
+                       (0, "--until: expected a whole number"), ("abc", "--until: expected a whole number")):  # fmt: skip
+        ended = dolium("explain", "--until", str(each), *WORDS, "@host", "sh")
+        assert ended.code == 125 and says in ended.stderr and ended.stdout == "", ended
+    ended = dolium("explain", "--step", "999", *WORDS, "@host", "sh")
+    assert ended.code == 125 and ended.stderr.startswith(f"error: --step 999: the plan has {len(plan)} steps")
+    assert until.SHELLS[0] == "/bin/sh"
+
+
+def test_kill_9_leaves_nothing(root: Dolium) -> None:
+    """The shell dies with dolium, what was made for it with the next command."""
+    words = ("--network", "none", "--memory", "64m", "@host", "sh")
+    stop = last(steps(root, *words))
+    for each in (6, stop):
+        with root.start("explain", "--until", str(each), "--shell", *words, stdin=subprocess.PIPE) as process:
+            assert process.stdin and process.stdout
+            process.stdin.write(b"echo here; exec sleep 60\n")
+            process.stdin.flush()
+            assert process.stdout.readline() == b"here\n"
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+        wait_for(lambda: root("ps", "-aq").code == 0)
+        assert root("run", "@host", "true").code == 0
+
+
+def test_signals_reach_the_shell(root: Dolium) -> None:
+    with root.start("explain", "--until", "12", "--shell", *WORDS, "@host", "sh", stdin=subprocess.PIPE) as process:
+        assert process.stdin and process.stdout
+        process.stdin.write(b"trap 'echo got it; exit 9' USR1; echo here; while :; do sleep 0.05; done\n")
+        process.stdin.flush()
+        assert process.stdout.readline() == b"here\n"
+        process.send_signal(signal.SIGUSR1)
+        assert process.stdout.readline() == b"got it\n"
+        assert process.wait() == 9
+
+
+def test_it_prompts_on_a_terminal(root: Dolium) -> None:
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.execve(DOLIUM, [DOLIUM, "explain", "--until", "20", "--shell", *WORDS, "@host", "sh"], {**root.environment, "TERM": "vt100"})
+    seen, deadline = b"", time.monotonic() + 20 * SLOW
+    try:
+        while b"after step 20 #" not in seen:
+            assert select.select([terminal], [], [], deadline - time.monotonic())[0], seen
+            seen += os.read(terminal, 4096)
+        assert b"This is not a container yet" in seen
+        os.write(terminal, b"echo $TERM; exit 4\n")
+        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 4
+        assert b"vt100" in os.read(terminal, 4096)
+    finally:
+        os.close(terminal)
