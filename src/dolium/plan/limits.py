@@ -46,8 +46,7 @@ def groups(spec: "dict[str, Any]", facts: "Facts") -> "dict[str, str]":
         elif asked:
             share = "--cpu-weight" if "weight" in cpu else "--cpu-shares"
             flag = {"memory": "--memory", "cpu": "--cpus" if "quota" in cpu else share, "cpuset": "--cpuset-cpus",
-                    "pids": "--pids-limit",
-                    "devices": "linux.resources.devices"}[controller]  # fmt: skip
+                    "pids": "--pids-limit", "devices": "linux.resources.devices"}[controller]  # fmt: skip
             why, mend = facts.no_devices if controller == "devices" else facts.no_controllers
             raise Unsupported(flag, f"the `{controller}` cgroup controller is not available: {why}", hint=mend)
     if "unified" in facts.controllers:
