@@ -17,6 +17,7 @@
 #include <time.h>
 #include "init.h"
 #include "kernel.h"
+#include "send.h"
 
 struct header *plan;
 int slots[SLOTS];
@@ -251,6 +252,12 @@ int step_born(struct record *r)
         _exit(0);
     }
     return setsid() < 0 ? fail(r, 4) : 0;
+}
+
+/* fd: a slot whose descriptor the owner gets.  Said as dolium-keep does that the program runs. */
+int step_offer(struct record *r)
+{
+    return send_descriptor(owner, 'S', slot(r->fd)) < 0 ? fail(r, 0) : 0;
 }
 
 /* dolium-init OWNER PLAN: the descriptors of the owner's socket and of the plan */

@@ -7,6 +7,7 @@
  *                  can be counted until the owner closes its socket
  *     lease=FD     the locked lease, only held
  *     announce     tell the owner when the program runs: 'S', and the program's pidfd
+ *     life=MS      kill the container when it is so many milliseconds old
  *     record=FD    a directory; name=NAME: the record NAME.end is written there in the end
  *     detached     the owner leaves as soon as the program runs
  *     out=FD err=FD terminal=FD  what a detached container prints; log=FD where it goes, line by line
@@ -30,6 +31,7 @@
 #include <time.h>
 #include <unistd.h>
 #include "kernel.h"
+#include "send.h"
 
 struct ending {
     char kind;               /* 'X' */
@@ -51,6 +53,7 @@ struct stream {
 };
 
 static int owner, pidfd, oom = -1, mounts = -1, record = -1, log_fd = -1, detached, announce;
+static int64_t life = -1; /* CLOCK_MONOTONIC in milliseconds, when it is over */
 static const char *name = "", *lease = "";
 static char *groups[WORDS], *end[WORDS + 4];
 static int group_count, end_count;
@@ -137,6 +140,22 @@ static int pump(struct stream *stream)
     return got > 0;
 }
 
+static int64_t now(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
+}
+
+/* Milliseconds for poll(2): until the container's life is over; not more than the day that fits an int. */
+static int patience(void)
+{
+    if (life < 0)
+        return -1;
+    int64_t left = life - now();
+    return left < 0 ? 0 : left > 86400000 ? 86400000 : (int)left;
+}
+
 /* Until the container has ended.  Returns whether the owner is still there. */
 static int watch(struct ending *ending)
 {
@@ -144,8 +163,12 @@ static int watch(struct ending *ending)
     for (;;) {
         for (int i = 0; i < STREAMS; i++)
             fds[3 + i] = (struct pollfd){streams[i].fd, POLLIN, 0};
-        if (poll(fds, 3 + STREAMS, -1) < 0)
+        if (poll(fds, 3 + STREAMS, patience()) < 0)
             continue;
+        if (life >= 0 && now() >= life) {
+            life = -1;
+            send_signal(SIGKILL);
+        }
         if (fds[2].revents) { /* on cgroup v1 the kernel kills one process; a container dies as one */
             uint64_t count;
             if (read(oom, &count, sizeof count) == sizeof count)
@@ -208,31 +231,30 @@ static void write_record(const struct ending *ending)
     close(fd);
 }
 
+/* The groups that programs of a Sandbox had below the container's. */
+static void remove_below(const char *group)
+{
+    struct entry { uint64_t inode, offset; uint16_t length; uint8_t type; char name[]; } *each; /* getdents64(2) */
+    static _Alignas(struct entry) char room[4096];
+    int directory = open(group, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    for (long got; (got = syscall(SYS_getdents64, directory, room, sizeof room)) > 0;)
+        for (char *at = room; at < room + got; at += each->length) {
+            each = (struct entry *)at;
+            if (each->type == 4 /* DT_DIR */ && each->name[0] != '.')
+                unlinkat(directory, each->name, AT_REMOVEDIR);
+        }
+    close(directory);
+}
+
 /* The owner has died: nobody else removes the cgroups.  A group stays busy for a moment after its last process. */
 static void remove_groups(void)
 {
     const struct timespec moment = {0, 2000000};
     for (int i = 0; i < group_count; i++)
-        for (int tries = 0; tries < 500 && rmdir(groups[i]) && errno == EBUSY; tries++)
+        for (int tries = 0; tries < 500 && rmdir(groups[i]) && errno == EBUSY; tries++) {
+            remove_below(groups[i]);
             nanosleep(&moment, NULL);
-}
-
-/* Tell the owner that the program runs, and give it the pidfd. */
-static void send_start(void)
-{
-    char byte = 'S';
-    union {
-        char room[CMSG_SPACE(sizeof(int))];
-        struct cmsghdr align;
-    } control;
-    struct iovec io = {&byte, 1};
-    struct msghdr message = {.msg_iov = &io, .msg_iovlen = 1, .msg_control = control.room, .msg_controllen = sizeof control.room};
-    struct cmsghdr *header = CMSG_FIRSTHDR(&message);
-    header->cmsg_level = SOL_SOCKET;
-    header->cmsg_type = SCM_RIGHTS;
-    header->cmsg_len = CMSG_LEN(sizeof(int));
-    memcpy(CMSG_DATA(header), &pidfd, sizeof pidfd);
-    sendmsg(owner, &message, MSG_NOSIGNAL);
+        }
 }
 
 static void read_words(int count, char **words)
@@ -255,6 +277,8 @@ static void read_words(int count, char **words)
             lease = value;
         else if (!strcmp(word, "announce"))
             announce = 1;
+        else if (!strcmp(word, "life"))
+            life = now() + atoll(value);
         else if (!strcmp(word, "record"))
             record = atoi(value);
         else if (!strcmp(word, "name"))
@@ -303,7 +327,7 @@ int main(int argc, char **argv)
     if (detached)
         setsid();
     if (announce)
-        send_start();
+        send_descriptor(owner, 'S', pidfd);
     int present = watch(&ending);
     reap(&ending);
     for (int i = 0; i < STREAMS; i++)

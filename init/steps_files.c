@@ -9,10 +9,11 @@
 #include "init.h"
 #include "kernel.h"
 
-int open_in(int root, const char *path, uint64_t flags)
+static int open_or_make(int root, const char *path, uint64_t flags, uint64_t mode)
 {
     struct open_how_ how = {
         .flags = flags | O_CLOEXEC,
+        .mode = mode,
         .resolve = root == AT_FDCWD ? 0 : RESOLVE_IN_ROOT_ | RESOLVE_NO_MAGICLINKS_,
     };
     long fd;
@@ -22,6 +23,11 @@ int open_in(int root, const char *path, uint64_t flags)
             break;
     }
     return (int)fd;
+}
+
+int open_in(int root, const char *path, uint64_t flags)
+{
+    return open_or_make(root, path, flags, 0);
 }
 
 int open_parent(int root, const char *path, const char **leaf)
@@ -79,9 +85,10 @@ int make_parents(int root, const char *path)
     return make_directories(root, parent, 0755);
 }
 
+/* n1: flags; n2: the mode of a file that is made */
 int step_open(struct record *r)
 {
-    int fd = open_in(slot(r->fd), text(r->path), (uint64_t)r->n1);
+    int fd = open_or_make(slot(r->fd), text(r->path), (uint64_t)r->n1, (uint64_t)r->n2);
     if (fd < 0)
         return fail(r, 0);
     fill(r->out, fd);

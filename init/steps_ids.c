@@ -210,6 +210,22 @@ int step_reap(struct record *r)
     _exit(WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status));
 }
 
+/* Instead of exec, where no program is wanted yet: stay as PID 1 and reap whoever is left to it, until it is killed. */
+int step_idle(struct record *r)
+{
+    sigset_t child;
+    sigemptyset(&child);
+    sigaddset(&child, SIGCHLD);
+    if (sigprocmask(SIG_BLOCK, &child, NULL))
+        return fail(r, 0);
+    plan->phase = PHASE_EXEC;
+    syscall(NR_close_range, 3, ~0u, 0); /* the pair above all: its end tells outside that this place is reached */
+    munmap(plan, plan->size);
+    for (;;)
+        if (waitpid(-1, NULL, WNOHANG) <= 0)
+            sigwaitinfo(&child, NULL);
+}
+
 /* Split `count` strings off a run of them, which ends at `end`, into an array that ends with NULL; fewer are an end too. */
 static const char *take(const char **array, const char *at, const char *end, int64_t count)
 {

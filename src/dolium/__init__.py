@@ -20,18 +20,25 @@ from dolium.errors import (
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from dolium.sandbox import Result, doctor, run
+    from dolium.sandbox.asked import Mount, ro, rw, tmp
+    from dolium.sandbox.box import Sandbox
+    from dolium.sandbox.fresh import doctor, run
+    from dolium.sandbox.process import Process
+    from dolium.sandbox.result import Result
 
 __version__ = "0.1.0"
-__all__ = ["CommandFailed", "CommandTimeout", "DoliumError", "Exists", "NotFound", "Result", "SpecError", "StateError",
-           "StepError", "Unsupported", "UsageError", "doctor", "run"]  # fmt: skip
+__all__ = ["CommandFailed", "CommandTimeout", "DoliumError", "Exists", "Mount", "NotFound", "Process", "Result", "Sandbox",
+           "SpecError", "StateError", "StepError", "Unsupported", "UsageError", "doctor", "ro", "run", "rw", "tmp"]  # fmt: skip
+
+_PLACES = {"Mount": "asked", "Process": "process", "Result": "result", "Sandbox": "box", "doctor": "fresh", "ro": "asked",
+           "run": "fresh", "rw": "asked", "tmp": "asked"}  # fmt: skip
 
 
 def __getattr__(name: str) -> object:
     """What starts containers when it is first asked for: the command line has no use for it, and starts sooner."""
-    if name in ("Result", "doctor", "run"):
-        from dolium import sandbox
+    if name in _PLACES:
+        from importlib import import_module
 
-        globals().update(Result=sandbox.Result, doctor=sandbox.doctor, run=sandbox.run)
-        return globals()[name]
+        found = globals()[name] = getattr(import_module(f"dolium.sandbox.{_PLACES[name]}"), name)
+        return found
     raise AttributeError(f"module `dolium` has no attribute `{name}`")

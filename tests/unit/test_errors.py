@@ -11,9 +11,8 @@ import pickle
 import pytest
 
 import dolium
-from dolium import errors
+from dolium import Result, errors
 from dolium.cli import render
-from dolium.sandbox import Result
 
 RESULT = Result(args=["x"], exit_code=3, signal=0, stdout=b"", stderr=b"", wall_seconds=1.5, cpu_seconds=0.5, peak_memory_bytes=4096,
                 ended_by="exit", limits_hit=(), truncated=False)  # fmt: skip

@@ -29,6 +29,7 @@ OPERATIONS = {
     "enter_net": ("setns",), "netlink": ("open", "setns", "socket", "ioctl", "sendto", "recvfrom"),
     "join": ("setns",), "born": ("mmap", "clone", "waitid", "pidfd_open", "setsid"),
     "device_filter": ("bpf", "bpf"),
+    "idle": ("sigprocmask",), "offer": ("sendmsg",),
 }  # fmt: skip
 """Name -> the system calls it makes, in the order in which a report counts them."""
 _NUMBER = {name: number for number, name in enumerate(OPERATIONS)}

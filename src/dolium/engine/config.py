@@ -54,7 +54,7 @@ class Options:
     """
 
     __slots__ = ("add_hosts", "argv", "cap_add", "cap_drop", "cpu_shares", "cpu_weight", "cpus", "cpuset_cpus", "cwd",
-                 "devices", "dns", "dns_options", "dns_search", "env", "hostname", "init", "mask", "memory", "memory_swap",
+                 "devices", "disk", "dns", "dns_options", "dns_search", "env", "hostname", "init", "mask", "memory", "memory_swap",
                  "network", "no_new_privileges", "oom_score_adj", "pids", "read_only", "seccomp", "store", "sysctl",
                  "time_namespace", "tmpfs", "ulimits", "unmask", "user", "userns", "volumes", "watch", "why_denied")  # fmt: skip
 
@@ -69,6 +69,7 @@ class Options:
         self.cpuset_cpus: str | None = None
         self.cwd: str | None = None
         self.devices: list[tuple[str, str, str]] = []
+        self.disk: int | None = None
         self.dns: list[str] = []
         self.dns_options: list[str] = []
         self.dns_search: list[str] = []
@@ -124,9 +125,9 @@ def specification(
         if given:
             asked.add(key)
     asked.update(f"linux.sysctl.{key}" for key in options.sysctl)
-    half = max(options.memory // 2, LEAST_STORE) if options.memory else 0
+    room = options.disk or (max(options.memory // 2, LEAST_STORE) if options.memory else 0)
     spec["dolium"] = {
-        "root": {"kind": rootfs.kind if not options.store or rootfs.kind != "tmpfs" else "filled", "size": half,
+        "root": {"kind": rootfs.kind if not options.store or rootfs.kind != "tmpfs" else "filled", "size": room,
                  "store": options.store},
         "directories": rootfs.directories,
         "links": rootfs.links,

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
     from dolium.plan.facts import Facts
 
-O_PATH, O_DIRECTORY = 0o10000000, 0o200000
+O_CREAT, O_PATH, O_DIRECTORY = 0o100, 0o10000000, 0o200000
 
 
 def plan(spec: "dict[str, Any]", facts: "Facts") -> "list[Step]":
@@ -68,12 +68,33 @@ def plan(spec: "dict[str, Any]", facts: "Facts") -> "list[Step]":
 
 def reading(facts: "Facts", path: str, cap: int) -> "list[Step]":
     """Read a file of at most `cap` bytes as the container's root would see it, without any process in the container."""
+    return [
+        *_visit(facts, "process.user"),
+        Step("read_file", OUTSIDE, "process.user", fd=slots.ROOT, path=path, data=bytes(cap), accept=(2, 20), what=f"read {path}"),
+    ]
+
+
+def opening(facts: "Facts", path: str, flags: int, mode: int) -> "list[Step]":
+    """Open a file as the container's root, and offer the descriptor to the owner.  With a `mode` (of what is made) the
+    directories above it are made, where they are missing, and with O_DIRECTORY the last one, too."""
+    steps = _visit(facts, "files")
+    if facts.own_users:
+        steps.append(Step("become", OUTSIDE, "files", n1=int(facts.rootless), what="setresuid 0", note="root of the container"))
+    above = path if flags & O_DIRECTORY else path.rpartition("/")[0]
+    if mode and above:
+        steps.append(Step("mkdir", OUTSIDE, "files", fd=slots.ROOT, data=strings(above, "755", why="path"), n2=-1,
+                          what=f"mkdir {above}"))  # fmt: skip
+    steps.append(Step("open", OUTSIDE, "files", fd=slots.ROOT, path=path, n1=flags, n2=mode if flags & O_CREAT else 0,
+                      out=slots.FILE, what=f"open {path}"))  # fmt: skip
+    return [*steps, Step("offer", OUTSIDE, "files", fd=slots.FILE, what="hand it to the owner")]
+
+
+def _visit(facts: "Facts", why: str) -> "list[Step]":
     types = {"mount", "user"} if facts.own_users else {"mount"}
     return [
-        Step("join", OUTSIDE, "process.user", fd=slots.CONTAINER, n1=namespaces.flags(types),
+        Step("join", OUTSIDE, why, fd=slots.CONTAINER, n1=namespaces.flags(types),
              what=f"join its namespaces {namespaces.names(types)}"),
-        Step("open", OUTSIDE, "process.user", path="/", n1=O_PATH | O_DIRECTORY, out=slots.ROOT, what="open its /"),
-        Step("read_file", OUTSIDE, "process.user", fd=slots.ROOT, path=path, data=bytes(cap), accept=(2, 20), what=f"read {path}"),
+        Step("open", OUTSIDE, why, path="/", n1=O_PATH | O_DIRECTORY, out=slots.ROOT, what="open its /"),
     ]  # fmt: skip
 
 

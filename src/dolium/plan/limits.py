@@ -30,6 +30,7 @@ def groups(spec: "dict[str, Any]", facts: "Facts") -> "dict[str, str]":
     """
     resources = spec["linux"]["resources"]
     name = spec["linux"]["cgroupsPath"].rpartition("/")[2]
+    part = spec["dolium"].get("part", "")  # of cgroup v2 groups: one of its own for a process that joins
     memory, cpu = resources.get("memory", {}), resources.get("cpu", {})
     wanted = {
         "memory": memory.get("limit", UNLIMITED) > 0,
@@ -42,7 +43,7 @@ def groups(spec: "dict[str, Any]", facts: "Facts") -> "dict[str, str]":
     for controller, asked in wanted.items():
         hierarchy = facts.controllers.get(controller)
         if hierarchy and (asked or hierarchy.version == 2):
-            found[controller] = f"{hierarchy.parent}/{name}"
+            found[controller] = f"{hierarchy.parent}/{name}{part if hierarchy.version == 2 else ''}"
         elif asked:
             share = "--cpu-weight" if "weight" in cpu else "--cpu-shares"
             flag = {"memory": "--memory", "cpu": "--cpus" if "quota" in cpu else share, "cpuset": "--cpuset-cpus",
@@ -50,7 +51,7 @@ def groups(spec: "dict[str, Any]", facts: "Facts") -> "dict[str, str]":
             why, mend = facts.no_devices if controller == "devices" else facts.no_controllers
             raise Unsupported(flag, f"the `{controller}` cgroup controller is not available: {why}", hint=mend)
     if "unified" in facts.controllers:
-        found["unified"] = f"{facts.controllers['unified'].parent}/{name}"
+        found["unified"] = f"{facts.controllers['unified'].parent}/{name}{part}"
     return found
 
 

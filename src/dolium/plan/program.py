@@ -41,9 +41,12 @@ def die_with() -> Step:
 
 
 def run(spec: "dict[str, Any]") -> "list[Step]":
-    """execve(2) of the first of the candidates that is there, as a shell searches PATH."""
+    """execve(2) of the first of the candidates that is there, as a shell searches PATH; without a command, PID 1 only waits
+    for those that join later."""
     process = spec["process"]
     argv, env = process["args"], process["env"]
+    if not argv:
+        return [Step("idle", INSIDE, "process.args", what="stay as PID 1", note="reaps orphans; programs join later")]
     name = argv[0]
     if "/" in name:
         candidates = [name]
@@ -60,7 +63,8 @@ def keep(spec: "dict[str, Any]", facts: "Facts", directories: "list[str]") -> "l
     """Outside: dolium-init becomes dolium-keep (init/keep.c), which waits, reports and kills.
 
     `dolium.watch` is what it is to do besides: nothing for a container that only its owner knows; else `name` for a record
-    of its end, and, for one that outlives its owner, `detached`, the words of the `end` command, and whether it has a `log`.
+    of its end, `life` in seconds, and, for one that outlives its owner, `detached`, the words of the `end` command, and
+    whether it has a `log`.
     """
     watch = spec["dolium"]["watch"]
     words = [f"lease={{{slots.LEASE}}}"]
@@ -69,7 +73,11 @@ def keep(spec: "dict[str, Any]", facts: "Facts", directories: "list[str]") -> "l
         if facts.controllers["memory"].version == 1:
             words.append(f"oom={{{slots.OOM}}}")
     if watch:
-        words += ["announce", f"record={{{slots.RECORD}}}", f"name={watch['name']}"]
+        words.append("announce")
+    if "name" in watch:
+        words += [f"record={{{slots.RECORD}}}", f"name={watch['name']}"]
+    if watch.get("life"):
+        words.append(f"life={watch['life'] * 1000:.0f}")
     if watch.get("detached"):
         words += ["detached", f"out={{{slots.OUT}}}", f"err={{{slots.ERR}}}", f"log={{{slots.LOG}}}"]
         words += [f"end={each}" for each in watch["end"]]

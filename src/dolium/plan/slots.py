@@ -48,6 +48,8 @@ NETWORK = 30
 """the container's network namespace, its own or one that it shares"""
 HOST_NETWORK = 31
 """the caller's own"""
+FILE = 16
+"""a file in a container that runs, opened for the owner"""
 FIRST_TASKS = 32
 """`tasks` files of cgroup v1 hierarchies, of which the kernel has fewer than sixteen"""
 FIRST_MOUNT = 48

@@ -42,3 +42,9 @@ def read(facts: "Facts", container: int, path: str, cap: int) -> str:
     """The text of a regular file of at most `cap` bytes in a container that runs, whatever its symlinks say; empty where
     there is none.  `container` is a pidfd.  Raises StepError."""
     return launch.read(joining.reading(facts, path, cap), {slots.CONTAINER: container})
+
+
+def open_path(facts: "Facts", container: int, path: str, flags: int, mode: int = 0) -> int:
+    """A descriptor of a file in a container that runs, opened as its root would, whatever its symlinks say; with O_CREAT
+    the directories above it are made, too.  `container` is a pidfd.  Raises StepError."""
+    return launch.opened(joining.opening(facts, path, flags, mode), {slots.CONTAINER: container})

@@ -251,22 +251,34 @@ def _reading(root: str, path: str, cap: int) -> "list[Step]":
 
 def read(steps: "list[Step]", filled: "dict[int, int]") -> str:
     """What the last of these steps of dolium-init reads; `filled` are descriptors for their slots.  Raises StepError."""
+    return wire.read_result(_alone(steps, filled)[0], len(steps) - 1).decode("utf-8", "replace")
+
+
+def opened(steps: "list[Step]", filled: "dict[int, int]") -> int:
+    """The descriptor that the last of these steps of dolium-init offers.  Raises StepError."""
+    return int.from_bytes(_alone(steps, filled)[1][0][2][:4], "little")
+
+
+def _alone(steps: "list[Step]", filled: "dict[int, int]") -> "tuple[bytes, list[tuple[int, int, bytes]]]":
+    """Have dolium-init carry out steps that start nothing: its report, and the descriptors that it offers."""
     message = wire.encode(steps, filled)
     null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
-    helper = spawn.start(message.data, tuple(filled.values()), (null, null, null))
     try:
-        helper.socket.recv(1)
+        helper = spawn.start(message.data, tuple(filled.values()), (null, null, null))
+    finally:
+        os.close(null)
+    try:
+        _, control, _, _ = helper.socket.recvmsg(1, 32, MSG_CMSG_CLOEXEC)
         data = helper.report()
     finally:
         helper.close()
         helper.reap()
-        os.close(null)
     report = wire.Report(data)
     if report.failed >= 0:
         from dolium.runtime import host
 
         raise step_error(message.steps[report.failed], message.steps, report.errno, report.call, host.facts())
-    return wire.read_result(data, len(steps) - 1).decode("utf-8", "replace")
+    return data, control
 
 
 def _act(step: "Step", path: str, running: Running) -> None:

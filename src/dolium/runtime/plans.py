@@ -31,7 +31,7 @@ class Planned:
         self.name = name(spec)
         self.host = [step for step in steps if step.actor == wire.HOST]
         self.groups = limits.groups(spec, facts)
-        self.command = next(index for index, step in enumerate(wire.acting(steps)) if step.op == "exec")
+        self.command = next(index for index, step in enumerate(wire.acting(steps)) if step.op in ("exec", "idle"))
         wire.acting(steps)[self.command].data = b""
         self.encoded = wire.encode(steps, {})
         self.held = (facts, spec["linux"].get("seccomp"))  # their addresses are part of the key

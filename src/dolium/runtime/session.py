@@ -1,0 +1,40 @@
+"""End a program and what it has started, where no cgroup holds them together."""
+
+import os
+
+SIGKILL = 9
+
+
+def kill(leader: int) -> None:
+    """SIGKILL to every process of the session that the process `leader` (a pid) has made, until there is none.
+
+    A process that has made a session of its own is not found: without cgroups only the end of its container ends it.
+    """
+    from signal import pidfd_send_signal
+
+    for _ in range(1000):
+        found = [pid for pid in map(int, filter(str.isdigit, os.listdir("/proc"))) if _is_in(pid, leader)]
+        if not found:
+            return
+        for pid in found:
+            try:
+                fd = os.pidfd_open(pid)
+            except ProcessLookupError:
+                continue
+            try:
+                if _is_in(pid, leader):  # the number may have been given away before the pidfd was opened
+                    pidfd_send_signal(fd, SIGKILL)
+            except ProcessLookupError:
+                pass
+            finally:
+                os.close(fd)
+
+
+def _is_in(pid: int, session: int) -> bool:
+    """proc_pid_stat(5): alive, and of that session."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            fields = file.read().rpartition(b")")[2].split()
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return fields[0] not in (b"Z", b"X") and int(fields[3]) == session

@@ -1,0 +1,1 @@
+"""The library: programs in containers, as plain as subprocess."""

@@ -1,0 +1,282 @@
+"""`dolium.Sandbox`: a container that stays, in which programs are run one after the other or side by side."""
+
+import os
+from _thread import allocate_lock
+from select import POLLIN, poll
+from time import monotonic
+
+from dolium.engine import config, containers, processes, rootfs, users
+from dolium.errors import StateError, UsageError
+from dolium.plan import quantities
+from dolium.runtime import joining, plans
+from dolium.sandbox import asked, files
+from dolium.sandbox.exchange import Exchange
+from dolium.sandbox.process import DEVNULL, PIPE, STDOUT, Process
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from typing import IO, Any
+
+    from dolium.runtime.launch import Running
+    from dolium.sandbox.asked import Mount
+    from dolium.sandbox.result import Result
+
+MOMENT = 0.2
+"""Seconds in which a Sandbox that takes its programs with it has ended, too."""
+
+
+class Sandbox:
+    """A container that runs nothing yet and stays until `close`: use it with `with`.
+
+    `image`, `mounts`, `memory`, `cpus`, `pids`, `disk` and `network` are as in `dolium.run`, for all programs together;
+    `env`, `cwd` and `user` are what each program gets unless it is told otherwise.  After `timeout` seconds the container
+    is killed with all that runs in it, as it is when its memory is used up (then `ended_by` says why), and when this
+    process dies.  Safe to use from several threads at once.
+
+    Raises UsageError, SpecError, NotFound, Unsupported and StepError.
+    """
+
+    def __init__(self, *, image: str = "@host", mounts: "Iterable[str | Mount]" = (), memory: "int | str | None" = None,
+                 cpus: "float | str | None" = None, pids: "int | None" = None, disk: "int | str | None" = None,
+                 network: str = "none", env: "Mapping[str, str] | None" = None, cwd: "str | None" = None,
+                 user: "str | None" = None, timeout: "float | str | None" = None) -> None:  # fmt: skip
+        self._running: Running | None = None  # for __del__, whatever fails below
+        self.ended_by = ""
+        self._options = asked.options(env=env, cwd=cwd, memory=memory, cpus=cpus, pids=pids, disk=disk, network=network,
+                                      mounts=mounts)  # fmt: skip
+        self._user = user
+        seconds = None if timeout is None else quantities.seconds(timeout, "timeout")
+        self._deadline = None if seconds is None else monotonic() + seconds
+        self._options.watch = {"life": seconds}
+        self._may_end = memory is not None or seconds is not None
+        self._lock = allocate_lock()
+        self._count = 0
+        self._options.cwd, asked_cwd = None, self._options.cwd
+        null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
+        try:
+            running, _ = containers.start(image, self._options, None, (null, null, null))
+        finally:
+            os.close(null)
+        self._options.cwd = asked_cwd
+        self._rootfs = rootfs.find(image)
+        self._first = running.started()
+        self._running = running
+        self.id = plans.name(running.spec)
+        self._above = running.controllers.get("unified", "")
+        self._facts = processes.found_running({"id_base": running.facts.id_base, "groups": running.controllers})
+
+    def __enter__(self) -> "Sandbox":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        if self._running:
+            self.close()
+
+    def __repr__(self) -> str:
+        return f"<Sandbox {self.id}: {self.status}>"
+
+    @property
+    def status(self) -> str:
+        """`running`, `ended` (by its time or memory limit, `ended_by` says), or `closed`."""
+        if not self._has_ended():
+            return "running"
+        return "ended" if self.ended_by else "closed"
+
+    def close(self) -> None:
+        """Kill what runs in it, and remove it with its files.  Closing twice is no mistake."""
+        self._settle(lambda running: running.abandon())
+
+    def _settle(self, act: "Callable[[Running], Any]") -> None:
+        """The one who comes first ends it; what it gives up is used by nobody any more."""
+        with self._lock:
+            running, self._running = self._running, None
+            if running:
+                act(running)
+                os.close(self._first)
+
+    def _has_ended(self, patience: float = 0.0) -> bool:
+        """Whether it has ended by itself, within so many seconds; then why is in `ended_by`, and nothing is left of it."""
+        running = self._running
+        if running is None:
+            return True
+        waiter = poll()
+        waiter.register(running.fileno(), POLLIN)
+        if not waiter.poll(patience * 1000):
+            return False
+        self._settle(self._find_out)
+        return True
+
+    def _find_out(self, running: "Running") -> None:
+        ending = running.finish()
+        late = self._deadline is not None and monotonic() >= self._deadline
+        self.ended_by = "memory" if ending.out_of_memory else "timeout" if late else "signal"
+
+    def _enter(self) -> int:
+        """A pidfd of its first process, the caller's own.  Raises StateError where it does not run."""
+        ended = self._has_ended()
+        with self._lock:
+            if not ended and self._running:
+                return os.dup(self._first)
+        self._must_run()
+        raise StateError(self.id, "closed", "running")
+
+    def _visit(self, act: "Callable[[int], Any]") -> "Any":
+        first = self._enter()
+        try:
+            return act(first)
+        finally:
+            os.close(first)
+
+    def _must_run(self) -> None:
+        if self._has_ended():
+            why = {"memory": ": its memory limit was reached", "timeout": ": its time was over", "signal": ": it was killed"}
+            raise StateError(self.id, self.status + why.get(self.ended_by, ""), "running", hint="make a new Sandbox")
+
+    def run(self, argv: "Sequence[str]", *, check: bool = False, text: bool = False, encoding: "str | None" = None,
+            errors: "str | None" = None, input: "str | bytes | None" = None, env: "Mapping[str, str] | None" = None,
+            cwd: "str | None" = None, user: "str | None" = None, timeout: "float | str | None" = None,
+            max_output: "int | str" = asked.MAX_OUTPUT, on_stdout: "Callable[[bytes], Any] | None" = None,
+            on_stderr: "Callable[[bytes], Any] | None" = None) -> "Result":  # fmt: skip
+        """Run a program in it and wait for its end, as `dolium.run` does.  What the program leaves running goes on; at the
+        time limit all that it has started is killed, and nothing else.
+
+        Raises StateError where the Sandbox has ended, and what `dolium.run` does.
+        """
+        began = monotonic()
+        seconds = None if timeout is None else quantities.seconds(timeout, "timeout")
+        kind = asked.Text(text, encoding, errors)
+        exchange = Exchange(kind.taken(input), quantities.size(max_output, "max_output"), (on_stdout, on_stderr))
+        try:
+            process = self._start(argv, exchange.theirs(), env, cwd, user, (-1, -1, -1), kind, -1)
+            exchange.started()
+            try:
+                reason = process.carry(exchange, None if seconds is None else began + seconds)
+            except BaseException:
+                process.kill()
+                process.wait()
+                raise
+            process.wait()
+            exchange.drain()
+        finally:
+            exchange.close()
+        assert process.ending
+        if process.ending.signal == asked.SIGKILL and not reason and self._may_end and self._has_ended(MOMENT):
+            reason = self.ended_by if self.ended_by != "signal" else ""  # it went with its Sandbox
+        return asked.result(process.args, process.ending, exchange, kind, reason, monotonic() - began, check)
+
+    def popen(self, argv: "Sequence[str]", *, stdin: "int | IO[Any] | None" = None, stdout: "int | IO[Any] | None" = None,
+              stderr: "int | IO[Any] | None" = None, env: "Mapping[str, str] | None" = None, cwd: "str | None" = None,
+              user: "str | None" = None, text: bool = False, encoding: "str | None" = None, errors: "str | None" = None,
+              bufsize: int = -1) -> Process:  # fmt: skip
+        """Start a program in it, as subprocess.Popen does; `stdin`, `stdout` and `stderr` are PIPE, DEVNULL, a descriptor or
+        a file of this process, `stderr` also STDOUT, and None for none (/dev/null), for nothing is inherited.
+
+        Raises what `run` does.
+        """
+        ours, theirs, made = [-1, -1, -1], [-1, -1, -1], []
+        try:
+            for index, given in enumerate((stdin, stdout, stderr)):
+                if given is None or given == DEVNULL:
+                    theirs[index] = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
+                    made.append(theirs[index])
+                elif given == PIPE:
+                    pair = os.pipe()
+                    theirs[index], ours[index] = pair if index == 0 else pair[::-1]
+                    made.append(theirs[index])
+                elif given == STDOUT and index == 2:
+                    theirs[2] = theirs[1]
+                elif isinstance(given, int):
+                    if given < 0:
+                        raise UsageError(f"popen: no such descriptor: {given}")
+                    theirs[index] = given
+                else:
+                    theirs[index] = given.fileno()
+            kind = asked.Text(text, encoding, errors)
+            process = self._start(argv, (theirs[0], theirs[1], theirs[2]), env, cwd, user, (ours[0], ours[1], ours[2]),
+                                  kind, bufsize)  # fmt: skip
+            ours = []
+            return process
+        finally:
+            for fd in [*made, *(fd for fd in ours if fd >= 0)]:
+                os.close(fd)
+
+    def _start(self, argv: "Sequence[str]", stdio: "tuple[int, int, int]", env: "Mapping[str, str] | None", cwd: "str | None",
+               user: "str | None", ends: "tuple[int, int, int]", text: asked.Text, bufsize: int) -> Process:  # fmt: skip
+        options = _copy(self._options)
+        options.argv = asked.words(argv)
+        options.env = {**options.env, **(env or {})}
+        options.cwd = cwd or options.cwd
+        who = self._user if user is None else user
+        if who is not None:
+            options.user = users.find(who, self._read_users)
+        spec = config.another(self.id, options, self._rootfs, self._facts)
+        group = ""
+        try:
+            group = self._group(spec)
+            joined = joining.start(spec, self._facts, self._enter(), stdio)
+            return Process(options.argv, joined, group, lambda _: self._left(group), ends, text, bufsize)
+        except BaseException:
+            self._left(group)
+            self._must_run()  # what went wrong may be that the container has ended meanwhile
+            raise
+
+    def _read_users(self, path: str) -> str:
+        return str(self._visit(lambda first: joining.read(self._facts, first, path, users.CAP)))
+
+    def _group(self, spec: "dict[str, Any]") -> str:
+        """A cgroup v2 of its own below the container's, so that it can be killed with all that it starts; empty without."""
+        above = self._above
+        if not above:
+            return ""
+        with self._lock:
+            self._count += 1
+            part = f"/run-{self._count}"
+        os.mkdir(above + part, 0o755)
+        spec["dolium"]["part"] = part
+        return above + part
+
+    def _left(self, group: str) -> None:
+        """After a program: its group goes, unless something that it has started lives on."""
+        if group:
+            try:
+                os.rmdir(group)
+            except OSError:
+                pass
+
+    def read(self, path: str, *, text: bool = False, encoding: str = "utf-8", errors: str = "strict") -> "Any":
+        """The content of a file: bytes, or str with `text`.  Raises OSError as open() does, and StateError."""
+        data = self._visit(lambda first: files.read(self._facts, first, path))
+        return data.decode(encoding, errors) if text else data
+
+    def write(self, path: str, data: "str | bytes", *, mode: int = 0o644) -> None:
+        """Make a file, and the directories above it, or write it anew; it belongs to the container's root.
+
+        Raises OSError as open() does, and StateError.
+        """
+        content = data.encode() if isinstance(data, str) else data
+        self._visit(lambda first: files.write(self._facts, first, path, content, mode))
+
+    def ls(self, path: str = "/") -> "list[str]":
+        """The names in a directory, sorted.  Raises OSError and StateError."""
+        found: list[str] = self._visit(lambda first: files.names(self._facts, first, path))
+        return found
+
+    def exists(self, path: str) -> bool:
+        """Whether there is something.  Raises OSError and StateError."""
+        return bool(self._visit(lambda first: files.exists(self._facts, first, path)))
+
+    def remove(self, path: str) -> None:
+        """Remove a file, or a directory with all in it.  Raises OSError and StateError."""
+        self._visit(lambda first: files.remove(self._facts, first, path))
+
+
+def _copy(options: config.Options) -> config.Options:
+    found = config.Options()
+    for name in config.Options.__slots__:
+        setattr(found, name, getattr(options, name))
+    found.watch = {}
+    return found

@@ -1,0 +1,67 @@
+"""`dolium.run`: one program in a fresh container, as plain as subprocess.run."""
+
+from time import monotonic
+
+from dolium.engine import containers
+from dolium.plan import quantities
+from dolium.sandbox import asked
+from dolium.sandbox.exchange import Exchange
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from typing import Any
+
+    from dolium.sandbox.asked import Mount
+    from dolium.sandbox.result import Result
+
+
+def run(argv: "Sequence[str]", *, image: str = "@host", check: bool = False, text: bool = False, encoding: "str | None" = None,
+        errors: "str | None" = None, input: "str | bytes | None" = None, env: "Mapping[str, str] | None" = None,
+        cwd: "str | None" = None, user: "str | None" = None, timeout: "float | str | None" = None,
+        memory: "int | str | None" = None, cpus: "float | str | None" = None, pids: "int | None" = None,
+        disk: "int | str | None" = None, network: str = "none", mounts: "Iterable[str | Mount]" = (),
+        max_output: "int | str" = asked.MAX_OUTPUT, on_stdout: "Callable[[bytes], Any] | None" = None,
+        on_stderr: "Callable[[bytes], Any] | None" = None) -> "Result":  # fmt: skip
+    """Run a program in a container of its own, wait for its end, return what it printed and how it ended.
+
+    `image` is `@host`, `@venv` or a directory; `memory`, `disk` (what it may write) and `max_output` are bytes or text such
+    as "64M"; `cpus` is a number of CPUs; `timeout` is seconds; `pids` is a number of processes; `mounts` are what `ro`, `rw`
+    and `tmp` return, or `SRC:DST[:ro]`; `network` is `none`, `host` or, for root, `bridge`; `env` is all that the program
+    gets besides PATH, HOME and HOSTNAME.  A program that fails is a result, not an error, unless `check` is given.  Of
+    output longer than `max_output` the first and the last half are kept.  `on_stdout` and `on_stderr` are called with
+    each piece of output (bytes) as it comes.  Safe to call from several threads at once.
+
+    Raises UsageError, SpecError, NotFound and Unsupported for a call that cannot be carried out, StepError where the
+    kernel refuses (a program that is not there, above all), CommandFailed and CommandTimeout with `check`.
+    """
+    began = monotonic()
+    options = asked.options(env=env, cwd=cwd, memory=memory, cpus=cpus, pids=pids, network=network, mounts=mounts, disk=disk)
+    options.argv = asked.words(argv)
+    seconds = None if timeout is None else quantities.seconds(timeout, "timeout")
+    kind = asked.Text(text, encoding, errors)
+    exchange = Exchange(kind.taken(input), quantities.size(max_output, "max_output"), (on_stdout, on_stderr))
+    try:
+        running, _ = containers.start(image, options, user, exchange.theirs())
+        exchange.started()
+        try:
+            reason = exchange.carry(running, None if seconds is None else began + seconds, lambda: running.signal(asked.SIGKILL))
+        except BaseException:
+            running.abandon()
+            raise
+        ending = running.finish()
+        exchange.drain()
+    finally:
+        exchange.close()
+    return asked.result(options.argv, ending, exchange, kind, reason, monotonic() - began, check)
+
+
+def doctor() -> "list[dict[str, Any]]":
+    """What Dolium can do on this host, as `dolium doctor --json` says it: a dict for each thing that was looked at, with `id`
+    (stable), `job` (what cannot be done without it, or empty), `ok`, `found`, `breaks` and `mend` (a line for a shell).
+
+    It starts `true` in a few containers.  Raises Unsupported where not even /proc is there.
+    """
+    from dolium.engine import doctor
+
+    return [each.fields() for each in doctor.examine()]
