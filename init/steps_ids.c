@@ -219,8 +219,9 @@ int step_idle(struct record *r)
     if (sigprocmask(SIG_BLOCK, &child, NULL))
         return fail(r, 0);
     plan->phase = PHASE_EXEC;
-    syscall(NR_close_range, 3, ~0u, 0); /* the pair above all: its end tells outside that this place is reached */
     munmap(plan, plan->size);
+    prctl(PR_SET_DUMPABLE, 1, 0, 0, 0); /* as an exec would: who is not root may join its namespaces only so, ptrace(2) */
+    syscall(NR_close_range, 3, ~0u, 0); /* the pair above all: its end tells outside that this place is reached */
     for (;;)
         if (waitpid(-1, NULL, WNOHANG) <= 0)
             sigwaitinfo(&child, NULL);
