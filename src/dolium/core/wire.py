@@ -209,14 +209,15 @@ def _record(step: Step, actor: int, other: int, path: int, path2: int, data: int
 class Report:
     """What dolium-init left in the memfd.
 
-    `failed` is the index of the record that failed or -1, `errno` and `call` what it said, `item` where in its list, `status`
-    the wait status of a child that died on the way or -1, `message` the file system's own words.
+    `child` is the pid of the first process, `failed` the index of the record that failed or -1, `errno` and `call` what it
+    said, `item` where in its list, `status` the wait status of a child that died on the way or -1, `message` the file
+    system's own words.
     """
 
-    __slots__ = ("failed", "errno", "call", "item", "status", "message", "rows")
+    __slots__ = ("child", "failed", "errno", "call", "item", "status", "message", "rows")
 
     def __init__(self, data: bytes) -> None:
-        _, _, count, length, self.failed, _, _, self.status = REPORT.unpack_from(data)
+        _, _, count, length, self.failed, _, self.child, self.status = REPORT.unpack_from(data)
         self.message = data[HEADER.size - MESSAGE : HEADER.size - MESSAGE + length].decode("utf-8", "replace").strip()
         rows = [RECORD.unpack_from(data, HEADER.size + RECORD.size * index) for index in range(count)]
         # errno, nanoseconds and the branch taken, of each record

@@ -356,6 +356,8 @@ _CALLS: "dict[str, Callable[[Step], list[str]]]" = {
     "netlink": _netlink,
     "join": lambda step: [f"setns({_fd(step.fd)}, {_bits(step.n1, CLONE)})"],
     "born": _born,
+    "idle": lambda _: ["waitpid(-1, NULL, WNOHANG)  # and sigwaitinfo({SIGCHLD}), again and again"],
+    "offer": lambda step: [f"sendmsg(<owner>, SCM_RIGHTS {_fd(step.fd)})"],
 }  # fmt: skip
 
 KNOWN = frozenset(_CALLS)

@@ -73,6 +73,12 @@ class Watched:
         _, control = self._hear(b"S", 1)
         return int.from_bytes(control[0][2][:4], "little")
 
+    def pid(self) -> int:
+        """Of its first process as this one sees it, after `started`; whether it still is, only a pidfd knows."""
+        assert self.helper
+        found: int = wire.Report(self.helper.report()).child
+        return found
+
     def leave(self) -> None:
         """Let it go on without this process; dolium-keep stays with it."""
         assert self.helper

@@ -42,11 +42,8 @@ class Process:
         self._group = group
         self._ended = ended
         self._lock = RLock()  # a signal handler may ask in the middle of an answer
-        pidfd = joined.started()
-        try:
-            self.pid = _pid(pidfd)
-        finally:
-            os.close(pidfd)
+        os.close(joined.started())
+        self.pid = joined.pid()
         self.ending: Ending | None = None
         self.stdin: IO[Any] | None = _file(ends[0], "wb", text, bufsize)
         self.stdout: IO[Any] | None = _file(ends[1], "rb", text, bufsize)
@@ -185,11 +182,6 @@ class Process:
     def carry(self, exchange: "Exchange", deadline: "float | None") -> str:
         """Have its pipes served until it has ended; why it was made to, or nothing."""
         return exchange.carry(self._joined, deadline, self.kill)
-
-
-def _pid(pidfd: int) -> int:
-    with open(f"/proc/self/fdinfo/{pidfd}") as file:
-        return next(int(line.split()[1]) for line in file if line.startswith("Pid:"))
 
 
 def _file(fd: int, mode: str, text: "Text", bufsize: int) -> "IO[Any] | None":

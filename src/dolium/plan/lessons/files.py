@@ -74,6 +74,14 @@ write oom_score_adj
   man      proc(5)
   see      /proc/PID/oom_score_adj
 
+offer
+  what     sends the descriptor of the opened file to dolium, which reads or writes through it.
+  why      the path was walked inside, by the container's root; dolium itself never follows a path that the container has made.
+  here     last: the file is open.
+  without  a symbolic link in the container could have dolium read or write a file of the host.
+  man      unix(7) openat2(2)
+  see      /proc/PID/fd
+
 own_pipes
   what     gives the pipes among stdin, stdout and stderr to the container's user. Never a file or a terminal: those are yours.
   why      a program that opens /dev/stdout again, as web servers do for their logs, needs to own the pipe.

@@ -86,6 +86,14 @@ reap
   man      pid_namespaces(7) wait(2)
   see      /proc/PID/task
 
+idle
+  what     the child stays as process 1 and only waits, until it is killed; what is run in the container joins it later.
+  why      a container lives as long as its process 1 does. This one needs no program in the image for that, and reaps orphans.
+  here     last, where a program would begin: it has no more rights than those that join.
+  without  the container would end with the first program that is run in it.
+  man      pid_namespaces(7) wait(2)
+  see      /proc/PID/status
+
 exec
   what     replaces the child by the program, searched for in PATH as a shell does. The child's end of its socket closes with it,
            which tells dolium-init that it went well.
