@@ -118,7 +118,7 @@ def test_what_cannot_be_enforced_is_an_error(options: dict[str, Any], flag: str,
     with pytest.raises(Unsupported) as caught:
         invent.plan(facts, **{"pids": -1, **options})
     assert caught.value.feature == flag and f"`{controller}`" in caught.value.missing and "it is a test" in caught.value.missing
-    assert caught.value.hint == "mend it so"
+    assert caught.value.hint == f"mend it so; `dolium doctor cgroup-{controller}` says more"
 
 
 def rlimits(facts: Facts, **options: Any) -> list[tuple[int, int, int]]:

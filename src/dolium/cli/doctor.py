@@ -51,9 +51,9 @@ def _page(made: "list[Check]", verbose: bool) -> str:
     from dolium import __version__
 
     system = os.uname()
-    lines = [f"dolium {__version__}, Python {python_version()}, {system.sysname} {system.release} {system.machine}, "
+    lines = [f"dolium {__version__}, Python {python_version()}, {_name()}{system.sysname} {system.release} {system.machine}, "
              f"you are uid {os.geteuid()}", ""]  # fmt: skip
-    problems = _together([each for each in made if not each.ok and each.job])
+    problems = _together(_causes([each for each in made if not each.ok and each.job]))
     notes = _together([each for each in made if not each.ok and not each.job])
     who = "root" if os.geteuid() == 0 else "you"
     for job, name in checks.JOBS.items():
@@ -71,6 +71,22 @@ def _page(made: "list[Check]", verbose: bool) -> str:
     else:
         lines.append(f"{len(fine)} other checks found nothing wrong (-v lists them).")
     return "\n".join(line.rstrip() for line in lines) + "\n"
+
+
+def _name() -> str:
+    """What the distribution calls itself, os-release(5)."""
+    from platform import freedesktop_os_release
+
+    try:
+        return freedesktop_os_release().get("PRETTY_NAME", "Linux") + ", "
+    except OSError:
+        return ""
+
+
+def _causes(problems: "list[Check]") -> "list[Check]":
+    """Without those containers that did not run where the cause is among the problems."""
+    known = {each.job for each in problems if not each.id.startswith("trial-")}
+    return [each for each in problems if not each.id.startswith("trial-") or each.job not in known]
 
 
 def _together(found: "list[Check]") -> "list[list[Check]]":

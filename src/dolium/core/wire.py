@@ -218,7 +218,8 @@ class Report:
 
     def __init__(self, data: bytes) -> None:
         _, _, count, length, self.failed, _, self.child, self.status = REPORT.unpack_from(data)
-        self.message = data[HEADER.size - MESSAGE : HEADER.size - MESSAGE + length].decode("utf-8", "replace").strip()
+        words = data[HEADER.size - MESSAGE : HEADER.size - MESSAGE + length].decode("utf-8", "replace")
+        self.message = words.strip().removeprefix("e ")  # an error, fsopen(2)
         rows = [RECORD.unpack_from(data, HEADER.size + RECORD.size * index) for index in range(count)]
         # errno, nanoseconds and the branch taken, of each record
         self.rows = [(row[15], row[19], row[20]) for row in rows]

@@ -6,53 +6,57 @@ Nothing of the host is changed but what every start makes (the parents of cgroup
 import os
 import shutil
 import tempfile
+from time import time
 
-from dolium.engine import config, containers
+from dolium.engine import config, containers, surroundings
 from dolium.errors import DoliumError
-from dolium.plan import checks
+from dolium.plan import mends, verdicts
+from dolium.plan.findings import Findings
 from dolium.runtime import host, lease, places
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from dolium.plan.checks import Check
     from dolium.plan.facts import Facts
 
-SYSCTLS = ("kernel.apparmor_restrict_unprivileged_userns", "kernel.unprivileged_userns_clone", "user.max_user_namespaces",
-           "vm.memfd_noexec")  # fmt: skip
 MEMORY = 64 << 20
+PREFIX, STALE = "doctor-", 60
+LIMITED: "dict[str, dict[str, object]]" = {
+    "memory": {"memory": MEMORY}, "cpu": {"cpus": 0.5}, "cpuset": {"cpuset_cpus": "0"}, "pids": {"pids": 100},
+    "devices": {"devices": [("/dev/null", "/dev/hole", "r")]}}  # fmt: skip
 
 
-def examine() -> "list[checks.Check]":
+def examine() -> "list[Check]":
     """All checks, for whoever calls.  Raises Unsupported where not even /proc is there."""
-    facts = host.facts()
-    found = checks.Findings(facts, sysctls=_sysctls(), outer=_outer(), leftovers=lease.dead())
-    found.trials = _trials(facts)
-    if not facts.rootless:
+    found = Findings(host.facts())
+    surroundings.look(found)
+    try:
+        found.leftovers = lease.dead()
+    except (OSError, DoliumError):  # of which there is a check
+        pass
+    found.trials = _trials(found.facts)
+    if not found.facts.rootless:
         from dolium.engine import firewall, netlink
 
         found.way_out = bool(netlink.way_out())
-        found.network = firewall.trouble()
-    return checks.checks(found)
+        found.network = _network(found)
+        if firewall.find("nft"):
+            found.firewalls = firewall.others()
+    return verdicts.checks(found)
 
 
-def _sysctls() -> "dict[str, str]":
-    found = {}
-    for name in SYSCTLS:
-        try:
-            with open(f"/proc/sys/{name.replace('.', '/')}") as file:
-                found[name] = file.read().strip()
-        except OSError:  # this kernel has no such setting
-            pass
-    return found
+def _network(found: Findings) -> "tuple[str, str]":
+    """Why no bridge can be had, and the line that mends it."""
+    from dolium.engine import firewall, networks
 
-
-def _outer() -> str:
-    """What this system itself runs in, by the marks that it leaves."""
-    marks = (("/run/.containerenv", "Podman"), ("/.dockerenv", "Docker"), ("/var/run/secrets/kubernetes.io", "Kubernetes"))
-    for path, name in marks:
-        if os.path.exists(path):
-            return name
-    release = os.uname().release.lower()
-    return "WSL" if "microsoft" in release else ""
+    if not firewall.find("nft"):
+        return "there is no nft(8)", mends.install(found.installers, "nftables")
+    if problem := surroundings.devices():
+        return problem, ""
+    if networks.read(networks.FORWARDING) != "1" and not os.access(networks.FORWARDING, os.W_OK):
+        point = next((each.point for each in reversed(host.mounts()) if networks.FORWARDING.startswith(f"{each.point}/")), "/proc")
+        return f"net.ipv4.ip_forward is 0 and cannot be set: {point} is read-only", mends.writable(point)
+    return firewall.trouble()
 
 
 def _trials(facts: "Facts") -> "dict[str, tuple[str, str]]":
@@ -60,17 +64,20 @@ def _trials(facts: "Facts") -> "dict[str, tuple[str, str]]":
     found = {"containers": _try(config.Options())}
     if found["containers"][0]:
         return found
-    if "memory" in facts.controllers:
-        limited = config.Options()
-        limited.memory = MEMORY
-        found["memory"] = _try(limited)
+    for controller, asked in LIMITED.items():
+        if controller in facts.controllers:
+            limited = config.Options()
+            for name, value in asked.items():
+                setattr(limited, name, value)
+            found[controller] = _try(limited)
     found["kept"] = _try_kept()
     return found
 
 
 def _try_kept() -> "tuple[str, str]":
     try:
-        path = tempfile.mkdtemp(prefix="doctor-", dir=places.data())
+        _sweep(places.data())
+        path = tempfile.mkdtemp(prefix=PREFIX, dir=places.data())
     except (OSError, DoliumError) as problem:
         return str(problem), getattr(problem, "hint", "")
     try:
@@ -82,6 +89,13 @@ def _try_kept() -> "tuple[str, str]":
         return _try(kept)
     finally:
         shutil.rmtree(path, ignore_errors=True)
+
+
+def _sweep(where: str) -> None:
+    """What a doctor that was killed has left; none takes so long."""
+    for name in os.listdir(where):
+        if name.startswith(PREFIX) and time() - os.lstat(f"{where}/{name}").st_mtime > STALE:
+            shutil.rmtree(f"{where}/{name}", ignore_errors=True)
 
 
 def _try(options: config.Options) -> "tuple[str, str]":

@@ -10,7 +10,7 @@ import os
 import subprocess
 
 from dolium.engine import networks
-from dolium.errors import DoliumError, Unsupported
+from dolium.errors import DoliumError, Exists, Unsupported
 from dolium.runtime import host
 
 TYPE_CHECKING = False
@@ -58,14 +58,26 @@ def need_nft() -> None:
 def trouble() -> "tuple[str, str]":
     """Why no bridge can be had as things are, and the line that mends it; both empty where it can.  Changes nothing."""
     try:
-        need_nft()
         networks.attach("bridge", 0, host.facts(), make=False)
         closed = [each for each in Rules(_listed()).in_the_way() if not _can_open(each)]
         if closed:
-            raise _closed(closed[0]["family"], closed[0]["table"], closed[0]["name"])
+            problem = _closed(closed[0]["family"], closed[0]["table"], closed[0]["name"])
+            return str(problem), problem.hint
+    except Exists as problem:
+        return f"{problem}, and is no bridge", f"ip link set {networks.BRIDGE} name not-{networks.BRIDGE}"
     except DoliumError as problem:
-        return str(problem), problem.hint
+        return f"{problem}; {problem.hint}", ""
     return "", ""
+
+
+def others() -> "tuple[str, ...]":
+    """Programs that have rules here besides us, by their chains."""
+    try:
+        chains = [name for each in Rules(_listed()).chains for name in (each["table"], each["name"])]
+    except DoliumError:
+        return ()
+    marks = {"Docker": "DOCKER", "ufw": "ufw-", "firewalld": "firewalld", "libvirt": "LIBVIRT"}
+    return tuple(name for name, mark in marks.items() if any(each.startswith(mark) for each in chains))
 
 
 def call(program: str, *words: str, text: str = "") -> str:

@@ -8,10 +8,11 @@ if TYPE_CHECKING:
 EPERM, ENOENT, EACCES, ENOEXEC, EBUSY, ENODEV, ENOTDIR, EINVAL, EFBIG = 1, 2, 13, 8, 16, 19, 20, 22, 27
 EAGAIN, EMFILE, ENOSPC, ELOOP, ENOSYS, EOPNOTSUPP, EDQUOT, ERANGE = 11, 24, 28, 40, 38, 95, 122, 34
 
-USERNS = ("this host lets only root make user namespaces: see user.max_user_namespaces, "
-          "kernel.apparmor_restrict_unprivileged_userns (Ubuntu) and kernel.unprivileged_userns_clone (Debian)")  # fmt: skip
+USERNS = ("this host lets only root make user namespaces: `dolium doctor userns` and `dolium doctor apparmor-userns` have the line "
+          "that mends it")  # fmt: skip
 OUTER = ("an outer container or its seccomp profile forbids it; start that one with more privilege, for Docker: "
-         "--privileged, or --cap-add SYS_ADMIN and seccomp=unconfined, systempaths=unconfined in --security-opt")  # fmt: skip
+         "--privileged, or --cap-add SYS_ADMIN and seccomp=unconfined, systempaths=unconfined in --security-opt; "
+         "see `dolium doctor outer`")  # fmt: skip
 
 
 VERBS = {"set_limit": "set", "rlimit": "set", "write": "set", "undumpable": "set", "die_with": "set", "no_new_privs": "set",
@@ -31,11 +32,11 @@ def hint(step: "Step", errno: int, facts: "Facts") -> str:
     """The hint, or nothing where the error says it all."""
     op, path = step.op, step.path
     if errno == ENOSYS:
-        return "this kernel is older than Linux 5.10, or a seccomp filter around dolium hides the call"
+        return "this kernel is older than Linux 5.10, or a seccomp filter around dolium hides the call: `dolium doctor calls`"
     if errno == ENOSPC and op in ("unshare", "clone"):
-        return "the limit of namespaces is reached: see /proc/sys/user/max_*_namespaces"
+        return "the limit of namespaces is reached: `dolium doctor namespaces` (user.max_*_namespaces)"
     if errno == ENOSPC:
-        return "the file system, or the container's own tmpfs, is full"
+        return "the file system, or the container's own tmpfs, is full: `dolium doctor room`"
     if errno == EMFILE:
         return "the limit of open files is too low: `ulimit -n 64`, and one more for each mount"
     if op == "clone" and errno == EAGAIN:
@@ -45,7 +46,8 @@ def hint(step: "Step", errno: int, facts: "Facts") -> str:
     if op == "map_ids" and errno == EPERM:
         return USERNS if facts.rootless else "dolium runs in a user namespace that has not got these ids: --userns host"
     if op == "new_mount" and errno == EPERM and path in ("proc", "sysfs"):
-        return f"part of {path} is hidden by an outer container, so a user namespace may not mount a fresh one; {OUTER}"
+        return (f"part of {path} is hidden by an outer container, so a user namespace may not mount a fresh one: "
+                "see `dolium doctor hidden-proc`; for Docker: --privileged, or systempaths=unconfined in --security-opt")
     if op == "new_mount" and errno == ENODEV:
         return f"this kernel has no file system `{path}`"
     if op == "open_tree":
@@ -78,7 +80,7 @@ def hint(step: "Step", errno: int, facts: "Facts") -> str:
     if op == "set_limit":
         return _limit(path, errno)
     if op == "make_group" and errno in (EACCES, EPERM):
-        return "the cgroup file system is not writable here, as in an outer container; limits need it"
+        return "the cgroup file system is not writable here, as in an outer container: `dolium doctor cgroup-memory`"
     if op == "caps" and errno == EPERM:
         return "dolium itself has not got one of these capabilities; let the container have its own users (--userns auto)"
     if op == "write":
@@ -86,7 +88,7 @@ def hint(step: "Step", errno: int, facts: "Facts") -> str:
     if op == "reap" and errno == EAGAIN:
         return "the limit of processes leaves none beside PID 1: --pids-limit 2 at least, or without --init"
     if op == "rlimit" and errno == EPERM:
-        return "above the hard limit of dolium itself; raising it takes CAP_SYS_RESOURCE on the host"
+        return "above the hard limit of dolium itself; raising it takes CAP_SYS_RESOURCE on the host: `dolium doctor sys-resource`"
     if op == "read_file" and errno == EFBIG:
         return f"{path} is too large to be what it should be"
     return ""
@@ -119,7 +121,7 @@ def _program(step: "Step", errno: int) -> str:
     if errno == ENOENT:
         return "it is in no directory of the container's PATH"
     if errno == EACCES:
-        return "it is there, but not executable by this user, or it is a directory"
+        return "it is there, but not executable by this user, or a directory, or on a volume that is mounted noexec"
     if errno == ENOEXEC:
         return "it is neither a program of this machine's kind nor a script that begins with #!"
     return ""

@@ -49,7 +49,9 @@ def groups(spec: "dict[str, Any]", facts: "Facts") -> "dict[str, str]":
             flag = {"memory": "--memory", "cpu": "--cpus" if "quota" in cpu else share, "cpuset": "--cpuset-cpus",
                     "pids": "--pids-limit", "devices": "linux.resources.devices"}[controller]  # fmt: skip
             why, mend = facts.no_devices if controller == "devices" else facts.no_controllers
-            raise Unsupported(flag, f"the `{controller}` cgroup controller is not available: {why}", hint=mend)
+            more = f"`dolium doctor cgroup-{controller}` says more"
+            raise Unsupported(flag, f"the `{controller}` cgroup controller is not available: {why}",
+                              hint=f"{mend}; {more}" if mend else more)  # fmt: skip
     if "unified" in facts.controllers:
         found["unified"] = f"{facts.controllers['unified'].parent}/{name}{part}"
     return found

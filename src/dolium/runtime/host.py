@@ -27,22 +27,23 @@ def facts() -> Facts:
 
 def _collect(uid: int) -> Facts:
     name = os.uname()
-    status = _read("/proc/self/status")
-    mounts = _mounts()
-    if not status or not mounts:
+    status = read("/proc/self/status")
+    seen = mounts()
+    if not status or not seen:
         raise Unsupported("containers", "/proc is not mounted, or not that of this process", hint="mount -t proc proc /proc")
-    in_first = _read("/proc/self/uid_map").split()[-1:] == ["4294967295"]  # root of another user namespace makes no nodes
+    in_first = read("/proc/self/uid_map").split()[-1:] == ["4294967295"]  # root of another user namespace makes no nodes
     rootless = uid != 0 or not in_first or not _capabilities(status, "CapEff") >> CAP_SYS_ADMIN & 1
     found = Facts(uid=uid, gid=os.getegid(), kernel=_version(name.release), machine=name.machine,
                   capabilities=_capabilities(status, "CapBnd"), rootless=rootless)  # fmt: skip
-    found.memory_nodes = _read("/sys/devices/system/node/online").strip() or "0"
+    found.memory_nodes = read("/sys/devices/system/node/online").strip() or "0"
     found.throttles = _throttles()
     found.filters = _filters()
-    _find_cgroups(found, mounts)
+    _find_cgroups(found, seen)
     return found
 
 
-def _read(path: str) -> str:
+def read(path: str) -> str:
+    """The text of a file of the kernel's; empty where there is none."""
     try:
         with open(path, encoding="utf-8", errors="surrogateescape") as file:
             return file.read()
@@ -104,8 +105,9 @@ def _unescape(text: str) -> str:
     return text
 
 
-def _mounts() -> "list[Mount]":
-    return [Mount(line) for line in _read("/proc/self/mountinfo").splitlines()]
+def mounts() -> "list[Mount]":
+    """All of this process's mount namespace."""
+    return [Mount(line) for line in read("/proc/self/mountinfo").splitlines()]
 
 
 IDMAPPABLE = {"ext2": (5, 12), "ext3": (5, 12), "ext4": (5, 12), "xfs": (5, 12), "vfat": (5, 12), "btrfs": (5, 15),
@@ -121,11 +123,11 @@ def not_idmappable(paths: "Iterable[str]", found: Facts) -> str:
         return f"Linux {found.kernel[0]}.{found.kernel[1]} cannot map the ids of an image, 5.19 can"
     for path in paths:
         device = os.stat(path).st_dev
-        kind = _kinds.get(device)
-        if kind is None:
-            kind = _kinds[device] = _kind(path)
-        if found.kernel < IDMAPPABLE.get(kind, (99, 0)):
-            return f"the ids of `{path}` cannot be mapped: it is on {kind}"
+        known = _kinds.get(device)
+        if known is None:
+            known = _kinds[device] = kind(path)
+        if found.kernel < IDMAPPABLE.get(known, (99, 0)):
+            return f"the ids of `{path}` cannot be mapped: it is on {known}"
     return ""
 
 
@@ -133,19 +135,19 @@ _kinds: "dict[int, str]" = {}
 """File system types by device.  Should a device number be used again for another type, the kernel says so at the step."""
 
 
-def _kind(path: str) -> str:
+def kind(path: str) -> str:
     """The type of the file system that a path is on, found by the number of its mount (proc_pid_fdinfo(5))."""
     fd = os.open(path, os.O_PATH | os.O_CLOEXEC)
     try:
-        number = next(line.split()[1] for line in _read(f"/proc/self/fdinfo/{fd}").splitlines() if line[:6] == "mnt_id")
+        number = next(line.split()[1] for line in read(f"/proc/self/fdinfo/{fd}").splitlines() if line[:6] == "mnt_id")
     finally:
         os.close(fd)
-    return next((each.kind for each in _mounts() if each.number == number), "unknown")
+    return next((each.kind for each in mounts() if each.number == number), "unknown")
 
 
 def _find_cgroups(found: Facts, mounts: "list[Mount]") -> None:
     """Fill in which controller is where, and why others are not."""
-    own = {line.split(":", 2)[1]: line.split(":", 2)[2] for line in _read("/proc/self/cgroup").splitlines()}
+    own = {line.split(":", 2)[1]: line.split(":", 2)[2] for line in read("/proc/self/cgroup").splitlines()}
     for mount in mounts:
         writable = "rw" in mount.options and "rw" in mount.super_options
         if mount.kind == "cgroup" and not found.rootless:
@@ -154,12 +156,12 @@ def _find_cgroups(found: Facts, mounts: "list[Mount]") -> None:
                     found.controllers[controller] = Hierarchy(1, f"{mount.point}/dolium")
         elif mount.kind == "cgroup2" and "unified" not in found.controllers:
             found.cgroup2_mounted = mount.point == "/sys/fs/cgroup"
-            base, why = _usable(mount.point, own.get("", "/"), found) if writable else ("", ("cgroup2 is mounted read-only", ""))
+            base, why = _usable(mount.point, own.get("", "/"), found) if writable else ("", _read_only(mount))
             if not base:
                 found.no_controllers = why
                 continue
             found.controllers["unified"] = Hierarchy(2, f"{base}/dolium")
-            for controller in _read(f"{base}/cgroup.controllers").split():
+            for controller in read(f"{base}/cgroup.controllers").split():
                 if controller in CONTROLLERS:
                     found.controllers[controller] = Hierarchy(2, f"{base}/dolium")
     if found.rootless:
@@ -172,7 +174,13 @@ def _find_cgroups(found: Facts, mounts: "list[Mount]") -> None:
         if found.rootless:
             found.no_controllers = ("it belongs to root on this host", DELEGATE)
         else:
-            found.no_controllers = ("no cgroup hierarchy of this host has it", "boot with it enabled (see /proc/cgroups)")
+            found.no_controllers = ("no cgroup hierarchy of this host has it (see /proc/cgroups)", "")
+
+
+def _read_only(mount: Mount) -> "tuple[str, str]":
+    from dolium.plan import mends
+
+    return f"cgroup v2 is mounted read-only at {mount.point}", mends.writable(mount.point)
 
 
 DELEGATE = "run it as root, or in a cgroup of your own: systemd-run --user --scope -p Delegate=yes -- dolium ..."
@@ -191,10 +199,16 @@ def _usable(mount: str, path: str, found: Facts) -> "tuple[str, tuple[str, str]]
         names = (f"{own}/cgroup.procs", f"{own}/cgroup.subtree_control", own)
         if not all(os.access(each, os.W_OK) for each in names):
             break
-        members = _read(f"{own}/cgroup.procs").split()
+        members = read(f"{own}/cgroup.procs").split()
         if not members or members == [str(os.getpid())]:
             return own, ("", "")
         reason = (f"{own} is yours, but holds {len(members)} processes besides, so that its controllers cannot be passed on",
-                  DELEGATE if found.rootless else f"move them: mkdir {own}/others, each pid into its cgroup.procs")  # fmt: skip
+                  DELEGATE if found.rootless else _move(own))  # fmt: skip
         own = os.path.dirname(own)
     return "", reason
+
+
+def _move(group: str) -> str:
+    from dolium.plan import mends
+
+    return mends.empty_group(group)
