@@ -6,7 +6,7 @@
 # DOLIUM_PYTHON=/path/to/python3 chooses the interpreter, SUDO= does without sudo.
 
 PREFIX ?= /usr/local
-.PHONY: all help run shell test test-live test-v2 lint golden bench install uninstall wheel sdist clean
+.PHONY: all help run shell test test-live test-v2 test-fresh lint golden bench install uninstall wheel sdist clean
 export ROOTFS DOLIUM_PYTHON ARGS PREFIX DESTDIR MACHINE
 
 all:
@@ -17,6 +17,7 @@ help:
 	@echo 'make lint       ruff, mypy --strict, the C compiler'"'"'s warnings'
 	@echo 'make test-live  only the tests that start containers      make golden  write the golden plans anew'
 	@echo 'make test-v2    those again in a machine with cgroup v2    make bench   measure, and write the table in README.md'
+	@echo 'make test-fresh README.md on a Debian with nothing on it, as root and not (20 minutes)'
 	@echo 'make install    below PREFIX=/usr/local, DESTDIR= before it   make uninstall  take exactly that away again'
 	@echo 'make wheel      into dist/, for users without a compiler (MACHINE=aarch64: for that)  make sdist  the sources'
 	@echo 'make clean      take everything away again'
@@ -27,6 +28,9 @@ run shell: all
 test test-live test-v2 lint golden bench:
 	@sh make/setup.sh test
 	@sh make/test.sh $@
+
+test-fresh:
+	@sh make/fresh.sh
 
 install: all
 	@sh make/install.sh $@
