@@ -193,3 +193,38 @@ def test_it_prompts_on_a_terminal(root: Dolium) -> None:
         assert b"vt100" in os.read(terminal, 4096)
     finally:
         os.close(terminal)
+
+
+def test_a_plan_is_kept_and_compared(dolium: Dolium, folder: str) -> None:
+    words = ("--network", "none", "--rm", "@host", "sh")
+    ended = dolium("explain", "--save", f"{folder}/a.plan", *words)
+    assert (ended.code, ended.stdout, ended.stderr) == (0, "", "")
+    assert os.listdir(folder) == ["a.plan"]
+    same = dolium("explain", "--diff", f"{folder}/a.plan", *words)
+    assert (same.code, same.stderr) == (0, ""), same
+    assert re.fullmatch(r"No step of \d+ differs from `.*` in what it means\.", " ".join(same.stdout.split()))
+    other = dolium("explain", "--diff", f"{folder}/a.plan", "--read-only", *words)
+    assert other.code == 0 and other.stdout.endswith(" steps differs; it tightens the container.\n"), other
+    weaker = dolium("explain", "--diff", f"{folder}/a.plan", "--cap-add", "SYS_ADMIN", *words)
+    assert "weaker   adds SYS_ADMIN: mount, setns, most of root" in weaker.stdout and "they weaken the container." in weaker.stdout
+
+
+def test_against_the_defaults(dolium: Dolium) -> None:
+    ended = dolium("explain", "--diff", "@host", "sh")
+    assert (ended.code, ended.stderr) == (0, "") and " differs from the defaults in what it means" in ended.stdout
+    ended = dolium("explain", "--diff", "--security-opt", "no-new-privileges=false", "@host", "sh")
+    assert "Against the defaults:" in ended.stdout and "setuid programs give rights again" in ended.stdout
+
+
+def test_files_that_cannot_be_compared(dolium: Dolium, folder: str) -> None:
+    with open(f"{folder}/text", "w") as file:
+        file.write("hello\n")
+    with open(f"{folder}/old.plan", "w") as file:
+        file.write('{"kind": "dolium plan", "format": 99}\n')
+    for name, says in (("text", "` is no saved plan"), ("old.plan", "` is a plan in format 99, and this dolium reads format 1"),
+                       ("none.plan", "`: No such file or directory"), ("dir.plan", "`: Is a directory")):  # fmt: skip
+        os.makedirs(f"{folder}/dir.plan", exist_ok=True)
+        ended = dolium("explain", "--diff", f"{folder}/{name}", "@host", "sh")
+        assert ended.code == 125 and f"{name}{says}" in ended.stderr.splitlines()[0] and "hint: " in ended.stderr, ended
+    ended = dolium("explain", "--save", f"{folder}/none/a.plan", "@host", "sh")
+    assert ended.code == 125 and f"--save: cannot write `{folder}/none/a.plan`: No such file" in ended.stderr

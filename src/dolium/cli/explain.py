@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from dolium.core.wire import Step
+    from dolium.plan.saved import Saved
 
 FOOTER = """
 -v: more on each   --step {middle}: all about one   --run: do it, with timings
@@ -62,6 +63,10 @@ def main(argv: "list[str]") -> int:
         import json
 
         render.write(1, json.dumps(document(shown), indent=1) + "\n")
+    elif flags.save is not None:
+        save(flags.save, shown)
+    elif flags.diff is not None:
+        render.write(1, compare(flags, shown))
     elif flags.step is not None:
         from dolium.plan import one_step
 
@@ -147,7 +152,61 @@ def page(shown: Shown, verbose: bool) -> str:
 
 def document(shown: Shown) -> "dict[str, Any]":
     """The plan as data."""
-    return {"image": shown.image, "notes": shown.notes, "steps": explain.rows(shown.steps, shown.spec)}
+    from dolium.plan import saved
+
+    return saved.document(shown.image, shown.notes, shown.steps, shown.spec)
+
+
+def save(path: str, shown: Shown) -> None:
+    """The plan into a file, which appears whole.  Raises UsageError where it cannot be written."""
+    import json
+
+    fresh = f"{path}.new"
+    try:
+        with open(fresh, "w", encoding="utf-8") as file:
+            file.write(json.dumps(document(shown), indent=1) + "\n")
+        os.rename(fresh, path)
+    except OSError as error:
+        if os.path.exists(fresh):
+            os.unlink(fresh)
+        raise UsageError(f"--save: cannot write `{path}`: {error.strerror}") from None
+
+
+def compare(flags: ExplainFlags, shown: Shown) -> str:
+    """What differs from a saved plan, or from what the same rootfs and program get without any flag.  Raises UsageError."""
+    from dolium.plan import differences
+
+    base = _saved(flags.diff) if flags.diff else _defaults(flags)
+    name = shown.spec["linux"]["cgroupsPath"].rpartition("/")[2]
+    found = differences.between(base.steps, shown.steps, (base.id, name))
+    return differences.text(found, shown.total, shown.spec["dolium"]["asked"], f"`{flags.diff}`" if flags.diff else "the defaults")
+
+
+def _saved(path: str) -> "Saved":
+    import json
+
+    from dolium.plan import calls, saved
+
+    try:
+        with open(path, encoding="utf-8") as file:
+            found = saved.read(json.load(file), path)
+    except OSError as error:
+        raise UsageError(f"--diff: cannot read `{path}`: {error.strerror}", hint=saved.HOW) from None
+    except ValueError:
+        raise UsageError(f"`{path}` is no saved plan", hint=saved.HOW) from None
+    strange = next((each.op for each in found.steps if each.op not in calls.KNOWN), None)
+    if strange:
+        raise UsageError(f"`{path}` has a step that this dolium does not know: {strange}", hint="save the plan again")
+    return found
+
+
+def _defaults(flags: ExplainFlags) -> "Saved":
+    from dolium.plan import saved
+
+    plain = ExplainFlags()
+    plain.image, plain.argv = flags.image, flags.argv
+    shown = planned(plain)
+    return saved.Saved(shown.spec["linux"]["cgroupsPath"].rpartition("/")[2], shown.steps)
 
 
 def _total(steps: "list[Step]") -> int:

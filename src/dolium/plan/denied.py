@@ -71,6 +71,11 @@ def errno(program: bytes, call: bytes) -> int:
     return verdict & 0xFFFF if verdict & ACTION == ERRNO else 1
 
 
+def allowed(program: bytes) -> "set[str]":
+    """The system calls of this machine's own kind that a filter allows, if not always then with some arguments."""
+    return {name for name, number in numbers("x86_64").items() if _can_say(program, _unknown(number)) & {ALLOW, LOG}}
+
+
 def _unknown(number: int) -> "list[int | None]":
     return [number, 0xC000003E, *[None] * 14]
 

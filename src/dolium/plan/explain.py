@@ -63,7 +63,7 @@ def text(steps: "list[Step]", spec: "dict[str, Any]", image: str, note: str, par
 def line(number: int, step: "Step", asked: "set[str]", width: int = WIDTH) -> str:
     """The one line of a step."""
     head = "       -" if step.is_part else f"{number:3} {'*' if is_asked(step, asked) else '.'} {LETTER[step.actor]} "
-    what = _cut(step.what, 34)
+    what = cut(step.what, 34)
     return fit(f"{head} {what}{' ' * (34 - columns(what))} {step.note}", width)
 
 
@@ -80,7 +80,8 @@ def columns(text: str) -> int:
     return sum(2 if east_asian_width(each) in "WF" else 1 for each in text)
 
 
-def _cut(line: str, width: int) -> str:
+def cut(line: str, width: int) -> str:
+    """The line, or its beginning and three points, within so many columns."""
     if columns(line) <= width:
         return line
     line = line[: width - 3]
@@ -92,4 +93,4 @@ def _cut(line: str, width: int) -> str:
 def fit(line: str, width: int = WIDTH) -> str:
     """The line, cut to that width; of what a terminal would obey, question marks."""
     printable = "".join(each if each.isprintable() else "?" for each in line)
-    return _cut(printable, width).rstrip()
+    return cut(printable, width).rstrip()
