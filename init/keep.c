@@ -9,12 +9,12 @@
  *     announce     tell the owner when the program runs: 'S', and the program's pidfd
  *     life=MS      kill the container when it is so many milliseconds old
  *     record=FD    a directory; name=NAME: the record NAME.end is written there in the end
- *     detached     the owner leaves as soon as the program runs
+ *     detached     the owner leaves as soon as the program runs: it says so, for its death is none of that
  *     out=FD err=FD terminal=FD  what a detached container prints; log=FD where it goes, line by line
  *     group=DIR    a cgroup directory to remove where the owner has died
  *     end=WORD     the command that settles a detached container's end, NAME and lease appended
  *
- * The owner sends one byte, the number of a signal, to forward it.  The answer at the end is one struct ending. */
+ * The owner sends one byte, the number of a signal, to forward it, or 0 before it leaves.  The answer at the end is one struct ending. */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
@@ -159,6 +159,7 @@ static int patience(void)
 /* Until the container has ended.  Returns whether the owner is still there. */
 static int watch(struct ending *ending)
 {
+    int left = 0;
     struct pollfd fds[3 + STREAMS] = {{pidfd, POLLIN, 0}, {owner, POLLIN, 0}, {oom, POLLIN, 0}};
     for (;;) {
         for (int i = 0; i < STREAMS; i++)
@@ -184,10 +185,13 @@ static int watch(struct ending *ending)
         if (fds[1].revents) {
             unsigned char number;
             if (recv(owner, &number, 1, 0) == 1) {
-                send_signal(number);
+                if (number)
+                    send_signal(number);
+                else
+                    left = 1;
             } else {
                 fds[1].fd = -1;
-                if (!detached)
+                if (!left)
                     send_signal(SIGKILL);
             }
         }

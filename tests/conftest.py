@@ -16,6 +16,7 @@ for _path in (f"{os.path.dirname(TESTS)}/src", TESTS):
 
 import leaks
 from containers import DOLIUM, NOBODY, TOP, Dolium
+from machine import Machine
 from networks import Site
 
 ALPINE = f"{os.path.dirname(TOP)}/shared/rootfs/alpine-minirootfs-3.20.3-x86_64.tar.gz"
@@ -124,6 +125,14 @@ def _site(alone: bool) -> Iterator[Site]:
         if not shutil.which(tool, path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"):
             pytest.skip(f"no {tool} here")
     found = Site(alone)
+    yield found
+    found.close()
+
+
+@pytest.fixture
+def machine(root: Dolium) -> Iterator[Machine]:
+    """The command with directories of the test's own, which can be rebooted."""
+    found = Machine()
     yield found
     found.close()
 

@@ -112,6 +112,20 @@ INSPECT = {
     "-s": "its files are a directory: `du -sh` of what `dolium inspect --format {{.Dolium.Upper}} NAME` says",
 }
 
+# docker logs, docker rm, docker start
+LOGS = {"--details": "labels are in `dolium inspect`; leave it out"}
+RM = {
+    "--link": "there are no links; leave it out",
+    "--volumes": "all that it wrote goes with it; a directory of yours that it was given stays; leave it out",
+    "-l": "there are no links; leave it out",
+    "-v": "all that it wrote goes with it; a directory of yours that it was given stays; leave it out",
+}
+START = {
+    "--checkpoint": "checkpoints are not offered; `criu` takes them of ordinary processes",
+    "--checkpoint-dir": "checkpoints are not offered; `criu` takes them of ordinary processes",
+    "--detach-keys": "what runs detached cannot be attached to; leave it out",
+}
+
 # docker ps, with the short forms
 PS = {
     "--last": "the youngest come first: `dolium ps -aq | head -n 1`",

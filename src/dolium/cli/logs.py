@@ -3,10 +3,11 @@
 import os
 from time import sleep
 
-from dolium.cli import render, words
+from dolium.cli import docker, render, words
 from dolium.cli.flags import Flag, yes
 from dolium.engine import life, store
 from dolium.errors import NotFound, SpecError
+from dolium.plan import quantities
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -21,16 +22,37 @@ def _count(text: str, flag: str) -> int:
     return int(text)
 
 
+def _moment(text: str, flag: str) -> bytes:
+    """As the log's lines begin, so that texts compare as times do: in UTC, RFC 3339; a time, or how long ago."""
+    from datetime import UTC, datetime
+    from time import time
+
+    try:
+        if text.replace(".", "", 1).isdigit():
+            seconds = float(text)  # since 1970, as docker reads a bare number
+        elif "-" in text[1:]:
+            seconds = datetime.fromisoformat(text).timestamp()
+        else:
+            seconds = time() - quantities.seconds(text, flag)
+        return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S.%f").encode()
+    except (SpecError, ValueError, OverflowError, OSError):
+        raise SpecError(flag, f"no time: {quantities.quoted(text)}", hint="such as 10m, or 2026-01-31T12:00:00Z") from None
+
+
 TABLE = (
     Flag("follow", "f", "", yes, "go on until it ends"),
     Flag("tail", "n", "NUMBER", _count, "only the last lines; all"),
+    Flag("since", "", "TIME", _moment, "only lines from then on: 10m ago, or a date"),
+    Flag("until", "", "TIME", _moment, "only lines before that"),
     Flag("timestamps", "t", "", yes, "when each line came"),
 )
 
 
 def main(argv: "list[str]") -> int:
     """stdout to stdout, stderr to stderr.  Raises DoliumError."""
-    found = words.parse("logs", argv, TABLE, least=1, most=1, about="Show what a detached container has printed.")
+    found = words.parse(
+        "logs", argv, TABLE, least=1, most=1, missing=docker.LOGS, about="Show what a detached container has printed."
+    )
     if found is None:
         return 0
     container = store.find(found.names[0])
@@ -49,10 +71,11 @@ def main(argv: "list[str]") -> int:
 
 def _show(fd: int, container: "Container", asked: words.Words) -> None:
     stamped, most, rest = asked.get("timestamps", False), asked.get("tail", -1), b""
+    since, until = asked.get("since", b""), asked.get("until", b"~")
     lines: list[bytes] = []
     while chunk := os.read(fd, 1 << 20):
         *fresh, rest = (rest + chunk).split(b"\n")
-        lines += fresh
+        lines += (line for line in fresh if since <= line < until)
         if most < 0:
             _print(lines, stamped)
             lines = []
@@ -63,7 +86,7 @@ def _show(fd: int, container: "Container", asked: words.Words) -> None:
         alive = _runs(container)
         while chunk := os.read(fd, 1 << 20):
             *fresh, rest = (rest + chunk).split(b"\n")
-            _print(fresh, stamped)
+            _print([line for line in fresh if since <= line < until], stamped)
         if not alive:
             return
         sleep(0.05)

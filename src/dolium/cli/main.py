@@ -69,7 +69,7 @@ def _dispatch(argv: "list[str]") -> int:
         module, function, _ = COMMANDS[word]
         command = getattr(import_module(f"dolium.cli.{module}"), function)
     elif word == "_ended":
-        from dolium.engine.life import end_of_detached as command
+        from dolium.engine.settling import end_of_detached as command
     else:
         return _other(word)
     return command(argv[1:])

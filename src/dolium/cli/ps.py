@@ -5,7 +5,7 @@ from time import time
 from dolium.cli import docker, render, words
 from dolium.cli.flags import Flag, yes
 from dolium.engine import life
-from dolium.errors import NotFound, SpecError
+from dolium.errors import DoliumError, NotFound, SpecError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -20,6 +20,13 @@ def _filter(text: str, flag: str) -> "list[tuple[str, str]]":
     name, sign, value = text.partition("=")
     if not sign or name not in FILTERS:
         raise SpecError(flag, f"no filter `{text}`", hint=f"NAME=VALUE with {', '.join(FILTERS)}")
+    if name == "name":
+        from re import compile, error
+
+        try:
+            compile(value)
+        except error as problem:
+            raise SpecError(flag, f"`{value}` is no regular expression: {problem}") from None
     return [(name, value)]
 
 
@@ -39,17 +46,21 @@ TABLE = (
 
 
 def main(argv: "list[str]") -> int:
-    """Raises DoliumError."""
+    """1 where one of them could not be looked at.  Raises DoliumError."""
     found = words.parse("ps", argv, TABLE, most=0, missing=docker.PS, about="List containers.")
     if found is None:
         return 0
     filters = found.get("filter", [])
     everything = found.get("all", False) or any(name in ("status", "exited") for name, _ in filters)
-    rows = []
+    rows, code = [], 0
     for container in life.every():
         try:
             now = life.state(container)
         except NotFound:  # it was to be removed at its end, and that has come
+            continue
+        except DoliumError as problem:
+            render.write(2, render.error(problem))
+            code = 1
             continue
         if (everything or now["status"] == "running") and _matches(container, now, filters):
             rows.append((container, now))
@@ -66,7 +77,7 @@ def main(argv: "list[str]") -> int:
         render.write(1, "".join(json.dumps(_fields(container, now)) + "\n" for container, now in rows))
     else:
         render.write(1, _table(rows, whole=found.get("no-trunc", False)))
-    return 0
+    return code
 
 
 def _matches(container: "Container", now: "dict[str, Any]", filters: "list[tuple[str, str]]") -> bool:
@@ -76,7 +87,11 @@ def _matches(container: "Container", now: "dict[str, Any]", filters: "list[tuple
         if name == "label":
             key, sign, wanted = value.partition("=")
             return key in container.labels and (not sign or container.labels[key] == wanted)
-        found = {"status": now["status"] == value, "name": value in container.name, "id": container.id.startswith(value),
+        if name == "name":  # a regular expression, as with docker
+            from re import search
+
+            return bool(search(value, container.name))
+        found = {"status": now["status"] == value, "id": container.id.startswith(value),
                 "ancestor": container.image == value, "exited": str(now.get("exit_code")) == value}  # fmt: skip
         return bool(found[name])
 
@@ -122,7 +137,7 @@ def status(now: "dict[str, Any]") -> str:
     if now["status"] == "exited":
         why = " out of memory," if now["reason"] == "memory" else ""
         return f"Exited ({now['exit_code']}){why} {ago(time() - now['finished'])} ago"
-    return "Created"
+    return "Dead" if now["status"] == "dead" else "Created"
 
 
 def ago(seconds: float) -> str:

@@ -1,6 +1,6 @@
 """`dolium rm`, `prune` and `rename`: what is remembered of containers."""
 
-from dolium.cli import each, render, words
+from dolium.cli import docker, each, render, words
 from dolium.cli.flags import Flag, yes
 from dolium.engine import life, store
 from dolium.errors import DoliumError, NotFound
@@ -15,7 +15,9 @@ FORCE = Flag("force", "f", "", yes, "kill it first if it runs; no error if there
 
 def rm(argv: "list[str]") -> int:
     """Raises UsageError."""
-    found = words.parse("rm", argv, (FORCE,), least=1, about="Forget containers, with all that they have written.")
+    found = words.parse(
+        "rm", argv, (FORCE,), least=1, missing=docker.RM, about="Forget containers, with all that they have written."
+    )
     if found is None:
         return 0
     force = found.get("force", False)
@@ -49,7 +51,10 @@ def prune(argv: "list[str]") -> int:
     code = 0
     for container in life.every():
         try:
-            if life.state(container)["status"] != "running":
+            status = life.state(container)["status"]
+            if status == "dead":
+                render.say(f"{container.name} stays: {container.damage}; dolium rm {container.name} removes it")
+            elif status != "running":
                 life.remove(container)
                 render.write(1, f"{container.id}\n")
         except NotFound:  # somebody else was quicker

@@ -7,7 +7,7 @@ from time import monotonic
 
 from dolium.cli import flags as grammar
 from dolium.cli import render, request
-from dolium.engine import life, store
+from dolium.engine import life, settling, store
 from dolium.plan.quantities import show_size
 
 TYPE_CHECKING = False
@@ -100,7 +100,7 @@ def attend(container: "Container", begun: life.Begun, signals: "Signals", timeou
     except BaseException:
         running.abandon()
         raise
-    if not life.ended(container, begun.since, ending, reason):
+    if not settling.ended(container, begun.since, ending, reason):
         render.say(f"the disk is full: how it ended is not written down; `dolium rm {container.name}` makes room")
     limit = container.options.get("memory")
     if reason == "timeout":

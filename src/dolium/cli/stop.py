@@ -9,19 +9,29 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from dolium.engine.store import Container
 
-TIME = Flag("time", "t", "TIME", quantities.seconds, "how long it has to end by itself, usual: 10")
+
+def _patience(text: str, flag: str) -> float:
+    return 0.0 if text == "0" else quantities.seconds(text, flag)
+
+
+TIME = (
+    Flag("timeout", "t", "TIME", _patience, "how long it has to end by itself, usual: 10"),
+    Flag("time", "", "TIME", _patience, "the same, as Docker called it before"),
+)
+ASK = Flag("signal", "s", "SIGNAL", quantities.signal, "what to send first, usual: TERM, or what it was started with")
 SIGNAL = Flag("signal", "s", "SIGNAL", quantities.signal, "what to send, usual: KILL")
 
 
 def stop(argv: "list[str]") -> int:
     """Raises UsageError and SpecError."""
-    found = words.parse("stop", argv, (TIME,), least=1, about="Ask containers to end; end those that have not after a while.")
+    found = words.parse("stop", argv, (*TIME, ASK), least=1, about="Ask containers to end; end those that have not after a while.")
     if found is None:
         return 0
 
     def act(container: "Container") -> None:
         if life.state(container)["status"] == "running":  # stopping twice is no mistake
-            life.stop(container, found.get("time", container.stop_timeout), container.stop_signal)
+            seconds = found.get("timeout", found.get("time", container.stop_timeout))
+            life.stop(container, seconds, found.get("signal", container.stop_signal))
 
     return each.carry_out(found.names, act)
 

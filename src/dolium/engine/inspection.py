@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 PATIENCE = 2.0
 """Seconds that whoever watches over a container which has just ended gets to write that down."""
+ALL_IDS = (1 << 32) - 1
 NEVER = "0001-01-01T00:00:00Z"
 """What Docker says for a time that has not come."""
 
@@ -35,7 +36,8 @@ def inspect(container: "Container") -> "dict[str, Any]":
             live = _look(container)
             now = live.pop("now", None) or life.state(container)
             sleep(0 if live else 0.002)
-    options = container.request()
+    options = config.Options() if container.damage else container.request()
+    options.argv = options.argv or ["?"]
     return {
         "Id": container.id, "Name": container.name, "Created": _time(container.created),
         "Path": options.argv[0], "Args": options.argv[1:], "State": _state(now, live),
@@ -86,8 +88,9 @@ def _time(seconds: "float | None") -> str:
 
 def _state(now: "dict[str, Any]", live: "dict[str, Any]") -> "dict[str, Any]":
     return {"Status": now["status"], "Running": now["status"] == "running", "Paused": False, "Restarting": False,
-            "OOMKilled": now.get("out_of_memory", False), "Dead": False, "Pid": live.get("pid", 0),
-            "ExitCode": now.get("exit_code", 0), "Error": "", "StartedAt": _time(now.get("started")),
+            "OOMKilled": now.get("out_of_memory", False), "Dead": now["status"] == "dead", "Pid": live.get("pid", 0),
+            "ExitCode": now.get("exit_code", 0), "Error": now["reason"] if now["status"] == "dead" else "",
+            "StartedAt": _time(now.get("started")),
             "FinishedAt": _time(now.get("finished"))}  # fmt: skip
 
 
@@ -175,4 +178,4 @@ def _users(now: "dict[str, Any]") -> "dict[str, Any]":
     if facts.rootless:
         return {"Own": True, "First": facts.uid, "Count": 1, "Note": "a plain user's containers have one user: its own"}
     own = now["id_base"] > 0
-    return {"Own": own, "First": now["id_base"], "Count": ID_SIZE if own else 1 << 32, "Note": now.get("note", "")}
+    return {"Own": own, "First": now["id_base"], "Count": ID_SIZE if own else ALL_IDS, "Note": now.get("note", "")}

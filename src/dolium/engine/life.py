@@ -8,10 +8,10 @@ import os
 from select import POLLIN, poll
 from time import sleep, time
 
-from dolium.engine import containers, store
+from dolium.engine import containers, settling, store
 from dolium.errors import NotFound, StateError
 from dolium.plan import filter, slots
-from dolium.runtime import cgroup, ending, host, launch, lease, places
+from dolium.runtime import host, launch, lease, process
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -21,12 +21,8 @@ if TYPE_CHECKING:
     from dolium.engine.networks import Attachment
     from dolium.engine.store import Container
     from dolium.runtime.denials import Watcher
-    from dolium.runtime.ending import Ending
 
 SIGTERM, SIGKILL = 15, 9
-ENOSPC, EROFS, EDQUOT = 28, 30, 122
-HOST_WENT_DOWN = 255
-"""What docker, too, says of a container that a reboot has ended."""
 
 
 class Begun:
@@ -49,7 +45,7 @@ def begin(container: "Container", stdio: "tuple[int, int, int]", *, detached: bo
 
     Raises what containers.prepare and launch.start do; then it has not begun.
     """
-    where = running_directory()
+    where = settling.directory()
     options = container.request()
     equip(options, container.id, container.path, remove=container.remove, detached=detached)
     options.why_denied = denials is not None
@@ -59,6 +55,10 @@ def begin(container: "Container", stdio: "tuple[int, int, int]", *, detached: bo
         attachment = attach(options.network, taken.number, more)
         prepared = containers.prepare(container.image, options, container.user, taken.id_base, container.id, attachment)
         more[slots.RECORD] = os.open(where, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        if detached:
+            more[slots.LOG] = os.open(
+                f"{container.path}/log", os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600
+            )
     except BaseException:
         for fd in more.values():
             os.close(fd)
@@ -66,13 +66,11 @@ def begin(container: "Container", stdio: "tuple[int, int, int]", *, detached: bo
         raise
     given: list[int] = []
     try:
+        settling.forget_record(container)
         if detached:
             for slot in (slots.OUT, slots.ERR):
                 more[slot], theirs = os.pipe()
                 given.append(theirs)
-            more[slots.LOG] = os.open(
-                f"{container.path}/log", os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600
-            )
             stdio = (stdio[0], given[0], given[1])
         if denials:
             denials.watch(filter.compiled(prepared.spec["linux"]["seccomp"], prepared.facts)[0])
@@ -83,7 +81,7 @@ def begin(container: "Container", stdio: "tuple[int, int, int]", *, detached: bo
     pidfd = running.started()
     since = time()
     try:
-        _note_running(container, running, taken.number, pidfd, since, prepared.note)
+        settling.note(container, running, taken.number, pidfd, since, prepared.note)
     except BaseException:
         running.abandon()
         raise
@@ -147,58 +145,23 @@ def _end_command() -> "list[str]":
     return [os.path.realpath(sys.executable), "-IS", "-c", code, "_ended"]
 
 
-def _note_running(
-    container: "Container", running: launch.Running, number: int, pidfd: int, since: float, note: str
-) -> None:  # fmt: skip
-    pid = _pid_of(pidfd)
-    facts = running.facts
-    memory = facts.controllers.get("memory")
-    store.write(f"{running_directory()}/{container.id}.json", {
-        "format": store.FORMAT, "pid": pid, "start_time": start_time(pid), "boot_id": boot_id(), "lease": number,
-        "started": since, "id_base": facts.id_base, "groups": running.controllers, "version": memory.version if memory else 0,
-        "cable": running.spec["dolium"]["network"], "note": note,
-    }, durable=False)  # fmt: skip
-
-
-def running_directory() -> str:
-    """Where it is written who runs."""
-    return places.below(places.state(), "running")
-
-
-def _pid_of(pidfd: int) -> int:
-    with open(f"/proc/self/fdinfo/{pidfd}") as file:
-        return next(int(line.split()[1]) for line in file if line.startswith("Pid:"))
-
-
-def start_time(pid: int) -> int:
-    """Of a process, in clock ticks since boot, proc_pid_stat(5); 0 where it is gone."""
-    try:
-        with open(f"/proc/{pid}/stat") as file:
-            return int(file.read().rpartition(")")[2].split()[19])
-    except (FileNotFoundError, ProcessLookupError):
-        return 0
-
-
-def boot_id() -> str:
-    """Of this run of the kernel, random(4)."""
-    with open("/proc/sys/kernel/random/boot_id") as file:
-        return file.read().strip()
-
-
 def state(container: "Container") -> "dict[str, Any]":
-    """How things stand: `status` is created, running or exited; the rest is what was written about that.
+    """How things stand: `status` is created, running, exited or dead (store.Container.damage); the rest is what was written
+    about that.
 
     Settles what has ended and nobody has settled.  Raises NotFound for one that was to be removed then, OSError, DoliumError.
     """
-    now = _running(container)
+    now = settling.running(container)
     if now and lease.held(now["lease"], container.id):
         return {"status": "running", **now}
     if now:
         with store.hold(container):
-            unwritten = settle(container)
+            unwritten = settling.settle(container)
         if unwritten:
             return {"status": "exited", **unwritten}
-    ended = store.read(f"{container.path}/ended.json")
+    if container.damage:
+        return {"status": "dead", "reason": container.damage}
+    ended = settling.last_end(container)
     if not ended and not os.path.isdir(container.path):
         raise NotFound("container", container.name)
     return {"status": "exited", **ended} if ended else {"status": "created"}
@@ -207,102 +170,22 @@ def state(container: "Container") -> "dict[str, Any]":
 def every() -> "list[Container]":
     """All of them, the youngest first.  One that was to be removed at its end, and whose maker was killed before it ran, is
     removed now: nobody will start it."""
+    settling.sweep()
     return [each for each in store.every() if not _is_forsaken(each)]
 
 
 def _is_forsaken(container: "Container") -> bool:
-    if not container.remove or _running(container):
+    if not container.remove or settling.running(container):
         return False
     held = store.hold_unless_busy(container)  # busy: its maker is still at it
     if held is None:
         return False
     with held:
-        if _running(container):
+        if settling.running(container):
             return False
         store.remove(container)
-        _forget_run(container)
+        settling.forget(container)
     return True
-
-
-def _running(container: "Container") -> "dict[str, Any]":
-    return store.read(f"{running_directory()}/{container.id}.json")
-
-
-def settle(container: "Container", held: int = -1) -> "dict[str, Any]":
-    """Write down how a locked container ended, unless that is done, and remove what is left of its run; itself, if it was
-    to be removed.  `held` is its lease, where the caller has it.  Returns what a full disk kept from being written."""
-    now = _running(container)
-    if not now or (held < 0 and lease.held(now["lease"], container.id)):
-        return {}
-    seen: Ending | None = None
-    finished = time()
-    try:
-        with open(f"{running_directory()}/{container.id}.end") as file:
-            seen, finished = ending.recorded(file.read())
-        seen.count(now["groups"], now["version"])
-    except (OSError, ValueError):  # no record: its watcher was killed; no groups: removed already
-        pass
-    for group in {*now["groups"].values()}:
-        if os.path.isdir(group):
-            cgroup.kill(group)
-            cgroup.remove(group)
-    reason = ""
-    if seen is None:
-        rebooted = now["boot_id"] != boot_id()
-        seen = ending.Ending(*((1, HOST_WENT_DOWN) if rebooted else (2, SIGKILL)), False, 0, 0)
-        reason = "the host went down" if rebooted else "dolium-keep was killed"
-    unwritten = _write_end(container, seen, now["started"], finished, reason)
-    if held >= 0:
-        lease.Lease(f"{lease.directory()}/{now['lease']}", held, now["lease"]).release()
-    else:
-        lease.mend()
-    return unwritten
-
-
-def ended(container: "Container", since: float, seen: "Ending", reason: str = "") -> bool:
-    """Write down what the owner knows of the end of a container that it has watched itself; False where the disk is full."""
-    with store.hold(container):
-        return not _write_end(container, seen, since, time(), reason)
-
-
-def _write_end(container: "Container", seen: "Ending", started: float, finished: float, reason: str) -> "dict[str, Any]":
-    """The container's own file first: a kill in between leaves the run to be settled once more, as does a full disk, which
-    must keep nobody from listing and removing what fills it.  Returns what could not be written."""
-    if not container.remove:
-        if not reason:
-            reason = "memory" if seen.out_of_memory and seen.signal == SIGKILL else "signal" if seen.signal else "exit"
-        fields = {
-            "format": store.FORMAT, "exit_code": seen.exit_code, "signal": seen.signal, "reason": reason, "started": started,
-            "finished": finished, "out_of_memory": seen.out_of_memory, "peak_memory": seen.peak_memory,
-            "cpu_seconds": seen.cpu_seconds}  # fmt: skip
-        try:
-            store.write(f"{container.path}/ended.json", fields)
-        except OSError as error:
-            if error.errno not in (ENOSPC, EROFS, EDQUOT):
-                raise
-            return fields
-    else:
-        store.remove(container)
-    _forget_run(container)
-    return {}
-
-
-def _forget_run(container: "Container") -> None:
-    for suffix in ("end", "json"):
-        try:
-            os.unlink(f"{running_directory()}/{container.id}.{suffix}")
-        except FileNotFoundError:
-            pass
-
-
-def end_of_detached(argv: "list[str]") -> int:
-    """`dolium _ended ID LEASE`: the last act of the dolium-keep of a detached container, which has become this program."""
-    identity, held = argv
-    container = store.load(identity)
-    if container:
-        with store.hold(container):
-            settle(container, int(held))
-    return 0
 
 
 def first_process(container: "Container", wanted: str) -> "tuple[int, dict[str, Any]]":
@@ -313,15 +196,23 @@ def first_process(container: "Container", wanted: str) -> "tuple[int, dict[str, 
     """
     now = state(container)
     if now["status"] == "running":
-        try:
-            fd = os.pidfd_open(now["pid"])
-            if start_time(now["pid"]) == now["start_time"] and boot_id() == now["boot_id"]:
-                return fd, now
-            os.close(fd)
-        except ProcessLookupError:
-            pass
+        fd = _open(now)
+        if fd >= 0:
+            return fd, now
         now = {"status": "exited"}
     raise StateError(container.name, now["status"], wanted, hint=f"dolium start {container.name}")
+
+
+def _open(now: "dict[str, Any]") -> int:
+    """A pidfd of the process that is written down as the first; -1 where it has gone."""
+    try:
+        fd = os.pidfd_open(now["pid"])
+    except OSError:  # ESRCH; EINVAL: it had gone before its number could be written down
+        return -1
+    if process.start_time(now["pid"]) == now["start_time"] and process.boot_id() == now["boot_id"]:
+        return fd
+    os.close(fd)
+    return -1
 
 
 def kill(container: "Container", number: int) -> None:
@@ -380,24 +271,34 @@ def has_ended(pidfd: int, seconds: "float | None") -> bool:
 
 
 def wait(container: "Container") -> int:
-    """Until it has ended and that is written down; its exit code.  Of one that has never run 0, as docker says."""
-    now = _running(container)
+    """Until it has ended and that is written down; its exit code.  Of one that has never run 0, as docker says.
+
+    Raises NotFound for one that has been removed by now.
+    """
+    now = settling.running(container)
+    ran = bool(now)
+    held = settling.hold_record(container) if now and container.remove else -1  # else its record would go with it
+    code = 128 + SIGKILL  # of one that is removed without a record
     while now and lease.held(now["lease"], container.id):
-        try:
-            fd = os.pidfd_open(now["pid"])
-        except ProcessLookupError:
-            fd = -1
+        fd = _open(now)
         if fd >= 0:
-            if start_time(now["pid"]) == now["start_time"]:
-                has_ended(fd, None)
+            has_ended(fd, None)
             os.close(fd)
+        if held >= 0 and (found := settling.recorded(container)):
+            code = found[0].exit_code
+            os.close(held)
+            held = -1
         sleep(0.002)  # dolium-keep, then its last command, are still at it
-        now = _running(container)
+        now = settling.running(container)
+    if held >= 0:
+        if found := settling.recorded(container):
+            code = found[0].exit_code
+        os.close(held)
     try:
-        found = state(container)
+        code = state(container).get("exit_code", 0)
     except NotFound:
-        found = {}
-    code: int = found.get("exit_code", 0)
+        if not ran:
+            raise
     return code
 
 
@@ -415,7 +316,7 @@ def remove(container: "Container", force: bool = False) -> None:
         with store.hold(container):
             must_not_run(container)  # somebody may have started it again
             store.remove(container)
-            _forget_run(container)
+            settling.forget(container)
 
 
 def must_not_run(container: "Container") -> None:
@@ -426,8 +327,8 @@ def must_not_run(container: "Container") -> None:
 
 def state_of_locked(container: "Container") -> str:
     """Running or not, for whoever holds its lock."""
-    now = _running(container)
+    now = settling.running(container)
     if now and lease.held(now["lease"], container.id):
         return "running"
-    settle(container)
+    settling.settle(container)
     return "stopped"

@@ -1,7 +1,7 @@
 """Containers that are remembered: a directory each below `containers`, and a link for each name.
 
     containers/ID/config.json   what was asked for, written once
-    containers/ID/ended.json    how it ended last
+    containers/ID/began.json    since when it ran last; ended.json: how that ended (engine/settling.py)
     containers/ID/upper, work   what it wrote; not for one that is removed when it ends
     containers/ID/log           what it printed, if it was started detached
     names/NAME -> ../containers/ID
@@ -31,13 +31,15 @@ SIGTERM, PATIENCE = 15, 10.0
 
 
 class Container:
-    """What is known of a container whether it runs or not.  `created` is seconds since 1970; `remove` it when it ends."""
+    """What is known of a container whether it runs or not.  `created` is seconds since 1970; `remove` it when it ends;
+    `damage`: why what was written about it cannot be read, so that it can only be removed."""
 
     __slots__ = ("id", "name", "created", "image", "user", "options", "remove", "labels", "path",
-                 "stop_signal", "stop_timeout")  # fmt: skip
+                 "stop_signal", "stop_timeout", "damage")  # fmt: skip
 
-    def __init__(self, identity: str, fields: "dict[str, Any]") -> None:
+    def __init__(self, identity: str, fields: "dict[str, Any]", damage: str = "") -> None:
         self.id = identity
+        self.damage = damage
         self.path = f"{_containers()}/{identity}"
         self.name: str = fields["name"]
         self.created: float = fields["created"]
@@ -50,7 +52,9 @@ class Container:
         self.stop_timeout: float = fields["stop_timeout"]
 
     def request(self) -> config.Options:
-        """What was asked for, as the engine reads it."""
+        """What was asked for, as the engine reads it.  Raises DoliumError for a damaged one."""
+        if self.damage:
+            raise DoliumError(self.damage, hint=f"dolium rm {self.name} removes it, with all that it wrote")
         found = config.Options()
         for name, value in self.options.items():
             setattr(found, name, value)
@@ -146,17 +150,19 @@ def _invent(attempt: int) -> str:
 
 
 def _is_stale(link: str) -> bool:
-    """Whether a name belongs to no container any more; then it is free now."""
+    """Whether a name belongs to no container any more, or to one that calls itself otherwise; then it is free now."""
     try:
         target = os.path.basename(os.readlink(link))
-    except OSError:
+    except FileNotFoundError:
         return True
+    except OSError:  # no link: nothing of ours
+        return False
     held = _hold(f"{_containers()}/{target}", wait=False)
     if held is None and os.path.isdir(f"{_containers()}/{target}"):
         return False  # somebody is at it
     if held:
         with held:
-            if os.path.exists(f"{_containers()}/{target}/config.json"):
+            if (found := load(target)) and found.name == os.path.basename(link):
                 return False
     try:
         os.unlink(link)
@@ -166,10 +172,10 @@ def _is_stale(link: str) -> bool:
 
 
 def _hold(path: str, wait: bool = True) -> "Lock | None":
-    """The lock of a directory; None where it is gone, or somebody's and not to be waited for."""
+    """The lock of a directory; None where it is gone or none, or somebody's and not to be waited for."""
     try:
         fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     try:
         flock(fd, LOCK_EX if wait else LOCK_EX | LOCK_NB)
@@ -198,22 +204,70 @@ def hold(container: Container) -> Lock:
 
 
 def load(identity: str) -> "Container | None":
-    """The container of that id; None where there is none, or not yet."""
-    fields = read(f"{_containers()}/{identity}/config.json")
+    """The container of that id; None where there is none, or not yet.  What cannot be read is a damaged one."""
+    path = f"{_containers()}/{identity}/config.json"
+    try:
+        fields = read(path)
+        if fields:
+            _check(fields, path)
+    except DoliumError as problem:
+        kept = os.path.isdir(f"{_containers()}/{identity}/upper")
+        return _damaged(identity, str(problem)) if kept or os.path.getsize(path) else None  # a disk that lost power: a trace
     return Container(identity, fields) if fields else None
 
 
+KINDS = {"name": str, "created": (int, float), "image": str, "user": (str, type(None)), "options": dict, "remove": bool,
+         "labels": dict, "stop_signal": int, "stop_timeout": (int, float)}  # fmt: skip
+
+
+def _check(fields: "dict[str, Any]", path: str) -> None:
+    """Whether it can have been written by `create`.  Raises DoliumError."""
+    from dolium.plan import quantities
+
+    wrong = [name for name, kind in KINDS.items() if not isinstance(fields.get(name), kind)]  # type: ignore[arg-type]
+    wrong = wrong or [name for name in fields["options"] if name not in config.Options.__slots__]
+    argv = [] if wrong else fields["options"].get("argv")
+    if wrong or not argv or not isinstance(argv, list) or not all(isinstance(each, str) for each in argv):
+        raise DoliumError(f"`{path}` makes no sense: {', '.join(wrong) or 'argv'}")
+    quantities.name(fields["name"], path)
+
+
+def _damaged(identity: str, why: str) -> Container:
+    def is_its(link: str) -> bool:
+        try:
+            return os.path.basename(os.readlink(f"{_names()}/{link}")) == identity
+        except OSError:
+            return False
+
+    fields = {"name": next((each for each in os.listdir(_names()) if is_its(each)), identity), "image": "?", "user": None,
+              "created": os.stat(f"{_containers()}/{identity}").st_mtime, "options": {"argv": ["?"]}, "remove": False, "labels": {},
+              "stop_signal": SIGTERM, "stop_timeout": PATIENCE}  # fmt: skip
+    return Container(identity, fields, why)
+
+
+def _ids() -> "list[str]":
+    """Of all containers, and of traces of those that never came to be."""
+    return [each for each in os.listdir(_containers()) if len(each) == 12 and not each.strip("0123456789abcdef")]
+
+
+def is_there(identity: str) -> bool:
+    """Whether a container has that id, or is about to."""
+    return os.path.isdir(f"{_containers()}/{identity}")
+
+
 def every() -> "list[Container]":
-    """All of them, the youngest first.  Removes the traces of those that never came to be."""
+    """All of them, the youngest first.  Removes the traces of those that never came to be, and names of none."""
     found = []
-    for identity in os.listdir(_containers()):
+    for identity in _ids():
         container = load(identity)
         if container:
             found.append(container)
         elif held := _hold(f"{_containers()}/{identity}", wait=False):
             with held:
-                if not os.path.exists(f"{_containers()}/{identity}/config.json"):
+                if not load(identity):
                     erase(identity, "")
+    for name in {*os.listdir(_names())} - {each.name for each in found}:
+        _is_stale(f"{_names()}/{name}")
     return sorted(found, key=lambda each: each.created, reverse=True)
 
 
@@ -222,13 +276,11 @@ def find(word: str) -> Container:
     if word and "/" not in word and word not in (".", ".."):
         try:
             identity = os.path.basename(os.readlink(f"{_names()}/{word}"))
-            if container := load(identity):
+            if (container := load(identity)) and word == container.name:
                 return container
         except OSError:
             pass
-        if container := load(word):
-            return container
-        matches = [each for each in os.listdir(_containers()) if each.startswith(word)]
+        matches = [each for each in _ids() if each.startswith(word)]
         if len(matches) == 1 and (container := load(matches[0])):
             return container
         if len(matches) > 1:
@@ -242,24 +294,40 @@ def find(word: str) -> Container:
 
 
 def rename(container: Container, name: str) -> None:
-    """Give a locked container another name.  Raises Exists."""
+    """Give a locked container another name.  Raises Exists, and OSError on a full disk; then it has the one it had.
+
+    The link first, then the name in the config, which counts: a kill in between leaves a link that counts for nothing.
+    """
+    fields = read(f"{container.path}/config.json")  # somebody may have renamed it since
+    if name == fields["name"]:
+        return
     _take_name(container.id, name)
-    fields = read(f"{container.path}/config.json")
-    write(f"{container.path}/config.json", {**fields, "name": name})
-    _drop_name(container.id, container.name)
+    try:
+        write(f"{container.path}/config.json", {**fields, "name": name})
+    except BaseException:
+        _drop_name(container.id, name)
+        raise
+    _drop_name(container.id, fields["name"])
     container.name = name
 
 
 def remove(container: Container) -> None:
     """Forget a locked container that does not run, with all that it wrote."""
-    erase(container.id, container.name)
+    name = container.name
+    try:
+        is_its = os.path.basename(os.readlink(f"{_names()}/{name}")) == container.id
+    except OSError:
+        is_its = False
+    if not is_its and (now := load(container.id)):  # somebody has renamed it since
+        name = now.name
+    erase(container.id, name)
 
 
 def erase(identity: str, name: str = "") -> None:
     """Remove a locked container's directory.  The config first: a kill in the middle leaves a trace that the next command
     removes."""
     path = f"{_containers()}/{identity}"
-    for each in ("config.json", "config.json.new", "ended.json", "ended.json.new", "log"):
+    for each in ("config.json", "config.json.new", "began.json", "began.json.new", "ended.json", "ended.json.new", "log"):
         try:
             os.unlink(f"{path}/{each}")
         except FileNotFoundError:
@@ -304,18 +372,20 @@ def write(path: str, value: "dict[str, Any]", durable: bool = True) -> None:
 def read(path: str) -> "dict[str, Any]":
     """What `write` wrote; empty where there is none.  Raises DoliumError for what this version cannot read."""
     try:
-        with open(path, encoding="utf-8") as file:
-            text = file.read()
+        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except (FileNotFoundError, NotADirectoryError):
         return {}
+    except OSError as error:
+        raise DoliumError(f"`{path}` cannot be read: {error.strerror}", hint="somebody else has put it there; remove it") from None
     import json
 
     try:
-        found = json.loads(text)
-    except ValueError as error:
-        raise DoliumError(f"`{path}` cannot be read: {error}", hint="somebody else has written it; remove its directory") from None
+        with open(fd, "rb") as file:
+            found = json.loads(file.read())
+    except (OSError, ValueError, RecursionError) as error:
+        raise DoliumError(f"`{path}` cannot be read: {error}", hint="somebody else has written it; remove it") from None
     if not isinstance(found, dict) or found.get("format") not in READABLE:
-        raise DoliumError(f"`{path}` is of another version of Dolium", hint="use that version, or remove its directory")
+        raise DoliumError(f"`{path}` is of another version of Dolium", hint="use that version, or remove it")
     return found
 
 

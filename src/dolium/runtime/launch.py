@@ -80,8 +80,9 @@ class Watched:
         return found
 
     def leave(self) -> None:
-        """Let it go on without this process; dolium-keep stays with it."""
+        """Let it go on without this process, if its plan is one of a detached process; dolium-keep stays with it."""
         assert self.helper
+        self.signal(0)
         self.helper.close()
         self._close_filled()
 

@@ -86,7 +86,7 @@ def held(number: int, name: str) -> bool:
     except FileNotFoundError:
         return False
     try:
-        if os.pread(fd, 256, 0).decode().partition("\n")[0] != name:
+        if os.pread(fd, 256, 0).partition(b"\n")[0] != name.encode():
             return False  # it is another's by now
         flock(fd, LOCK_SH | LOCK_NB)
         return False
@@ -121,7 +121,7 @@ def mend() -> "list[str]":
         path = f"{where}/{name}"
         try:
             fd = _open(path)
-        except FileNotFoundError:
+        except OSError:  # gone by now, or nothing of ours
             continue
         if _lock(fd, path):
             removed += _mend(fd, path)
@@ -132,7 +132,7 @@ def mend() -> "list[str]":
 
 def _open(path: str, flags: int = 0) -> int:
     """Also where a caller killed between two lines has left the file with the mode that its umask gave."""
-    flags |= os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW
+    flags |= os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
     try:
         return os.open(path, flags, 0o600)
     except PermissionError:
@@ -155,7 +155,7 @@ def _lock(fd: int, path: str) -> bool:
 def _mend(fd: int, path: str) -> "list[str]":
     from dolium.runtime import cgroup
 
-    groups = os.pread(fd, 65536, 0).decode().split("\n")[1:-1]
+    groups = os.pread(fd, 65536, 0).decode("utf-8", "surrogateescape").split("\n")[1:-1]
     left = False
     for group in groups:
         if "/dolium" in group and os.path.isdir(group):

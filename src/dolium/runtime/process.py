@@ -14,6 +14,21 @@ MOST = 4096
 """Bytes of a command line that are looked at."""
 
 
+def start_time(pid: int) -> int:
+    """Of a process, in clock ticks since boot, proc_pid_stat(5); 0 where it is gone."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            return int(file.read().rpartition(b")")[2].split()[19])
+    except (FileNotFoundError, ProcessLookupError):
+        return 0
+
+
+def boot_id() -> str:
+    """Of this run of the kernel, random(4)."""
+    with open("/proc/sys/kernel/random/boot_id") as file:
+        return file.read().strip()
+
+
 def status(pid: int) -> "dict[str, Any]":
     """Its `state` in a word, `threads`, `uid` on this host, number `inside` its own PID namespace.
 
