@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 from containers import DOLIUM, NOBODY, SLOW, TOP, Dolium
+from networks import Site
 
 from dolium.plan import mends
 from dolium.runtime import host
@@ -66,6 +67,7 @@ class Bench:
         done = subprocess.run(words, cwd=self.folder, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True,
                               timeout=120 * SLOW)  # fmt: skip
         assert done.returncode != 8, self._read("mended")
+        self.note = subprocess.run([DOLIUM, "run", "--rm", "--network", "none", "@host", "true"], capture_output=True, text=True).stderr
         found = [next(each for each in json.loads(self._read(place)) if each["id"] == name) for place in ("before", "after")]
         assert "\n" not in found[0]["mend"]
         return found[0], found[1], found[0]["mend"]
@@ -106,6 +108,9 @@ def test_open_files(bench: Bench) -> None:
 
 def test_hidden_proc(bench: Bench) -> None:
     broken, mended, line = bench.mend("hidden-proc", ALONE + "mount --bind /dev/null /proc/interrupts")
+    if broken["ok"]:
+        assert "share" in bench.note, "only who has no users of its own may mount /proc all the same"
+        return
     assert (broken["ok"], broken["job"], line) == (False, "containers", "umount -l /proc/interrupts") and mended["ok"]
 
 
@@ -271,6 +276,23 @@ def test_nft_that_is_missing(bench: Bench) -> None:
 def test_forwarding_that_cannot_be_set(bench: Bench) -> None:
     before = "echo 0 >/proc/sys/net/ipv4/ip_forward; mount --bind /proc/sys /proc/sys; mount -o remount,bind,ro /proc/sys"
     assert bench.mends("bridge", before, wrap=("--net",)) == "mount -o remount,bind,rw /proc/sys"
+
+
+def test_others_with_firewalls_are_named(site: Site) -> None:
+    """Docker's own chains, as Docker makes them: a door is put in, so nothing is in the way."""
+    site.sh("iptables -N DOCKER-USER; iptables -P FORWARD DROP; iptables -A FORWARD -j DOCKER-USER")
+    found = next(each for each in json.loads(site("doctor", "--json").stdout) if each["id"] == "bridge")
+    assert found["ok"] and "Docker" in found["found"], found
+
+
+def test_noexec_is_no_obstacle(bench: Bench) -> None:
+    """The helpers are run from memory, and an overlay is not noexec because a layer is."""
+    run = "dolium run --network none --name x @host sh -c 'cp /bin/true /mine && /mine' && dolium rm x"
+    script = f"mkdir -p /var/lib/dolium; mount -t tmpfs -o noexec,mode=700 none /var/lib/dolium; {run} && dolium doctor store && dolium doctor trial-kept"
+    words = ["unshare", "--mount", "--propagation", "private", "sh", "-c", script]
+    environment = {"PATH": f"{bench.folder}/bin:/usr/bin:/bin:/usr/sbin", "HOME": "/"}
+    ended = subprocess.run(words, env=environment, capture_output=True, text=True, timeout=60 * SLOW)
+    assert ended.returncode == 0 and ended.stdout.startswith("x\n"), ended
 
 
 def test_a_device_of_somebody_else(bench: Bench) -> None:

@@ -51,8 +51,8 @@ def find(program: str) -> str:
 def need_nft() -> None:
     """Raises Unsupported where there is no nft."""
     if not find("nft"):
-        raise Unsupported(FEATURE, "there is no nft(8) to set up address translation with",
-                          hint="apt install nftables (or your system's word for it); or use --network none or host")  # fmt: skip
+        hint = "apt install nftables (`dolium doctor bridge` has your system's word for it); or use --network none or host"
+        raise Unsupported(FEATURE, "there is no nft(8) to set up address translation with", hint=hint)
 
 
 def trouble() -> "tuple[str, str]":

@@ -231,7 +231,7 @@ def _forward() -> None:
             file.write("1")
     except OSError as error:
         raise Unsupported("--network bridge", f"net.ipv4.ip_forward cannot be set: {error.strerror}",
-                          hint="sysctl -w net.ipv4.ip_forward=1 on the host, or --network none") from None  # fmt: skip
+                          hint="`dolium doctor bridge` has the line that mends it; or use --network none") from None  # fmt: skip
 
 
 def put_back(found: Bridge) -> None:

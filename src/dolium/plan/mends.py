@@ -60,18 +60,19 @@ def delegation() -> str:
 def own_group(mount: str, uid: int, gid: int) -> str:
     """A cgroup for this user and this shell, where no systemd does it (cgroups(7), "Delegation containment")."""
     group = quoted(f"{mount}/dolium-{uid}")
+    theirs = " ".join(f"{each}/{name}" for each in (group, f"{group}/shell") for name in ("cgroup.procs", "cgroup.subtree_control"))
     return (
         f"sudo mkdir -p {group}/shell && echo '+cpu +cpuset +memory +pids' | "
-        f"sudo tee {quoted(mount)}/cgroup.subtree_control >/dev/null; "
-        f"sudo chown {uid}:{gid} {group} {group}/shell {group}/cgroup.procs {group}/cgroup.subtree_control {group}/cgroup.threads "
-        f"{group}/shell/cgroup.procs && echo $$ | sudo tee {group}/shell/cgroup.procs >/dev/null"
+        f"sudo tee {quoted(mount)}/cgroup.subtree_control >/dev/null; sudo chown {uid}:{gid} {group} {group}/shell {theirs} && "
+        f"echo $$ | sudo tee {group}/shell/cgroup.procs >/dev/null"
     )
 
 
 def empty_group(group: str) -> str:
     """Room for groups below one that has processes of its own: they move into one beside."""
     name = quoted(group)
-    return f"mkdir -p {name}/others && for pid in $(cat {name}/cgroup.procs); do echo $pid >{name}/others/cgroup.procs; done"
+    move = f"echo $pid >{name}/others/cgroup.procs || :"
+    return f"mkdir -p {name}/others && for pid in $(cat {name}/cgroup.procs); do {move}; done 2>/dev/null"
 
 
 def mount_controller(controller: str) -> str:
@@ -81,8 +82,8 @@ def mount_controller(controller: str) -> str:
 
 
 def mount_unified() -> str:
-    """cgroup v2, with all controllers that are not on v1."""
-    return "mount -t cgroup2 cgroup2 /sys/fs/cgroup"
+    """cgroup v2, with all controllers that are not on v1; with the options that systemd gives it, for they are the hierarchy's."""
+    return "mount -t cgroup2 -o nsdelegate,memory_recursiveprot cgroup2 /sys/fs/cgroup"
 
 
 def writable(mount: str) -> str:

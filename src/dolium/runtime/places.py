@@ -69,5 +69,5 @@ def own(path: str) -> str:
         status = os.lstat(path)
     if status.st_uid != os.geteuid() or status.st_mode & 0o077 or status.st_mode & 0o170000 != 0o040000:
         raise DoliumError(f"`{path}` is not a directory of yours alone (uid {status.st_uid}, mode {status.st_mode & 0o7777:o})",
-                          hint=f"remove it, or chmod 700 {path}")  # fmt: skip
+                          hint=f"remove it, or chmod 700 {path}; `dolium doctor state-directory` says more")  # fmt: skip
     return path
