@@ -4,11 +4,10 @@ Nothing of the host is changed but what every start makes (the parents of cgroup
 """
 
 import os
-import shutil
 import tempfile
 from time import time
 
-from dolium.engine import config, containers, surroundings
+from dolium.engine import config, containers, erase, surroundings
 from dolium.errors import DoliumError
 from dolium.plan import mends, verdicts
 from dolium.plan.findings import Findings
@@ -88,14 +87,14 @@ def _try_kept() -> "tuple[str, str]":
         kept.store = path
         return _try(kept)
     finally:
-        shutil.rmtree(path, ignore_errors=True)
+        erase.tree(path)
 
 
 def _sweep(where: str) -> None:
     """What a doctor that was killed has left; none takes so long."""
     for name in os.listdir(where):
         if name.startswith(PREFIX) and time() - os.lstat(f"{where}/{name}").st_mtime > STALE:
-            shutil.rmtree(f"{where}/{name}", ignore_errors=True)
+            erase.tree(f"{where}/{name}")
 
 
 def _try(options: config.Options) -> "tuple[str, str]":
