@@ -5,6 +5,7 @@ Nothing of the host is changed but what every start makes (the parents of cgroup
 
 import os
 import tempfile
+from contextlib import suppress
 from time import time
 
 from dolium.engine import config, containers, erase, surroundings
@@ -94,7 +95,8 @@ def _sweep(where: str) -> None:
     """What a doctor that was killed has left; none takes so long."""
     for name in os.listdir(where):
         if name.startswith(PREFIX) and time() - os.lstat(f"{where}/{name}").st_mtime > STALE:
-            erase.tree(f"{where}/{name}")
+            with suppress(OSError):  # another doctor may be at it
+                erase.tree(f"{where}/{name}")
 
 
 def _try(options: config.Options) -> "tuple[str, str]":
