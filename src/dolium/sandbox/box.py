@@ -10,7 +10,7 @@ from dolium.errors import StateError, UsageError
 from dolium.plan import quantities
 from dolium.runtime import joining, plans
 from dolium.sandbox import asked, files
-from dolium.sandbox.exchange import Exchange
+from dolium.sandbox.job import Job
 from dolium.sandbox.process import DEVNULL, PIPE, STDOUT, Process
 
 TYPE_CHECKING = False
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
     from typing import IO, Any
 
+    from dolium.runtime.ending import Ending
     from dolium.runtime.launch import Running
     from dolium.sandbox.asked import Mount
     from dolium.sandbox.result import Result
@@ -146,27 +147,24 @@ class Sandbox:
 
         Raises StateError where the Sandbox has ended, and what `dolium.run` does.
         """
-        began = monotonic()
-        seconds = None if timeout is None else quantities.seconds(timeout, "timeout")
+        return self.job(**{name: value for name, value in locals().items() if name != "self"}).work()
+
+    def job(self, argv: "Sequence[str]", *, env: "Mapping[str, str] | None", cwd: "str | None", user: "str | None",
+            text: bool, encoding: "str | None", errors: "str | None", **how: "Any") -> Job:  # fmt: skip
+        """What a call of `run` with these very arguments is to do; nothing is started yet.  Raises UsageError."""
+        words = asked.words(argv)
         kind = asked.Text(text, encoding, errors)
-        exchange = Exchange(kind.taken(input), quantities.size(max_output, "max_output"), (on_stdout, on_stderr))
-        try:
-            process = self._start(argv, exchange.theirs(), env, cwd, user, (-1, -1, -1), kind, -1)
-            exchange.started()
-            try:
-                reason = process.carry(exchange, None if seconds is None else began + seconds)
-            except BaseException:
-                process.kill()
-                process.wait()
-                raise
-            process.wait()
-            exchange.drain()
-        finally:
-            exchange.close()
-        assert process.ending
-        if process.ending.signal == asked.SIGKILL and not reason and self._may_end and self._has_ended(MOMENT):
-            reason = self.ended_by if self.ended_by != "signal" else ""  # it went with its Sandbox
-        return asked.result(process.args, process.ending, exchange, kind, reason, monotonic() - began, check)
+
+        def begin(stdio: "tuple[int, int, int]") -> "_Handle":
+            return _Handle(self, self._start(words, stdio, env, cwd, user, (-1, -1, -1), kind, -1))
+
+        return Job(words, begin, text=text, encoding=encoding, errors=errors, **how)
+
+    def taken_along(self, ending: "Ending") -> str:
+        """Whether a program that was killed went with its Sandbox; why that ended."""
+        if ending.signal != asked.SIGKILL or not self._may_end or not self._has_ended(MOMENT):
+            return ""
+        return self.ended_by if self.ended_by != "signal" else ""
 
     def popen(self, argv: "Sequence[str]", *, stdin: "int | IO[Any] | None" = None, stdout: "int | IO[Any] | None" = None,
               stderr: "int | IO[Any] | None" = None, env: "Mapping[str, str] | None" = None, cwd: "str | None" = None,
@@ -272,6 +270,24 @@ class Sandbox:
     def remove(self, path: str) -> None:
         """Remove a file, or a directory with all in it.  Raises OSError and StateError."""
         self._visit(lambda first: files.remove(self._facts, first, path))
+
+
+class _Handle:
+    """The handle of a program in a Sandbox."""
+
+    def __init__(self, box: Sandbox, process: Process) -> None:
+        self._process = process
+        self.reason = box.taken_along
+        self.fileno, self.stop = process.fileno, process.kill
+
+    def finish(self) -> "Ending":
+        self._process.wait()
+        assert self._process.ending
+        return self._process.ending
+
+    def abandon(self) -> None:
+        self._process.kill()
+        self._process.wait()
 
 
 def _copy(options: config.Options) -> config.Options:

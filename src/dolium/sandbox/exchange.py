@@ -9,8 +9,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-    from dolium.runtime.launch import Watched
-
 CHUNK = 65536
 FLOOD = 64 << 20
 """Bytes: who prints so much more than is kept, with nobody listening, is ended; no log is so long."""
@@ -111,9 +109,9 @@ class Exchange:
         """Whether more was printed than is kept."""
         return any(each.truncated for each in self.kept)
 
-    def carry(self, running: "Watched", deadline: "float | None", stop: "Callable[[], Any]") -> str:
-        """Until the program has ended; why it was made to by `stop`, or nothing."""
-        waiter, end, reason = poll(), running.fileno(), ""
+    def carry(self, end: int, deadline: "float | None", stop: "Callable[[], Any]") -> str:
+        """Until the program has ended, when the descriptor `end` becomes readable; why it was made to by `stop`, or nothing."""
+        waiter, reason = poll(), ""
         waiter.register(end, POLLIN)
         for fd in self.streams:
             waiter.register(fd, POLLIN)
@@ -122,7 +120,7 @@ class Exchange:
         while True:
             left = None if deadline is None or reason else max(0.0, deadline - monotonic()) * 1000
             events = waiter.poll(left)
-            if not events and not reason:
+            if deadline is not None and not reason and monotonic() >= deadline:  # also where output comes without a pause
                 reason = "timeout"
                 stop()
             for fd, _ in events:

@@ -1,17 +1,16 @@
 """`dolium.run`: one program in a fresh container, as plain as subprocess.run."""
 
-from time import monotonic
-
 from dolium.engine import containers
-from dolium.plan import quantities
 from dolium.sandbox import asked
-from dolium.sandbox.exchange import Exchange
+from dolium.sandbox.job import Job
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
     from typing import Any
 
+    from dolium.runtime.ending import Ending
+    from dolium.runtime.launch import Running
     from dolium.sandbox.asked import Mount
     from dolium.sandbox.result import Result
 
@@ -35,25 +34,30 @@ def run(argv: "Sequence[str]", *, image: str = "@host", check: bool = False, tex
     Raises UsageError, SpecError, NotFound and Unsupported for a call that cannot be carried out, StepError where the
     kernel refuses (a program that is not there, above all), CommandFailed and CommandTimeout with `check`.
     """
-    began = monotonic()
+    return job(**locals()).work()
+
+
+def job(argv: "Sequence[str]", *, image: str, env: "Mapping[str, str] | None", cwd: "str | None", user: "str | None",
+        memory: "int | str | None", cpus: "float | str | None", pids: "int | None", disk: "int | str | None", network: str,
+        mounts: "Iterable[str | Mount]", **how: "Any") -> Job:  # fmt: skip
+    """What a call of `run` with these very arguments is to do; nothing is started yet.  Raises UsageError and SpecError."""
     options = asked.options(env=env, cwd=cwd, memory=memory, cpus=cpus, pids=pids, network=network, mounts=mounts, disk=disk)
     options.argv = asked.words(argv)
-    seconds = None if timeout is None else quantities.seconds(timeout, "timeout")
-    kind = asked.Text(text, encoding, errors)
-    exchange = Exchange(kind.taken(input), quantities.size(max_output, "max_output"), (on_stdout, on_stderr))
-    try:
-        running, _ = containers.start(image, options, user, exchange.theirs())
-        exchange.started()
-        try:
-            reason = exchange.carry(running, None if seconds is None else began + seconds, lambda: running.signal(asked.SIGKILL))
-        except BaseException:
-            running.abandon()
-            raise
-        ending = running.finish()
-        exchange.drain()
-    finally:
-        exchange.close()
-    return asked.result(options.argv, ending, exchange, kind, reason, monotonic() - began, check)
+    return Job(options.argv, lambda stdio: _Fresh(containers.start(image, options, user, stdio)[0]), **how)
+
+
+class _Fresh:
+    """The handle of a program in a container of its own: both end together."""
+
+    def __init__(self, running: "Running") -> None:
+        self._running = running
+        self.fileno, self.finish, self.abandon = running.fileno, running.finish, running.abandon
+
+    def stop(self) -> None:
+        self._running.signal(asked.SIGKILL)
+
+    def reason(self, ending: "Ending") -> str:
+        return ""
 
 
 def doctor() -> "list[dict[str, Any]]":

@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from dolium.runtime.ending import Ending
     from dolium.runtime.joining import Joined
     from dolium.sandbox.asked import Text
-    from dolium.sandbox.exchange import Exchange
 
 PIPE, STDOUT, DEVNULL = -1, -2, -3
 """subprocess.PIPE, STDOUT and DEVNULL, without that module."""
@@ -178,10 +177,6 @@ class Process:
             cgroup.kill(self._group)
         else:
             session.kill(self.pid)
-
-    def carry(self, exchange: "Exchange", deadline: "float | None") -> str:
-        """Have its pipes served until it has ended; why it was made to, or nothing."""
-        return exchange.carry(self._joined, deadline, self.kill)
 
 
 def _file(fd: int, mode: str, text: "Text", bufsize: int) -> "IO[Any] | None":
