@@ -1,6 +1,6 @@
 """What `make run` shows: a program in a world of its own, its limits holding, and nothing left afterwards.
 
-    python3 -IS demo/main.py ROOTFS        a directory, @host or @venv
+    python3 -IS demo/main.py ROOTFS        a directory, a tarball, @host or @venv
 
 Every line is a claim, checked here: mostly from outside, in /proc and /sys/fs/cgroup, not in Dolium's own words.  The exit
 code is 1 if one of them does not hold.  What this user may not do is said, and is no failure.
@@ -19,6 +19,7 @@ TOP = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 sys.path.insert(0, f"{TOP}/src")
 
 import dolium  # noqa: E402
+from dolium.engine import rootfs as roots  # noqa: E402
 from dolium.runtime import host, lease, places  # noqa: E402
 
 DOLIUM = f"{TOP}/bin/dolium"

@@ -13,12 +13,15 @@ host_directories() {
     done </proc/self/mountinfo
     for top in /run/dolium /var/lib/dolium "/tmp/dolium-$user" "/var/tmp/dolium-$user" \
         ${XDG_RUNTIME_DIR:+"$XDG_RUNTIME_DIR/dolium"} "${XDG_DATA_HOME:-${HOME:-}/.local/share}/dolium"; do
-        for each in "$top/leases" "$top/running" "$top/containers" "$top/names" "$top"; do
+        for each in "$top/leases" "$top/running" "$top/containers" "$top/names" "$top/rootfs/seen" "$top/rootfs" "$top"; do
             [ -d "$each" ] && printf '%s\n' "$each"
         done
     done
     return 0
 }
+
+# Unpacked tarballs that no container uses are this clone's, and nobody misses them.
+[ -e src/dolium/programs/dolium-init ] && bin/dolium prune --rootfs >/dev/null 2>&1
 
 # Only rmdir, which refuses what is not empty: a container that lives keeps its groups and its lease.
 for each in $(host_directories); do rmdir "$each" 2>/dev/null; done

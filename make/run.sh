@@ -7,25 +7,6 @@ action=$1
 trap 'give_back' EXIT
 trap 'exit 130' INT TERM
 
-# unpack TARBALL: into .build/rootfs, once; what it came from is written down last
-unpack() {
-    key="$1 $(stat -c '%s %Y' "$1")"
-    rootfs=$(pwd)/.build/rootfs
-    [ -e .build/rootfs.from ] && [ "$(cat .build/rootfs.from)" = "$key" ] && return 0
-    began=$(now)
-    rm -rf .build/rootfs .build/rootfs.from
-    mkdir .build/rootfs
-    if ! tar -xf "$1" -C .build/rootfs --exclude=./dev/* 2>.build/unpack.log; then
-        tail -n 5 .build/unpack.log >&2
-        say "$1 could not be unpacked" >&2
-        exit 1
-    fi
-    chmod 755 .build/rootfs
-    printf '%s\n' "$key" >.build/rootfs.from
-    # shellcheck disable=SC2059
-    printf "$tab  (%s)\n" rootfs "$1 into .build/rootfs" "$(since "$began")"
-}
-
 # The newest release of Alpine beside this clone, if there is one.
 found_beside() {
     for each in ../shared/rootfs/alpine-minirootfs-[0-9]*.[0-9]*-"$(uname -m)".tar.gz; do
@@ -39,7 +20,7 @@ if [ -z "$source" ]; then
 elif [ -d "$source" ]; then
     rootfs=$(cd "$source" && pwd)
 elif [ -f "$source" ]; then
-    unpack "$source"
+    rootfs=$(cd "$(dirname "$source")" && pwd)/$(basename "$source")
 elif [ "$source" = @host ] || [ "$source" = @venv ]; then
     rootfs=$source
 else

@@ -7,6 +7,7 @@
     |-- Exists               kind, name
     |-- StateError           an illegal move: name, status, wanted
     |-- Unsupported          this host cannot: feature, missing
+    |-- ImageError           an image is not what it should be: image, problem, entry
     |-- StepError (OSError)  the kernel refused a step: step, index, total, call, errno, filename, why
     `-- CommandFailed        only with check=True: argv, result
         `-- CommandTimeout (TimeoutError)
@@ -110,6 +111,18 @@ class Unsupported(DoliumError):
         super().__init__(f"unsupported: {feature}: {missing}", hint=hint)
         self.feature = feature
         self.missing = missing
+
+
+class ImageError(DoliumError):
+    """An image, or the archive of one, is malformed or hostile; `entry` is the one of its files where that shows, or empty."""
+
+    code = "image"
+
+    def __init__(self, image: str, problem: str, *, entry: str = "", hint: str = "") -> None:
+        super().__init__(f"cannot unpack {image}: {f'{entry}: ' if entry else ''}{problem}", hint=hint)
+        self.image = image
+        self.problem = problem
+        self.entry = entry
 
 
 class StepError(DoliumError, OSError):

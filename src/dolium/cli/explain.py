@@ -5,9 +5,10 @@ import os
 from dolium.cli import flags as grammar
 from dolium.cli import render, request
 from dolium.cli.explain_flags import ExplainFlags
-from dolium.engine import containers, life
-from dolium.errors import UsageError
+from dolium.engine import containers, life, rootfs
+from dolium.errors import Unsupported, UsageError
 from dolium.plan import build, explain, failures
+from dolium.plan.quantities import quoted
 from dolium.runtime import places
 from dolium.runtime.lease import ID_FIRST
 
@@ -133,9 +134,25 @@ def planned(flags: ExplainFlags) -> Shown:
     identity = os.urandom(6).hex()
     life.equip(options, identity, f"{places.data_path()}/containers/{identity}", remove=flags.rm, detached=flags.detach)
     attachment = life.attach(options.network, 0)
-    prepared = containers.prepare(request.image(flags), options, flags.user, ID_FIRST, identity, attachment)
-    notes = [each for each in (prepared.note, *prepared.notes) if each]
+    image = request.image(flags)
+    digest, unpacked = _tarball(image, flags.user)
+    prepared = containers.prepare(image, options, flags.user, ID_FIRST, identity, attachment, digest)
+    later = "" if unpacked else f"{quoted(image)} will be unpacked first, once"
+    notes = [each for each in (later, prepared.note, *prepared.notes) if each]
     return Shown(flags.image or "", prepared.spec, build.plan(prepared.spec, prepared.facts), notes)
+
+
+def _tarball(image: str, user: "str | None") -> "tuple[str, bool]":
+    """The digest of a tarball, empty for another image, and whether nothing is to be unpacked."""
+    if not rootfs.is_file(image):
+        return "", True
+    from dolium.engine import tarballs
+
+    digest, unpacked = tarballs.look(image)
+    if not unpacked and user and not user.replace(":", "").isdigit() and user != "root":
+        raise Unsupported(f"explain --user {user}", f"nothing is known of users in {quoted(image)} before it is unpacked",
+                          hint="give a number, or let `dolium run` unpack it first")  # fmt: skip
+    return digest, unpacked
 
 
 def page(shown: Shown, verbose: bool) -> str:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 def image(flags: Flags) -> str:
     """Whose path holds wherever the container is started again.  Raises UsageError for a missing rootfs."""
     if flags.image is None:
-        raise UsageError("no rootfs named", hint="dolium run @host sh, or dolium run ./DIRECTORY PROGRAM")
+        raise UsageError("no rootfs named", hint="dolium run @host sh, or dolium run ./DIRECTORY-OR-TARBALL PROGRAM")
     return _absolute(flags.image) if is_path(flags.image) else flags.image
 
 

@@ -13,6 +13,12 @@ if TYPE_CHECKING:
 FORCE = Flag("force", "f", "", yes, "kill it first if it runs; no error if there is none")
 
 
+PRUNE = (
+    Flag("force", "f", "", yes, "as it is: nothing is asked"),
+    Flag("rootfs", "", "", yes, "only unpacked tarballs that no container uses"),
+)
+
+
 def rm(argv: "list[str]") -> int:
     """Raises UsageError."""
     found = words.parse(
@@ -44,10 +50,23 @@ def rm(argv: "list[str]") -> int:
 
 def prune(argv: "list[str]") -> int:
     """Raises UsageError."""
-    found = words.parse("prune", argv, (Flag("force", "f", "", yes, "as it is: nothing is asked"),), most=0,
-                        about="Forget all containers that do not run.")  # fmt: skip
+    found = words.parse("prune", argv, PRUNE, most=0,
+                        about="Forget all containers that do not run, and unpacked tarballs that no container uses.")  # fmt: skip
     if found is None:
         return 0
+    code = 0 if found.get("rootfs") else _forget_ended()
+    from dolium.engine import tarballs
+
+    freed = 0
+    for name, size in tarballs.prune():
+        render.write(1, f"{name}\n")
+        freed += size
+    if freed:
+        render.say(f"{quantities.show_size(freed)} of unpacked tarballs freed")
+    return code
+
+
+def _forget_ended() -> int:
     code = 0
     for container in life.every():
         try:

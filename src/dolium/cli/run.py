@@ -7,7 +7,7 @@ from time import monotonic
 
 from dolium.cli import flags as grammar
 from dolium.cli import render, request
-from dolium.engine import life, settling, store
+from dolium.engine import life, rootfs, settling, store
 from dolium.plan.quantities import show_size
 
 TYPE_CHECKING = False
@@ -38,9 +38,16 @@ def main(argv: "list[str]") -> int:
 
 def execute(flags: grammar.Flags, seen: "Callable[[life.Begun], None] | None" = None) -> int:
     """Carry out what the flags ask for; `seen` is called once the program runs.  The exit code.  Raises DoliumError."""
+    image, options = request.image(flags), request.options(flags)
+    use = rootfs.provide(image, render.say)  # before the signals are the program's: Ctrl-C ends the unpacking
     signals = Signals()
-    container, held = store.create(request.image(flags), request.options(flags), flags.user, name=flags.name, remove=flags.rm,
-                                   labels=flags.label, stop_signal=flags.stop_signal, stop_timeout=flags.stop_timeout)  # fmt: skip
+    container, held = store.create(image, options, flags.user, name=flags.name, remove=flags.rm, labels=flags.label,
+                                   stop_signal=flags.stop_signal, stop_timeout=flags.stop_timeout,
+                                   digest=use.digest if use else "")  # fmt: skip
+    if use:
+        use.close()  # it is remembered now who needs it
+        for each in use.notes:
+            render.say(each)
     denials = _watcher() if flags.why_denied else None
     with held:
         try:

@@ -1,7 +1,19 @@
-"""System calls that Python has no name for, by ctypes; for cold paths only."""
+"""System calls that Python has no name for, by ctypes; for cold paths only.
+
+Paths below a rootfs are walked by openat2(2), which takes symbolic links as the container would: from the rootfs, never from the
+host's root.
+"""
 
 import ctypes
 import os
+
+from dolium.errors import Unsupported
+
+SYS_SYNCFS, SYS_OPENAT2 = {"x86_64": 306, "aarch64": 267}.get(os.uname().machine, -1), 437
+"""Numbers of calls newer than Linux 5.1 are the same everywhere."""
+RESOLVE_NO_MAGICLINKS, RESOLVE_IN_ROOT = 0x02, 0x10
+ENOSYS, EAGAIN = 38, 11
+ATTEMPTS = 64
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.syscall.restype = ctypes.c_long
@@ -16,3 +28,26 @@ def call(number: int, *given: "int | bytes") -> int:
         error = ctypes.get_errno()
         raise OSError(error, os.strerror(error))
     return result
+
+
+def open_in_root(root: int, path: bytes, flags: int) -> int:
+    """A descriptor, close-on-exec, of a path below the directory `root`: `/` and `..` lead no further up than that.
+
+    Raises OSError, and Unsupported where the kernel has no openat2(2) or does not let us have it.
+    """
+    how = b"".join(each.to_bytes(8, "little") for each in (flags | os.O_CLOEXEC, 0, RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS))
+    for attempt in range(ATTEMPTS):
+        try:
+            return call(SYS_OPENAT2, root, path, how, len(how))
+        except OSError as error:
+            if error.errno == ENOSYS:
+                hint = "it came with Linux 5.6; in a container, a seccomp profile may hide it"
+                raise Unsupported("files of an image", "openat2(2) is missing", hint=hint) from None
+            if error.errno != EAGAIN or attempt == ATTEMPTS - 1:  # something was renamed while the kernel followed a `..`
+                raise
+    raise AssertionError("the last attempt returns or raises")
+
+
+def sync_file_system(fd: int) -> None:
+    """Write everything of the file system that `fd` is on to the disk, syncfs(2).  Raises OSError."""
+    call(SYS_SYNCFS, fd)

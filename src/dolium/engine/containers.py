@@ -35,13 +35,13 @@ class Prepared:
 
 
 def prepare(image: str, options: config.Options, user: "str | None", id_base: int, identity: str = "",
-            attachment: "Attachment | None" = None) -> Prepared:  # fmt: skip
+            attachment: "Attachment | None" = None, digest: str = "") -> Prepared:  # fmt: skip
     """Decide everything; nothing is made yet.  `user` is as `--user` has it; without an `identity` a new one is made;
-    `attachment` is its place in a network.
+    `attachment` is its place in a network; `digest` is of the tarball that the image is.
 
     Raises NotFound, SpecError and Unsupported.
     """
-    root = rootfs.find(image)
+    root = rootfs.find(image, digest)
     if user is not None:
         options.user = users.find(user, lambda path: _read(root, path))
     for source, _, _ in options.volumes:
@@ -76,21 +76,39 @@ def _why_users_are_shared(options: config.Options, root: rootfs.Rootfs, facts: "
         return ""
     if options.userns == "host":
         return "asked for"
-    kept = [options.store] if options.store else []
-    while kept and not os.path.exists(kept[0]):  # in a plan that nobody carries out
-        kept = [os.path.dirname(kept[0])]
-    return host.not_idmappable([*root.sources(), *kept, *(os.path.abspath(source) for source, _, _ in options.volumes)], facts)
+    own = [_existing(each) for each in (*root.sources(), options.store) if each]
+    return host.not_idmappable([*own, *(os.path.abspath(source) for source, _, _ in options.volumes)], facts)
+
+
+def _existing(path: str) -> str:
+    """The path, or in a plan that nobody carries out the directory in which it would be made."""
+    while not os.path.exists(path):
+        path = os.path.dirname(path)
+    return path
 
 
 def _read(root: rootfs.Rootfs, path: str) -> str:
     for name, text in root.files:
         if name == path:
             return text
-    return launch.read_in_root(root.path, path, users.CAP) if root.path else ""
+    return launch.read_in_root(root.path, path, users.CAP) if root.path and os.path.isdir(root.path) else ""
 
 
 def start(image: str, options: config.Options, user: "str | None", stdio: "tuple[int, int, int]") -> "tuple[launch.Running, str]":
     """A container on its way, and a note for the caller (or nothing).  Raises what `prepare` and `launch.start` do."""
+    use = rootfs.provide(image)
+    try:
+        running, note = _start(image, options, user, stdio, use.digest if use else "")
+    except BaseException:
+        if use:
+            use.close()
+        raise
+    running.use = use
+    return running, note
+
+
+def _start(image: str, options: config.Options, user: "str | None", stdio: "tuple[int, int, int]",
+           digest: str) -> "tuple[launch.Running, str]":  # fmt: skip
     taken = lease.take()
     try:
         attachment = None
@@ -98,7 +116,7 @@ def start(image: str, options: config.Options, user: "str | None", stdio: "tuple
             from dolium.engine import networks
 
             attachment = networks.attach(options.network, taken.number, host.facts())
-        prepared = prepare(image, options, user, taken.id_base, attachment=attachment)
+        prepared = prepare(image, options, user, taken.id_base, attachment=attachment, digest=digest)
     except BaseException:
         taken.release()
         raise

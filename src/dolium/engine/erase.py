@@ -5,11 +5,11 @@ import os
 DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
-def tree(path: str) -> None:
+def tree(path: "str | bytes", directory: "int | None" = None) -> None:
     """Remove a directory that nothing runs in, by descriptors, with one open at a time however deep it is: directories
-    further down are first moved to the top.  Raises OSError."""
+    further down are first moved to the top.  `path` is relative to the open `directory`, if that is given.  Raises OSError."""
     try:
-        top = os.open(path, DIRECTORY)
+        top = os.open(path, DIRECTORY, dir_fd=directory)
     except FileNotFoundError:
         return
     try:
@@ -35,7 +35,7 @@ def tree(path: str) -> None:
             os.rmdir(name, dir_fd=top)
     finally:
         os.close(top)
-    os.rmdir(path)
+    os.rmdir(path, dir_fd=directory)
 
 
 def _unlink(name: str, directory: int) -> bool:

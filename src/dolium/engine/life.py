@@ -46,6 +46,10 @@ def begin(container: "Container", stdio: "tuple[int, int, int]", *, detached: bo
     Raises what containers.prepare and launch.start do; then it has not begun.
     """
     where = settling.directory()
+    if container.digest:
+        from dolium.engine import tarballs
+
+        tarballs.must_be_there(container.image, container.digest)
     options = container.request()
     equip(options, container.id, container.path, remove=container.remove, detached=detached)
     options.why_denied = denials is not None
@@ -53,7 +57,8 @@ def begin(container: "Container", stdio: "tuple[int, int, int]", *, detached: bo
     more: dict[int, int] = {} if denials is None else {slots.DENIALS: denials.door}
     try:
         attachment = attach(options.network, taken.number, more)
-        prepared = containers.prepare(container.image, options, container.user, taken.id_base, container.id, attachment)
+        prepared = containers.prepare(container.image, options, container.user, taken.id_base, container.id, attachment,
+                                      container.digest)  # fmt: skip
         more[slots.RECORD] = os.open(where, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         if detached:
             more[slots.LOG] = os.open(
@@ -169,8 +174,12 @@ def state(container: "Container") -> "dict[str, Any]":
 
 def every() -> "list[Container]":
     """All of them, the youngest first.  One that was to be removed at its end, and whose maker was killed before it ran, is
-    removed now: nobody will start it."""
+    removed now: nobody will start it.  So is a tarball's half."""
     settling.sweep()
+    if os.path.isdir(f"{places.data_path()}/rootfs"):
+        from dolium.engine import tarballs
+
+        tarballs.mend()
     return [each for each in store.every() if not _is_forsaken(each)]
 
 

@@ -67,7 +67,7 @@ def specification(container: "Container", asked: Another, facts: "Facts", read: 
         options.user = users.find(user, read)
     if asked.detached:
         options.watch = {"detached": True}
-    return config.another(container.id, options, rootfs.find(container.image), facts)
+    return config.another(container.id, options, rootfs.find(container.image, container.digest), facts)
 
 
 def found_running(now: "dict[str, Any]") -> "Facts":

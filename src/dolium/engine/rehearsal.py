@@ -2,7 +2,7 @@
 
 import os
 
-from dolium.engine import containers, life, store
+from dolium.engine import containers, life, rootfs, store
 from dolium.plan import build, until
 from dolium.runtime import launch, lease
 
@@ -21,22 +21,26 @@ class Rehearsal:
 
         Raises what containers.prepare and launch.start do; then nothing is left.
         """
+        use = rootfs.provide(image)
         self._identity, path, self._held = store.passing(kept=not remove)
         try:
-            self.running = self._begin(image, options, user, number, path, remove, shell)
+            self.running = self._begin(image, options, user, number, path, remove, shell, use.digest if use else "")
+            self.running.use = use
         except BaseException:
             self._forget()
+            if use:
+                use.close()
             raise
 
     def _begin(self, image: str, options: "Options", user: "str | None", number: int, path: str, remove: bool,
-               shell: str) -> launch.Running:  # fmt: skip
+               shell: str, digest: str) -> launch.Running:  # fmt: skip
         life.equip(options, self._identity, path, remove=remove, detached=False)
         options.watch = {}
         more: dict[int, int] = {}
         taken = lease.take()
         try:
             attachment = life.attach(options.network, taken.number, more)
-            prepared = containers.prepare(image, options, user, taken.id_base, self._identity, attachment)
+            prepared = containers.prepare(image, options, user, taken.id_base, self._identity, attachment, digest)
             whole = build.plan(prepared.spec, prepared.facts)
             steps = until.shell(whole, number, prepared.spec, shell) if shell else until.first(whole, number)
         except BaseException:

@@ -1,13 +1,18 @@
-"""What a container's `/` is made of: a directory, or this host's own programs (`@host`, `@venv`)."""
+"""What a container's `/` is made of: a directory, a tarball, or this host's own programs (`@host`, `@venv`)."""
 
 import os
 import sys
 
 from dolium.errors import NotFound, Unsupported
+from dolium.plan.quantities import is_path
+from dolium.runtime import places
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
+
+    from dolium.engine.tarballs import Use
 
 OWN = ("@host", "@venv")
 ETC = ("alternatives", "ssl/certs", "ssl/openssl.cnf", "ld.so.cache", "ld.so.conf", "ld.so.conf.d", "localtime",
@@ -47,25 +52,55 @@ class Rootfs:
         return ([self.path] if self.path else []) + [each["source"] for each in self.mounts]
 
 
-def find(name: str) -> Rootfs:
-    """The rootfs of that name: a path, `@host` or `@venv`.
+def is_file(name: str) -> bool:
+    """Whether it is the path of a file: then of a tarball, or of nothing that a container can be made of."""
+    return is_path(name) and not os.path.isdir(name) and os.path.exists(name)
+
+
+def provide(name: str, say: "Callable[[str], object] | None" = None) -> "Use | None":
+    """Unpack a tarball, unless that is done; None where the name is not of one.  Close it once a container is remembered that
+    uses it, or has ended.  Raises what tarballs.provide does.
+    """
+    if not is_file(name):
+        return None
+    from dolium.engine import tarballs
+
+    return tarballs.provide(os.path.abspath(name), say)
+
+
+def unpacked(digest: str) -> str:
+    """Where the files of the tarball with that digest (`sha256:HEX`) are."""
+    return f"{places.data_path()}/rootfs/{digest.replace(':', '-')}/tree"
+
+
+def find(name: str, digest: str = "") -> Rootfs:
+    """The rootfs of that name: a path, `@host` or `@venv`; of an unpacked tarball the one with that digest.
 
     Raises NotFound for a directory that is not there and for an unknown name, Unsupported for an image.
     """
+    if digest:
+        return Rootfs(name, "overlay", unpacked(digest))
     if name in OWN:
         return _own(name)
     if name.startswith("@"):
         raise NotFound("rootfs", name, similar=OWN)
-    if name.startswith(("/", "./", "../")) or name in (".", ".."):
+    if is_path(name):
         path = os.path.abspath(name)
         if not os.path.isdir(path):
-            hint = f"`{path}` does not exist"
-            if os.path.exists(path):
-                hint = f"`{path}` is a file; unpack an image into a directory first, as with tar -xzf"
-            raise NotFound("rootfs directory", name, hint=hint)
+            raise NotFound("rootfs", name, hint=_why_not(path))
         return Rootfs(name, "overlay", path)
     raise Unsupported(f"image `{name}`", "images cannot be pulled yet",
-                      hint=f"name a directory (./{name}), or @host for this host's own programs")  # fmt: skip
+                      hint=f"name a directory or a tarball (./{name}), or @host for this host's own programs")  # fmt: skip
+
+
+def _why_not(path: str) -> str:
+    try:
+        os.stat(path)
+    except FileNotFoundError:
+        return f"`{path}` does not exist"
+    except OSError as error:
+        return f"`{path}`: {error.strerror}"
+    return f"`{path}` was a directory a moment ago"
 
 
 def _bind(source: str, destination: str) -> "dict[str, Any]":

@@ -13,10 +13,15 @@ from dolium.runtime import cgroup, ending, lease, plans
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import Any
+    from typing import Any, Protocol
 
     from dolium.core.wire import Step
     from dolium.plan.facts import Facts
+
+    class Closing(Protocol):
+        """Something that is kept as long as it is not closed."""
+
+        def close(self) -> None: ...
 
 ECHILD, EPIPE, ECANCELED = 10, 32, 125
 KILLED = (("keep", ECHILD), ("born", ECHILD), ("sync", ECANCELED), ("sync", EPIPE))
@@ -146,9 +151,9 @@ class Watched:
 
 
 class Running(Watched):
-    """A container on its way or alive."""
+    """A container on its way or alive.  `use`, where somebody has set it, is closed when it has ended."""
 
-    __slots__ = ("lease", "controllers", "groups", "spent", "own_steps")
+    __slots__ = ("lease", "controllers", "groups", "spent", "own_steps", "use")
 
     def __init__(self, spec: "dict[str, Any]", facts: "Facts", taken: "lease.Lease", filled: "dict[int, int]",
                  own_steps: "list[Step] | None" = None) -> None:  # fmt: skip
@@ -158,6 +163,7 @@ class Running(Watched):
         self.groups: list[str] = []
         self.spent: list[int] = []  # nanoseconds of each of the host's steps
         self.own_steps = own_steps
+        self.use: Closing | None = None
 
     def steps(self) -> "list[Step]":
         """Its plan, made anew, or the steps that it was given instead."""
@@ -198,6 +204,8 @@ class Running(Watched):
         left = [group for group in self.groups if not cgroup.remove(group)]
         if self.helper:
             self.helper.reap()
+        if self.use:
+            self.use.close()
         if not left:
             self.lease.release(again=not self.spec["dolium"]["network"])
         else:  # the lease stays, for the next command to try again

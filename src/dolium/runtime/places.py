@@ -36,11 +36,11 @@ def data() -> str:
     """For what is kept: containers and what they have written.  Raises DoliumError and OSError."""
     if not _is_root():
         try:
-            home = os.path.dirname(data_path())
-            os.makedirs(home, exist_ok=True)
-            return own(f"{home}/dolium")
-        except OSError:  # a user without a home; this, too, outlives a reboot
-            return own(f"/var/tmp/dolium-{_uid()}")
+            path = data_path()
+            os.makedirs(os.path.dirname(path), exist_ok=True)
+            return own(path)
+        except OSError:
+            return own(_without_home())
     return own(data_path())
 
 
@@ -48,7 +48,13 @@ def data_path() -> str:
     """Where that is, as long as it can be made there; nothing is made."""
     if _is_root():
         return "/var/lib/dolium"
-    return f"{os.environ.get('XDG_DATA_HOME') or os.path.expanduser('~/.local/share')}/dolium"
+    usual, other = f"{os.environ.get('XDG_DATA_HOME') or os.path.expanduser('~/.local/share')}/dolium", _without_home()
+    return other if not os.path.isdir(usual) and os.path.isdir(other) else usual
+
+
+def _without_home() -> str:
+    """For a user without a home; this, too, outlives a reboot."""
+    return f"/var/tmp/dolium-{_uid()}"
 
 
 def below(top: str, name: str) -> str:

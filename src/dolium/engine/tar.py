@@ -1,0 +1,248 @@
+"""Read a tar archive: ustar, GNU and PAX, pax(1) and tar(5), as a stream of entries.  Nothing is written here, and no name is
+trusted: that is engine/unpack.py's.
+
+What two readers could understand differently is refused, or read as GNU tar does: a size in a PAX header counts (CVE-2025-62518),
+links, directories and devices have no content.
+"""
+
+from struct import Struct
+
+from dolium.plan.quantities import quoted
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from dolium.engine.compression import Stream
+
+BLOCK = 512
+HEADER = Struct("100s8s8s8s12s12s8s1s100s6s2s32s32s8s8s155s12x")
+FILE, HARDLINK, SYMLINK, CHARACTER, BLOCK_DEVICE, DIRECTORY, FIFO = "0", "1", "2", "3", "4", "5", "6"
+KINDS = {b"0": FILE, b"\0": FILE, b"7": FILE, b"1": HARDLINK, b"2": SYMLINK, b"3": CHARACTER, b"4": BLOCK_DEVICE, b"5": DIRECTORY,
+         b"D": DIRECTORY, b"6": FIFO}  # fmt: skip
+"""Type flags; 7 is a contiguous file, D a directory with a list of what was in it."""
+
+MOST_EXTRA = 1 << 20
+"""Bytes of one PAX header or long name.  A path has 4096 bytes at most, an extended attribute 64 KiB."""
+MOST_SIZE = 1 << 62
+MOST_ID = (1 << 32) - 2
+MOST_TIME = 1 << 40
+"""Seconds: further than any file system goes, and so far that nanoseconds still fit where they must."""
+EMPTY = bytes(BLOCK)
+WHAT = "a rootfs is a directory, or a tar archive, which may be compressed"
+AGAIN = "copy or download it again"
+
+
+class Entry:
+    """One of an archive: all names are bytes, ids as they are inside, `mtime` nanoseconds since 1970.
+
+    kind    FILE, DIRECTORY ...;  target  of a link;  device  (major, minor);  xattrs  name -> value, PAX `SCHILY.xattr.`
+    size    bytes of content, as they come with Reader.content
+    """
+
+    __slots__ = ("name", "kind", "mode", "uid", "gid", "size", "mtime", "target", "device", "xattrs")
+
+    def __init__(self, name: bytes, kind: str, mode: int = 0o644, uid: int = 0, gid: int = 0, size: int = 0, mtime: int = 0,
+                 target: bytes = b"", device: "tuple[int, int]" = (0, 0)) -> None:  # fmt: skip
+        self.name = name
+        self.kind = kind
+        self.mode = mode
+        self.uid = uid
+        self.gid = gid
+        self.size = size
+        self.mtime = mtime
+        self.target = target
+        self.device = device
+        self.xattrs: dict[bytes, bytes] = {}
+
+    def shown(self) -> str:
+        """Its name for an error."""
+        return show(self.name)
+
+
+def show(name: bytes) -> str:
+    """A name as an error may have it: on one line, whatever is in it."""
+    return quoted(name.decode("utf-8", "surrogateescape"))
+
+
+class Reader:
+    """The entries of a stream.  What of an entry's content is not read is skipped.
+
+    Iterating raises ImageError for what is no archive, damaged, cut short, or not to be read in one way only.
+    """
+
+    def __init__(self, stream: "Stream") -> None:
+        self.stream = stream
+        self._left = 0
+        self._padding = 0
+        self._defaults: dict[bytes, bytes] = {}
+        self._first = True
+
+    def content(self) -> "Iterator[memoryview]":
+        """Of the entry that was given last; each piece is valid until the next."""
+        while self._left:
+            piece = self.stream.some(self._left)
+            if not piece:
+                self._cut_short()
+            self._left -= len(piece)
+            yield piece
+
+    def __iter__(self) -> "Iterator[Entry]":
+        pax: dict[bytes, bytes] = {}
+        while (block := self._next_header()) is not None:
+            fields = HEADER.unpack(block)
+            flag = fields[7]
+            if flag in b"xgLKX" and flag:
+                self._extra(flag, self._number(fields[4], "size"), pax)
+                continue
+            entry = self._entry(fields, {**self._defaults, **pax})
+            pax = {}
+            if flag == b"V":  # the label of a volume
+                continue
+            self._left, self._padding = entry.size, -entry.size % BLOCK
+            yield entry
+        if pax:
+            self.stream.refuse("it ends after the header of an entry that never comes", hint=AGAIN)
+
+    def _next_header(self) -> "bytes | None":
+        for _ in self.content():
+            pass
+        if self._padding and len(self.stream.read(self._padding)) < self._padding:
+            self._cut_short()
+        self._padding = 0
+        block = self.stream.read(BLOCK)
+        first, self._first = self._first, False
+        if len(block) < BLOCK:
+            if first:
+                self.stream.refuse("it is no tar archive" if block else "it is empty", hint=WHAT)
+            self._cut_short()
+        if block == EMPTY:
+            return None
+        if not self._is_sound(block):
+            if first:
+                self.stream.refuse("it is no tar archive", hint=WHAT)
+            name = HEADER.unpack(block)[0].partition(b"\0")[0]
+            self.stream.refuse("a header has the wrong checksum", entry=show(name), hint=AGAIN)
+        return block
+
+    def _cut_short(self) -> None:
+        self.stream.refuse("it is cut short: what marks the end of an archive is missing", hint=AGAIN)
+
+    def _is_sound(self, block: bytes) -> bool:
+        text = block[148:156].strip(b" \0")
+        if not text.isdigit() or b"8" in text or b"9" in text:
+            return False
+        expected, total = int(text, 8), sum(block) - sum(block[148:156]) + 8 * 32
+        if expected == total:
+            return True
+        return expected == total - 256 * sum(each > 127 for each in block[:148] + block[156:])  # Sun's tar added signed bytes
+
+    def _number(self, field: bytes, what: str, entry: str = "") -> int:
+        """Octal digits, or GNU's binary form."""
+        if field[0] == 0x80:
+            return int.from_bytes(field[1:], "big")
+        if field[0] == 0xFF:
+            return int.from_bytes(field, "big", signed=True)
+        text = field.partition(b"\0")[0].strip(b" ")
+        if not text:
+            return 0
+        if not text.isdigit() or b"8" in text or b"9" in text:
+            self.stream.refuse(f"its {what} is {show(text)}, which is no octal number", entry=entry, hint=AGAIN)
+        return int(text, 8)
+
+    def _extra(self, flag: bytes, size: int, pax: "dict[bytes, bytes]") -> None:
+        """A header that says more of the entry after it, or (g) of all."""
+        if not 0 <= size <= MOST_EXTRA:
+            self.stream.refuse(f"a header of {size} bytes, where {MOST_EXTRA} are enough for any name or attribute")
+        data = self.stream.read(size)
+        if len(data) < size or len(self.stream.read(-size % BLOCK)) < -size % BLOCK:
+            self._cut_short()
+        if flag in b"LK":
+            pax.setdefault(b"path" if flag == b"L" else b"linkpath", data.partition(b"\0")[0])
+            return
+        found = dict(self._records(data))
+        if flag == b"g":
+            if shared := found.keys() & {b"path", b"linkpath", b"size"}:
+                self.stream.refuse(f"a global header gives every file the same {show(min(shared))}")
+            self._defaults |= found
+        else:
+            pax |= found
+
+    def _records(self, data: bytes) -> "Iterator[tuple[bytes, bytes]]":
+        """`LENGTH KEY=VALUE` and a newline, pax(1)."""
+        at = 0
+        while at < len(data):
+            digits, space, _ = data[at : at + 20].partition(b" ")
+            if not space or not digits.isdigit():
+                break
+            end = at + int(digits)
+            key, sign, value = data[at + len(digits) + 1 : end - 1].partition(b"=")
+            if end > len(data) or end <= at + len(digits) + 1 or not sign or not key or data[end - 1 : end] != b"\n":
+                break
+            if value:  # an empty one takes a default back
+                yield key, value
+            at = end
+        if data[at:].strip(b"\0"):
+            self.stream.refuse(f"a malformed PAX header, at byte {at} of {len(data)}", hint=AGAIN)
+
+    def _entry(self, fields: "tuple[bytes, ...]", pax: "dict[bytes, bytes]") -> Entry:
+        name = fields[0].partition(b"\0")[0]
+        prefix = fields[15].partition(b"\0")[0]
+        if fields[9] == b"ustar\0" and prefix:
+            name = prefix + b"/" + name
+        name = pax.get(b"path", name)
+        shown, flag = show(name), fields[7]
+        kind = KINDS.get(flag)
+        if kind is None and flag != b"V":
+            self.stream.refuse(f"an entry of type {show(flag)}: {UNREADABLE.get(flag, 'unknown')}", entry=shown, hint=WITHOUT)
+        if any(key.startswith(b"GNU.sparse.") for key in pax):
+            self.stream.refuse(f"an entry of type `PAX sparse`: {UNREADABLE[b'S']}", entry=shown, hint=WITHOUT)
+        if flag in (b"0", b"\0") and name.endswith(b"/"):  # as before there was a type for it
+            kind = DIRECTORY
+        size = self._decimal(pax, b"size", shown) if b"size" in pax else self._number(fields[4], "size", shown)
+        if not 0 <= size <= MOST_SIZE:
+            self.stream.refuse(f"its size is {size}", entry=shown, hint=AGAIN)
+        entry = Entry(
+            name, kind or FILE, self._number(fields[1], "mode", shown) & 0o7777, self._id(pax, b"uid", fields[2], shown),
+            self._id(pax, b"gid", fields[3], shown), size if kind == FILE or flag == b"D" else 0, self._time(pax, fields[5], shown),
+            pax.get(b"linkpath", fields[8].partition(b"\0")[0]),
+        )  # fmt: skip
+        if kind in (CHARACTER, BLOCK_DEVICE):
+            entry.device = (self._number(fields[13], "major number", shown), self._number(fields[14], "minor number", shown))
+        if b"\0" in entry.name or b"\0" in entry.target:
+            self.stream.refuse("a name with a zero byte in it", entry=shown)
+        for key, value in pax.items():
+            if key.startswith(b"SCHILY.xattr."):
+                entry.xattrs[key.removeprefix(b"SCHILY.xattr.")] = value
+        return entry
+
+    def _decimal(self, pax: "dict[bytes, bytes]", key: bytes, shown: str) -> int:
+        if not pax[key].isdigit() or len(pax[key]) > 20:
+            self.stream.refuse(f"its {key.decode()} is {show(pax[key])}", entry=shown, hint=AGAIN)
+        return int(pax[key])
+
+    def _id(self, pax: "dict[bytes, bytes]", key: bytes, field: bytes, shown: str) -> int:
+        found = self._decimal(pax, key, shown) if key in pax else self._number(field, key.decode(), shown)
+        if not 0 <= found <= MOST_ID:
+            self.stream.refuse(f"its {key.decode()} is {found}, and ids go up to {MOST_ID}", entry=shown)
+        return found
+
+    def _time(self, pax: "dict[bytes, bytes]", field: bytes, shown: str) -> int:
+        text = pax.get(b"mtime")
+        if text is None:
+            seconds, nanoseconds = self._number(field, "time", shown), 0
+        else:
+            whole, _, part = text.partition(b".")
+            digits = whole.removeprefix(b"-")
+            if not digits.isdigit() or len(digits) > 20 or (part and not part.isdigit()):
+                self.stream.refuse(f"its time is {show(text)}", entry=shown, hint=AGAIN)
+            seconds, nanoseconds = int(digits), int(part[:9].ljust(9, b"0"))
+            if whole.startswith(b"-"):
+                seconds, nanoseconds = -seconds, -nanoseconds
+        if abs(seconds) > MOST_TIME:
+            self.stream.refuse(f"its time is {seconds} seconds after 1970", entry=shown)
+        return seconds * 1_000_000_000 + nanoseconds
+
+
+WITHOUT = "make the archive anew, with tar and none of --sparse, --incremental, --multi-volume"
+UNREADABLE = {b"S": "sparse files cannot be read yet", b"M": "it goes on in another archive", b"N": "a form given up in 1989"}

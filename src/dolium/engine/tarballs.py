@@ -1,0 +1,319 @@
+"""Tarballs as rootfs: unpacked once, into a cache that is named by what is in them.
+
+    rootfs/sha256-HEX/tree        the files, there when they are all there
+    rootfs/sha256-HEX/about.json  of what, how many, how large
+    rootfs/sha256-HEX/new         files on their way in or out
+    rootfs/seen/DEVICE-INODE-SIZE-MTIME-CTIME -> ../sha256-HEX
+
+Who unpacks or removes one holds its directory (flock, exclusive), who is about to use it or does so without being remembered
+(dolium.run) shares it.  A directory without `tree` that nobody holds is the trace of a dolium that was killed.
+"""
+
+import os
+from fcntl import LOCK_EX, LOCK_NB, LOCK_SH, flock
+from time import time
+
+from dolium.engine import rootfs, store
+from dolium.errors import DoliumError, ImageError, NotFound
+from dolium.plan.quantities import quoted, show_size
+from dolium.runtime import places
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from typing import Any
+
+    Say = Callable[[str], object]
+
+DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+SETTLED = 2.0
+"""Seconds: a file changed so lately can change again without a new time, whose grain is a tick of the clock."""
+WHOLE = 1 << 20
+ARCHIVES = (("oci-layout", "of an OCI image (oci-archive)"), ("manifest.json", "of an image (docker save)"))
+ROOTS = {"bin", "dev", "etc", "lib", "sbin", "usr"}
+"""What a rootfs has at least one of, if it is to be told from something else."""
+
+
+class Use:
+    """A tarball that is unpacked, and will not be removed before `close`.
+
+    digest  `sha256:HEX` of the file;  notes  what the caller should be told
+    """
+
+    __slots__ = ("digest", "notes", "_lock")
+
+    def __init__(self, digest: str, lock: int, notes: "list[str]") -> None:
+        self.digest = digest
+        self.notes = notes
+        self._lock = lock
+
+    def close(self) -> None:
+        """It may go, as far as we are concerned."""
+        if self._lock >= 0:
+            os.close(self._lock)
+            self._lock = -1
+
+
+def provide(path: str, say: "Say | None" = None) -> Use:
+    """Unpack the tarball at that path, unless that is done; `say` is told before it takes time.
+
+    Raises ImageError, Unsupported, OSError and DoliumError; then nothing is left of it.
+    """
+    fd = _open(path)
+    try:
+        status = os.fstat(fd)
+        digest = _seen(_top(), status)
+        if digest and (lock := _share(digest)) >= 0:
+            return Use(digest, lock, [])
+        mend()
+        digest = _digest(fd, path)
+        notes: list[str] = []
+        while (lock := _share(digest)) < 0:
+            notes = _unpack(fd, path, digest, say)
+        try:
+            _remember(fd, path, status, digest)
+        except BaseException:
+            os.close(lock)
+            raise
+        return Use(digest, lock, notes)
+    finally:
+        os.close(fd)
+
+
+def look(path: str) -> "tuple[str, bool]":
+    """The digest of the tarball at that path, and whether it is unpacked; nothing is made.  Raises ImageError and OSError."""
+    top = f"{places.data_path()}/rootfs"
+    fd = _open(path)
+    try:
+        digest = _seen(top, os.fstat(fd)) or _digest(fd, path)
+    finally:
+        os.close(fd)
+    return digest, os.path.isdir(rootfs.unpacked(digest))
+
+
+def _top() -> str:
+    return places.below(places.data(), "rootfs")
+
+
+def _name(digest: str) -> str:
+    return digest.replace(":", "-")
+
+
+def _open(path: str) -> int:
+    """A regular file, and nothing that would block or change by being opened.  Raises ImageError."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
+    except OSError as error:
+        raise ImageError(quoted(path), error.strerror or str(error)) from None
+    if os.fstat(fd).st_mode & 0o170000 != 0o100000:
+        os.close(fd)
+        raise ImageError(quoted(path), "it is no regular file")
+    return fd
+
+
+def _print(status: os.stat_result) -> str:
+    return f"{status.st_dev}-{status.st_ino}-{status.st_size}-{status.st_mtime_ns}-{status.st_ctime_ns}"
+
+
+def _seen(top: str, status: os.stat_result) -> str:
+    """The digest of a file that was read before and has not changed since; empty where none was."""
+    try:
+        return os.path.basename(os.readlink(f"{top}/seen/{_print(status)}")).replace("-", ":")
+    except OSError:
+        return ""
+
+
+def _remember(fd: int, path: str, status: os.stat_result, digest: str) -> None:
+    if _print(os.fstat(fd)) != _print(status):
+        raise ImageError(quoted(path), "it changed while it was read", hint="is it still being written or downloaded?")
+    if time() - max(status.st_mtime, status.st_ctime) < SETTLED:
+        return
+    seen = places.below(_top(), "seen")
+    try:
+        os.symlink(f"../{_name(digest)}", f"{seen}/{_print(status)}")
+    except FileExistsError:
+        pass
+
+
+def _digest(fd: int, path: str) -> str:
+    """Of a tarball.  Of what does not begin as one, or is compressed by what cannot be undone here, nobody wants to know it:
+    raises ImageError and Unsupported."""
+    from hashlib import sha256
+
+    from dolium.engine import compression, tar
+
+    stream = compression.Stream(fd, quoted(path))
+    try:
+        next(iter(tar.Reader(stream)), None)
+    finally:
+        stream.close()
+    total, at = sha256(), 0
+    while data := os.pread(fd, WHOLE, at):
+        total.update(data)
+        at += len(data)
+    return f"sha256:{total.hexdigest()}"
+
+
+def _lock(path: str, how: int) -> int:
+    """A descriptor that holds a directory; -1 where it is gone, or somebody's and not to be waited for."""
+    try:
+        fd = os.open(path, DIRECTORY)
+    except FileNotFoundError:
+        return -1
+    try:
+        flock(fd, how)
+        if os.fstat(fd).st_nlink:
+            return fd
+    except BlockingIOError:
+        pass
+    except BaseException:
+        os.close(fd)
+        raise
+    os.close(fd)
+    return -1
+
+
+def _share(digest: str) -> int:
+    """Keep it from being removed; -1 where it is not there.  Waits for whoever unpacks it."""
+    path = f"{_top()}/{_name(digest)}"
+    lock = _lock(path, LOCK_SH)
+    if lock >= 0 and not os.path.isdir(f"{path}/tree"):
+        os.close(lock)
+        return -1
+    return lock
+
+
+def _unpack(fd: int, path: str, digest: str, say: "Say | None") -> "list[str]":
+    """The file into its place, or nothing of it; what there is to say of it.  It may be there already: somebody was faster."""
+    where = f"{_top()}/{_name(digest)}"
+    try:
+        os.mkdir(where, 0o700)
+    except FileExistsError:
+        pass
+    lock = _lock(where, LOCK_EX)
+    if lock < 0 or os.path.isdir(f"{where}/tree"):
+        if lock >= 0:
+            os.close(lock)
+        return []
+    try:
+        _erase(f"{where}/new")  # of one that was killed
+        if say:
+            say(f"unpacking {quoted(path)} ({show_size(os.fstat(fd).st_size)}): only this time")
+        about, notes = _fill(fd, path, digest, f"{where}/new")
+        store.write(f"{where}/about.json", about)
+        os.rename(f"{where}/new", f"{where}/tree")
+        os.fsync(lock)
+        return notes
+    except BaseException:
+        _erase(where)
+        raise
+    finally:
+        os.close(lock)
+
+
+def _fill(fd: int, path: str, digest: str, where: str) -> "tuple[dict[str, Any], list[str]]":
+    """Unpack into a new directory, until the disk has it all; what is to be remembered of it, and to be said."""
+    from dolium.core import sys
+    from dolium.engine import compression, tar, unpack
+    from dolium.runtime import host
+
+    name, own = quoted(path), host.facts().rootless
+    os.lseek(fd, 0, os.SEEK_SET)
+    os.mkdir(where, 0o755)
+    os.chmod(where, 0o755)
+    root = os.open(where, DIRECTORY)
+    try:
+        stream = compression.Stream(fd, name)
+        try:
+            unpacker = unpack.Unpacker(root, name, own)
+            try:
+                reader = tar.Reader(stream)
+                for entry in reader:
+                    unpacker.add(entry, reader.content())
+            finally:
+                unpacker.flush()
+            if stream.digest() != digest:
+                raise ImageError(name, "it changed while it was read", hint="is it still being written or downloaded?")
+        finally:
+            stream.close()
+        _must_be_rootfs(name, os.listdir(root))
+        sys.sync_file_system(root)
+    finally:
+        os.close(root)
+    notes = []
+    if unpacker.no_devices:
+        notes.append(f"{unpacker.no_devices} device nodes of {name} are left out, which only root can make; "
+                     "/dev is made anew for each container")  # fmt: skip
+    return {"format": store.FORMAT, "source": path, "entries": unpacker.entries, "size": unpacker.size, "time": time()}, notes
+
+
+def _must_be_rootfs(name: str, found: "list[str]") -> None:
+    """Archives of images are tar archives too.  Raises ImageError."""
+    if not found:
+        raise ImageError(name, "the archive is empty")
+    kind = next((each for name, each in ARCHIVES if name in found), "")
+    if kind and not ROOTS & {*found}:
+        raise ImageError(name, f"it is the archive {kind}, whose layers cannot be read yet",
+                         hint="make a tarball of the files: docker export CONTAINER, or podman export CONTAINER")  # fmt: skip
+
+
+def _erase(path: str) -> None:
+    if os.path.lexists(path):
+        from dolium.engine import erase
+
+        erase.tree(path)
+
+
+def mend() -> None:
+    """Remove what one that was killed has left, and marks of files whose tarballs are gone."""
+    top = _top()
+    for name in os.listdir(top):
+        path = f"{top}/{name}"
+        if name == "seen":
+            for each in os.listdir(path):
+                if not os.path.exists(f"{path}/{each}"):
+                    _forget(f"{path}/{each}")
+        elif not os.path.isdir(f"{path}/tree") and (lock := _lock(path, LOCK_EX | LOCK_NB)) >= 0:
+            try:
+                if not os.path.isdir(f"{path}/tree"):
+                    _erase(path)
+            finally:
+                os.close(lock)
+
+
+def _forget(path: str) -> None:
+    try:
+        os.unlink(path)
+    except FileNotFoundError:
+        pass
+
+
+def prune() -> "Iterator[tuple[str, int]]":
+    """Remove those that no container uses: the name and the bytes of each that is gone.  Raises OSError and DoliumError."""
+    if not os.path.isdir(f"{places.data()}/rootfs"):
+        return
+    top = _top()
+    for name in sorted(os.listdir(top)):
+        path = f"{top}/{name}"
+        if name == "seen" or (lock := _lock(path, LOCK_EX | LOCK_NB)) < 0:
+            continue
+        try:
+            if any(_name(each.digest) == name for each in store.every()):
+                continue
+            try:
+                size = store.read(f"{path}/about.json").get("size", 0)
+            except DoliumError:  # another version's
+                size = 0
+            if os.path.isdir(f"{path}/tree"):
+                os.rename(f"{path}/tree", f"{path}/new")  # from here on it is a trace
+            _erase(path)
+            yield name, size
+        finally:
+            os.close(lock)
+    mend()
+
+
+def must_be_there(image: str, digest: str) -> None:
+    """Of a container that was made from it.  Raises NotFound."""
+    if not os.path.isdir(rootfs.unpacked(digest)):
+        raise NotFound("unpacked copy of", image, hint="its directory has been removed; dolium rm the container, and run it anew")
