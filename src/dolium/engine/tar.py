@@ -12,6 +12,7 @@ from dolium.plan.quantities import quoted
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from typing import NoReturn
 
     from dolium.engine.compression import Stream
 
@@ -77,6 +78,11 @@ class Reader:
         self._padding = 0
         self._defaults: dict[bytes, bytes] = {}
         self._first = True
+        self._name = b""
+        self._numbers: dict[bytes, int] = {}
+
+    def _refuse(self, problem: str, hint: str = "") -> "NoReturn":
+        self.stream.refuse(problem, entry=show(self._name) if self._name else "", hint=hint)
 
     def content(self) -> "Iterator[memoryview]":
         """Of the entry that was given last; each piece is valid until the next."""
@@ -91,12 +97,13 @@ class Reader:
         pax: dict[bytes, bytes] = {}
         while (block := self._next_header()) is not None:
             fields = HEADER.unpack(block)
-            flag = fields[7]
+            flag, self._name = fields[7], b""
             if flag in b"xgLKX" and flag:
                 self._extra(flag, self._number(fields[4], "size"), pax)
                 continue
-            entry = self._entry(fields, {**self._defaults, **pax})
-            pax = {}
+            entry = self._entry(fields, {**self._defaults, **pax} if self._defaults else pax)
+            if pax:
+                pax = {}
             if flag == b"V":  # the label of a volume
                 continue
             self._left, self._padding = entry.size, -entry.size % BLOCK
@@ -137,8 +144,16 @@ class Reader:
             return True
         return expected == total - 256 * sum(each > 127 for each in block[:148] + block[156:])  # Sun's tar added signed bytes
 
-    def _number(self, field: bytes, what: str, entry: str = "") -> int:
-        """Octal digits, or GNU's binary form."""
+    def _number(self, field: bytes, what: str) -> int:
+        """Octal digits, or GNU's binary form.  Most owners, modes and times are those of the entry before."""
+        found = self._numbers.get(field)
+        if found is None:
+            if len(self._numbers) > 256:
+                self._numbers.clear()
+            found = self._numbers[field] = self._parse(field, what)
+        return found
+
+    def _parse(self, field: bytes, what: str) -> int:
         if field[0] == 0x80:
             return int.from_bytes(field[1:], "big")
         if field[0] == 0xFF:
@@ -147,7 +162,7 @@ class Reader:
         if not text:
             return 0
         if not text.isdigit() or b"8" in text or b"9" in text:
-            self.stream.refuse(f"its {what} is {show(text)}, which is no octal number", entry=entry, hint=AGAIN)
+            self._refuse(f"its {what} is {show(text)}, which is no octal number", AGAIN)
         return int(text, 8)
 
     def _extra(self, flag: bytes, size: int, pax: "dict[bytes, bytes]") -> None:
@@ -186,61 +201,64 @@ class Reader:
             self.stream.refuse(f"a malformed PAX header, at byte {at} of {len(data)}", hint=AGAIN)
 
     def _entry(self, fields: "tuple[bytes, ...]", pax: "dict[bytes, bytes]") -> Entry:
-        name = fields[0].partition(b"\0")[0]
-        prefix = fields[15].partition(b"\0")[0]
-        if fields[9] == b"ustar\0" and prefix:
-            name = prefix + b"/" + name
-        name = pax.get(b"path", name)
-        shown, flag = show(name), fields[7]
+        name, flag = fields[0].partition(b"\0")[0], fields[7]
+        if fields[15][0] and fields[9] == b"ustar\0":
+            name = fields[15].partition(b"\0")[0] + b"/" + name
+        self._name = name = pax.get(b"path", name)
         kind = KINDS.get(flag)
         if kind is None and flag != b"V":
-            self.stream.refuse(f"an entry of type {show(flag)}: {UNREADABLE.get(flag, 'unknown')}", entry=shown, hint=WITHOUT)
-        if any(key.startswith(b"GNU.sparse.") for key in pax):
-            self.stream.refuse(f"an entry of type `PAX sparse`: {UNREADABLE[b'S']}", entry=shown, hint=WITHOUT)
-        if flag in (b"0", b"\0") and name.endswith(b"/"):  # as before there was a type for it
+            self._refuse(f"an entry of type {show(flag)}: {UNREADABLE.get(flag, 'unknown')}", WITHOUT)
+        if kind == FILE and name.endswith(b"/") and flag != b"7":  # as before there was a type for it
             kind = DIRECTORY
-        size = self._decimal(pax, b"size", shown) if b"size" in pax else self._number(fields[4], "size", shown)
+        size = self._decimal(pax, b"size") if b"size" in pax else self._number(fields[4], "size")
         if not 0 <= size <= MOST_SIZE:
-            self.stream.refuse(f"its size is {size}", entry=shown, hint=AGAIN)
+            self._refuse(f"its size is {size}", AGAIN)
         entry = Entry(
-            name, kind or FILE, self._number(fields[1], "mode", shown) & 0o7777, self._id(pax, b"uid", fields[2], shown),
-            self._id(pax, b"gid", fields[3], shown), size if kind == FILE or flag == b"D" else 0, self._time(pax, fields[5], shown),
+            name, kind or FILE, self._number(fields[1], "mode") & 0o7777, self._id(pax, b"uid", fields[2]),
+            self._id(pax, b"gid", fields[3]), size if kind == FILE or flag == b"D" else 0, self._time(pax, fields[5]),
             pax.get(b"linkpath", fields[8].partition(b"\0")[0]),
         )  # fmt: skip
         if kind in (CHARACTER, BLOCK_DEVICE):
-            entry.device = (self._number(fields[13], "major number", shown), self._number(fields[14], "minor number", shown))
+            entry.device = (self._number(fields[13], "major number"), self._number(fields[14], "minor number"))
+        if pax:
+            self._add(pax, entry)
+        return entry
+
+    def _add(self, pax: "dict[bytes, bytes]", entry: Entry) -> None:
+        """What only a PAX header can say.  Names out of the header itself end at a zero byte."""
         if b"\0" in entry.name or b"\0" in entry.target:
-            self.stream.refuse("a name with a zero byte in it", entry=shown)
+            self._refuse("a name with a zero byte in it")
         for key, value in pax.items():
             if key.startswith(b"SCHILY.xattr."):
                 entry.xattrs[key.removeprefix(b"SCHILY.xattr.")] = value
-        return entry
+            elif key.startswith(b"GNU.sparse."):
+                self._refuse(f"an entry of type `PAX sparse`: {UNREADABLE[b'S']}", WITHOUT)
 
-    def _decimal(self, pax: "dict[bytes, bytes]", key: bytes, shown: str) -> int:
+    def _decimal(self, pax: "dict[bytes, bytes]", key: bytes) -> int:
         if not pax[key].isdigit() or len(pax[key]) > 20:
-            self.stream.refuse(f"its {key.decode()} is {show(pax[key])}", entry=shown, hint=AGAIN)
+            self._refuse(f"its {key.decode()} is {show(pax[key])}", AGAIN)
         return int(pax[key])
 
-    def _id(self, pax: "dict[bytes, bytes]", key: bytes, field: bytes, shown: str) -> int:
-        found = self._decimal(pax, key, shown) if key in pax else self._number(field, key.decode(), shown)
+    def _id(self, pax: "dict[bytes, bytes]", key: bytes, field: bytes) -> int:
+        found = self._decimal(pax, key) if key in pax else self._number(field, key.decode())
         if not 0 <= found <= MOST_ID:
-            self.stream.refuse(f"its {key.decode()} is {found}, and ids go up to {MOST_ID}", entry=shown)
+            self._refuse(f"its {key.decode()} is {found}, and ids go up to {MOST_ID}")
         return found
 
-    def _time(self, pax: "dict[bytes, bytes]", field: bytes, shown: str) -> int:
+    def _time(self, pax: "dict[bytes, bytes]", field: bytes) -> int:
         text = pax.get(b"mtime")
         if text is None:
-            seconds, nanoseconds = self._number(field, "time", shown), 0
+            seconds, nanoseconds = self._number(field, "time"), 0
         else:
             whole, _, part = text.partition(b".")
             digits = whole.removeprefix(b"-")
             if not digits.isdigit() or len(digits) > 20 or (part and not part.isdigit()):
-                self.stream.refuse(f"its time is {show(text)}", entry=shown, hint=AGAIN)
+                self._refuse(f"its time is {show(text)}", AGAIN)
             seconds, nanoseconds = int(digits), int(part[:9].ljust(9, b"0"))
             if whole.startswith(b"-"):
                 seconds, nanoseconds = -seconds, -nanoseconds
         if abs(seconds) > MOST_TIME:
-            self.stream.refuse(f"its time is {seconds} seconds after 1970", entry=shown)
+            self._refuse(f"its time is {seconds} seconds after 1970")
         return seconds * 1_000_000_000 + nanoseconds
 
 
