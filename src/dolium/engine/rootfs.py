@@ -100,7 +100,7 @@ def _why_not(path: str) -> str:
         return f"`{path}` does not exist"
     except OSError as error:
         return f"`{path}`: {error.strerror}"
-    return f"`{path}` was a directory a moment ago"
+    return f"`{path}` is a file"
 
 
 def _bind(source: str, destination: str) -> "dict[str, Any]":

@@ -29,6 +29,8 @@ DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 SETTLED = 2.0
 """Seconds: a file changed so lately can change again without a new time, whose grain is a tick of the clock."""
 WHOLE = 1 << 20
+LARGE = 8 << 20
+"""Bytes: what takes less than a second is not talked about."""
 ARCHIVES = (("oci-layout", "of an OCI image (oci-archive)"), ("manifest.json", "of an image (docker save)"))
 ROOTS = {"bin", "dev", "etc", "lib", "sbin", "usr"}
 """What a rootfs has at least one of, if it is to be told from something else."""
@@ -197,7 +199,7 @@ def _unpack(fd: int, path: str, digest: str, say: "Say | None") -> "list[str]":
         return []
     try:
         _erase(f"{where}/new")  # of one that was killed
-        if say:
+        if say and os.fstat(fd).st_size > LARGE:
             say(f"unpacking {quoted(path)} ({show_size(os.fstat(fd).st_size)}): only this time")
         about, notes = _fill(fd, path, digest, f"{where}/new")
         store.write(f"{where}/about.json", about)
@@ -242,8 +244,9 @@ def _fill(fd: int, path: str, digest: str, where: str) -> "tuple[dict[str, Any],
         os.close(root)
     notes = []
     if unpacker.no_devices:
-        notes.append(f"{unpacker.no_devices} device nodes of {name} are left out, which only root can make; "
-                     "/dev is made anew for each container")  # fmt: skip
+        count = unpacker.no_devices
+        notes.append(f"{name}: {count} device node{'s' if count > 1 else ''} left out, which only root can make; "
+                     "each container has a /dev of its own")  # fmt: skip
     return {"format": store.FORMAT, "source": path, "entries": unpacker.entries, "size": unpacker.size, "time": time()}, notes
 
 

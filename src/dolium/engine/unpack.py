@@ -25,7 +25,7 @@ MOST_PATH = 4096
 LEAST_FREE = 256 << 20
 """Bytes that stay free (or 1/20 of a small file system): who fills a disk takes more down than one container."""
 STRIDE, STRIDE_ENTRIES = 64 << 20, 4096
-"""The disk is looked at after so many bytes, and entries."""
+"""The disk is looked at after so many bytes, or as many as are free, and entries."""
 MOST_OPEN = 64
 """Directories that are kept open; tar archives go through a tree in its order, so few are opened twice."""
 
@@ -113,7 +113,7 @@ class Unpacker:
         free, reserve = there.f_bavail * there.f_frsize, min(LEAST_FREE, there.f_blocks * there.f_frsize // 20)
         if wanted + reserve > free or (there.f_files and there.f_favail < STRIDE_ENTRIES // 4):
             raise ImageError(self.image, f"the disk would be full: {show_size(free)} are free", hint=ROOM)
-        self._next_look = self.size + STRIDE
+        self._next_look = self.size + min(STRIDE, free - reserve)
 
     # ---- directories on the way
 
@@ -228,11 +228,11 @@ class Unpacker:
         parent, _, fd = self._anew(path, _new_file)
         try:
             for piece in content:
-                self.size += len(piece)
-                if self.size > self._next_look:
+                if self.size + len(piece) > self._next_look:
                     if self.size > MOST_BYTES:
                         self._refuse(entry, f"with it the archive has more than {show_size(MOST_BYTES)}", YOURS)
-                    self._look(0)
+                    self._look(len(piece))
+                self.size += len(piece)
                 while piece:
                     piece = piece[os.write(fd, piece) :]
             self._settle(fd, entry, always=parent.gives_group)

@@ -45,11 +45,13 @@ def data() -> str:
 
 
 def data_path() -> str:
-    """Where that is, as long as it can be made there; nothing is made."""
+    """Where that is; nothing is made."""
     if _is_root():
         return "/var/lib/dolium"
-    usual, other = f"{os.environ.get('XDG_DATA_HOME') or os.path.expanduser('~/.local/share')}/dolium", _without_home()
-    return other if not os.path.isdir(usual) and os.path.isdir(other) else usual
+    usual = there = f"{os.environ.get('XDG_DATA_HOME') or os.path.expanduser('~/.local/share')}/dolium"
+    while there and not os.path.exists(there):
+        there = os.path.dirname(there)
+    return usual if os.access(there or ".", os.W_OK | os.X_OK) else _without_home()
 
 
 def _without_home() -> str:
