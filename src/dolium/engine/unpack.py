@@ -293,7 +293,7 @@ class Unpacker:
 
     def _node(self, entry: tar.Entry, name: bytes, directory: int) -> int:
         """Whether it could be made.  Containers cannot open a device, for their overlay is mounted nodev, and other users of
-        the host cannot reach it (docs/decisions/0013-device-nodes-in-archives.md)."""
+        the host cannot reach it (docs/decisions/0016-unpacked-tarballs.md)."""
         if entry.kind == tar.SYMLINK:
             os.symlink(entry.target, name, dir_fd=directory)
             return True
