@@ -95,7 +95,7 @@ def first_process(process: "subprocess.Popen[str]") -> int:
     return int(child[0]) if child else 0
 
 
-def show_world(shown: Shown, rootfs: str) -> bool:
+def show_world(shown: Shown, rootfs: str, top: str) -> bool:
     """Names, processes, users, network and files.  False if no container can be started at all."""
     with container("-i", "--hostname", "jar", rootfs, "sh", "-c", LOOK) as process:
         assert process.stdout and process.stderr
@@ -122,9 +122,8 @@ def show_world(shown: Shown, rootfs: str) -> bool:
         show_users(shown, inside["id"], status.get("Uid", ["?"])[0])
         shown.claim("network", inside["devices"].split() == ["lo"] and inside["routes"] == "0",
                     f"devices: {inside['devices']}; routes: {inside['routes']}")  # fmt: skip
-        top = rootfs if rootfs.startswith("/") else ""
         shown.claim("files", inside.get("written") == "hello" and not os.path.exists(top + FILE),
-                    f"it wrote {FILE}; {top or 'the host'} has no such file")  # fmt: skip
+                    f"it wrote {FILE}; {rootfs if top else 'the host'} has no such file")  # fmt: skip
     return True
 
 
@@ -273,22 +272,28 @@ def show_changes(were: set[str]) -> None:
     print("Made on this host:" if made else "On this host, from before:")
     for each in made or now:
         print(f"  {each}")
-    print("Empty directories named dolium are all that stays; `make clean` takes them away.")
+    print("Directories named dolium are all that stays, and in them an unpacked tarball; `make clean` takes them away.")
 
 
 def main() -> int:
     rootfs = sys.argv[1]
     who = "root" if os.geteuid() == 0 else f"uid {os.geteuid()}, without root"
     name = os.uname()
-    release = read(f"{rootfs}/etc/alpine-release").strip() if rootfs.startswith("/") else ""
+    facts = host.facts()
+    were = {each for each in (*parents(), *lease_tops(), places.data_path()) if os.path.isdir(each)}
+    try:
+        use = roots.provide(rootfs, print)
+    except dolium.DoliumError as problem:
+        print(f"error: {problem}")
+        return 1
+    top = roots.unpacked(use.digest) if use else rootfs if rootfs.startswith("/") else ""
+    release = read(f"{top}/etc/alpine-release").strip() if top else ""
     what = rootfs + (f" (Alpine {release})" if release else "")
     print(f"Dolium {dolium.__version__} as {who}, Linux {name.release}, Python {'.'.join(map(str, sys.version_info[:3]))}")
     print(f"The containers' root file system is {what}.\n", flush=True)
-    facts = host.facts()
-    were = {each for each in (*parents(), *lease_tops(), places.data_path()) if os.path.isdir(each)}
     before = groups() | leases()
     shown = Shown()
-    if not show_world(shown, rootfs):
+    if not show_world(shown, rootfs, top):
         print("No container could be started, so nothing is shown.")
         return 1
     show_memory(shown, rootfs, "memory" in facts.controllers)

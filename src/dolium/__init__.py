@@ -29,7 +29,8 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 __all__ = ["CommandFailed", "CommandTimeout", "DoliumError", "Exists", "ImageError", "Mount", "NotFound", "Process", "Result",
-           "Sandbox", "SpecError", "StateError", "StepError", "Unsupported", "UsageError", "doctor", "ro", "run", "rw", "tmp"]  # fmt: skip
+           "Sandbox", "SpecError", "StateError", "StepError", "Unsupported", "UsageError", "doctor", "ro", "run", "rw",
+           "tmp"]  # fmt: skip
 
 _PLACES = {"Mount": "asked", "Process": "process", "Result": "result", "Sandbox": "box", "doctor": "fresh", "ro": "asked",
            "run": "fresh", "rw": "asked", "tmp": "asked"}  # fmt: skip

@@ -58,6 +58,8 @@ def test_imports_go_one_way(path: str) -> None:
         assert not {name for name in names if name.startswith("dolium.core") and "wire" not in name and name != "dolium.core"}
     if "dolium.core.spawn" in names:
         assert relative == "runtime/launch.py"
+    if "ctypes" in names:
+        assert relative == "core/sys.py"
 
 
 @pytest.mark.parametrize("statement", ["import dolium.cli.main, dolium.cli.run", "import dolium; dolium.run"])

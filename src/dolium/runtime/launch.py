@@ -18,8 +18,10 @@ if TYPE_CHECKING:
     from dolium.core.wire import Step
     from dolium.plan.facts import Facts
 
-    class Closing(Protocol):
-        """Something that is kept as long as it is not closed."""
+    class Use(Protocol):
+        """What a container's files are, kept until it is closed (engine.tarballs.Use)."""
+
+        digest: str
 
         def close(self) -> None: ...
 
@@ -163,7 +165,7 @@ class Running(Watched):
         self.groups: list[str] = []
         self.spent: list[int] = []  # nanoseconds of each of the host's steps
         self.own_steps = own_steps
-        self.use: Closing | None = None
+        self.use: Use | None = None
 
     def steps(self) -> "list[Step]":
         """Its plan, made anew, or the steps that it was given instead."""

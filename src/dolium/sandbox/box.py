@@ -60,7 +60,7 @@ class Sandbox:
         finally:
             os.close(null)
         self._options.cwd = asked_cwd
-        self._rootfs = rootfs.find(image)
+        self._rootfs = rootfs.find(image, running.use.digest if running.use else "")
         self._first = running.started()
         self._running = running
         self.id = plans.name(running.spec)
