@@ -67,7 +67,7 @@ def test_an_image_name_is_answered(dolium: Dolium) -> None:
 @pytest.mark.parametrize("name", ["/nowhere/at/all", "./not-there", "/etc/passwd", "@hots"])
 def test_a_rootfs_that_is_none(dolium: Dolium, name: str) -> None:
     said = dolium.refused(name, "true")
-    assert name.removeprefix(".") in said
+    assert os.path.basename(name) in said
     if name == "/etc/passwd":
         assert "no tar archive" in said
     if name == "@hots":

@@ -297,7 +297,7 @@ def test_the_library(dolium: Dolium, folder: str, small: bytes) -> None:
         for name, _ in tarballs.prune():
             assert name
     assert not os.path.exists(copy)
-    with pytest.raises(library.ImageError, match=r"`.*/no\.tar`: it is no tar archive"):
+    with pytest.raises(library.ImageError, match=r"`no\.tar`: it is no tar archive"):
         library.run(["true"], image=write(f"{folder}/no.tar", b"hello"))
 
 
@@ -311,7 +311,7 @@ def test_the_library(dolium: Dolium, folder: str, small: bytes) -> None:
 def test_what_is_no_rootfs(either: Host, folder: str, data: bytes, words: str) -> None:
     path = write(f"{folder}/x.tar", data)
     said = either.refused(path, "true")
-    assert said.startswith(f"error: cannot unpack `{path}`: ") and words in said
+    assert said.startswith("error: cannot unpack `x.tar`: ") and words in said
     assert either.unpacked() == [] and not os.path.exists("/etc/evil")
 
 

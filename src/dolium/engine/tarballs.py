@@ -101,6 +101,11 @@ def _name(digest: str) -> str:
     return digest.replace(":", "-")
 
 
+def _shown(path: str) -> str:
+    """In an error: its last name, which a long path would push out of the line."""
+    return quoted(os.path.basename(path))
+
+
 def _open(path: str) -> int:
     """A regular file, and nothing that would block or change by being opened.  Raises ImageError."""
     try:
@@ -127,7 +132,7 @@ def _seen(top: str, status: os.stat_result) -> str:
 
 def _remember(fd: int, path: str, status: os.stat_result, digest: str) -> None:
     if _print(os.fstat(fd)) != _print(status):
-        raise ImageError(quoted(path), "it changed while it was read", hint="is it still being written or downloaded?")
+        raise ImageError(_shown(path), "it changed while it was read", hint="is it still being written or downloaded?")
     if time() - max(status.st_mtime, status.st_ctime) < SETTLED:
         return
     seen = places.below(_top(), "seen")
@@ -144,7 +149,7 @@ def _digest(fd: int, path: str) -> str:
 
     from dolium.engine import compression, tar
 
-    stream = compression.Stream(fd, quoted(path))
+    stream = compression.Stream(fd, _shown(path))
     try:
         next(iter(tar.Reader(stream)), None)
     finally:
@@ -200,7 +205,7 @@ def _unpack(fd: int, path: str, digest: str, say: "Say | None") -> "list[str]":
     try:
         _erase(f"{where}/new")  # of one that was killed
         if say and os.fstat(fd).st_size > LARGE:
-            say(f"unpacking {quoted(path)} ({show_size(os.fstat(fd).st_size)}): only this time")
+            say(f"unpacking {_shown(path)} ({show_size(os.fstat(fd).st_size)}): only this time")
         about, notes = _fill(fd, path, digest, f"{where}/new")
         store.write(f"{where}/about.json", about)
         os.rename(f"{where}/new", f"{where}/tree")
@@ -219,7 +224,7 @@ def _fill(fd: int, path: str, digest: str, where: str) -> "tuple[dict[str, Any],
     from dolium.engine import compression, tar, unpack
     from dolium.runtime import host
 
-    name, own = quoted(path), host.facts().rootless
+    name, own = _shown(path), host.facts().rootless
     os.lseek(fd, 0, os.SEEK_SET)
     os.mkdir(where, 0o755)
     os.chmod(where, 0o755)

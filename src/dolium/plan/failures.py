@@ -78,6 +78,16 @@ FAILURES = {
                  "dolium run --why-denied --security-opt seccomp=nothing.json @host true"),
         says="error: unsupported: --why-denied: this seccomp profile may refuse sendmsg(2), which takes the report out",
     ),
+    "image": Failure(
+        "A tarball that was to be a rootfs is malformed, damaged, or holds what leads out of it. Nothing of it is kept.",
+        "ImageError", "image, problem, entry (the file in it, where one is to blame)",
+        causes=("it was cut short while it was copied or downloaded", "it is the archive of an image, such as `docker save` makes",
+                "names with `..`, hard links to what is not in it", "the disk has no room for what is in it"),
+        mends=("copy or download it again", "`docker export CONTAINER` and `podman export CONTAINER` make tarballs of files",
+               "`dolium prune` makes room"),
+        example=("echo hello >hello.tar.gz", "dolium run ./hello.tar.gz true"),
+        says="error: cannot unpack `hello.tar.gz`: it is no tar archive",
+    ),
     "step": Failure(
         "The kernel refused a step of the plan. The second line says which, and which key of the configuration asked for it; what "
         "was made until then is gone. The exit code is 127 where the program was not found, 126 where it could not be run, else "
