@@ -11,7 +11,7 @@ from time import sleep, time
 from dolium.engine import containers, settling, store
 from dolium.errors import NotFound, StateError
 from dolium.plan import filter, slots
-from dolium.runtime import host, launch, lease, process
+from dolium.runtime import host, launch, lease, places, process
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
