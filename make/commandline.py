@@ -90,7 +90,7 @@ WORDS = {
     "security-opt": ("seccomp=", "seccomp=unconfined", "no-new-privileges=true", "no-new-privileges=false", "mask=", "unmask=",
                      "unmask=ALL"),
     "stop-signal": quantities.SIGNALS, "signal": quantities.SIGNALS,
-    "ulimit": tuple(f"{name}=" for name in quantities._RESOURCES),
+    "ulimit": tuple(f"{name}=" for name in quantities.RESOURCES),
     "tail": ("all",), "format": ("json",),
 }  # fmt: skip
 """What may be said for a flag's value, or how it begins."""

@@ -122,6 +122,7 @@ installed() {
     within root "find /usr/local ! -path '*/__pycache__*' | sort" >"$place/local.before"
     line install "$1" "make install" && said '^dolium [0-9]'
     line start "$1" "cd / && env -i /usr/local/bin/dolium --version" && said '^dolium [0-9]'
+    [ "$1" = root ] || line sudo "$1" "sudo dolium run --rm --memory 64m --network none @host true"
     line uninstall "$1" "make uninstall"
     within root "find /usr/local ! -path '*/__pycache__*' | sort" | cmp -s "$place/local.before" - ||
         { say "             FAILED: /usr/local is not as it was"; failed=1; }
@@ -165,6 +166,7 @@ for who in ${FRESH:-root sudoer user}; do
         line packages sudoer "$(readme 'sudo apt-get')"
         line clone sudoer "$(readme 'git clone')"
         line run sudoer "$(readme 'make run')" && said 'takes root: sudo apt-get install' && said 'ok     memory'
+        line sudo-make sudoer "sudo make run"
         line owner sudoer 'find . ! -user sudoer | grep .' 1
         run_again sudoer
         installed sudoer

@@ -40,7 +40,7 @@ MEANINGS = {
     "cpu-shares": (st.integers(2, 262144), str),
     "cpuset-cpus": (st.sampled_from(["0", "0-3", "1,3", "0-2,4,6-8191"]), str),
     "pids-limit": (st.one_of(st.just(-1), st.integers(1, 2**22)), str),
-    "ulimit": (st.lists(st.tuples(st.sampled_from(q._RESOURCES), limit, limit).map(
+    "ulimit": (st.lists(st.tuples(st.sampled_from(q.RESOURCES), limit, limit).map(
         lambda one: ("RLIMIT_" + one[0].upper(), min(one[1:]), max(one[1:])))),
         lambda one: f"{one[0][7:].lower()}={one[1]}:{one[2]}"),
     "oom-score-adj": (st.integers(-1000, 1000), str),

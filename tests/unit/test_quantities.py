@@ -119,7 +119,7 @@ def test_ulimit(text, read):
 def test_every_resource_that_linux_has_and_python_knows():
     import resource
     known = {name for name in dir(resource) if name.startswith("RLIMIT_")} - {"RLIMIT_OFILE"}
-    ours = {q.ulimit(name + "=1", "ulimit")[0] for name in q._RESOURCES}
+    ours = {q.ulimit(name + "=1", "ulimit")[0] for name in q.RESOURCES}
     assert len(ours) == 16
     assert known <= ours | {"RLIMIT_LOCKS"}
 

@@ -31,7 +31,7 @@ for _power, _letter in enumerate("kmgt", 1):
         _UNITS[_letter + _ending] = _power
 
 # getrlimit(2): all that Linux has, under the names that `docker run --ulimit` and limits.conf(5) use.
-_RESOURCES = ("as", "core", "cpu", "data", "fsize", "locks", "memlock", "msgqueue", "nice", "nofile", "nproc", "rss",
+RESOURCES = ("as", "core", "cpu", "data", "fsize", "locks", "memlock", "msgqueue", "nice", "nofile", "nproc", "rss",
               "rtprio", "rttime", "sigpending", "stack")
 
 
@@ -118,8 +118,8 @@ def ulimit(text: "object", path: "str") -> "tuple[str, int, int]":
     name, equals, limits = text.partition("=") if isinstance(text, str) else ("", "", "")
     if not equals:
         _refuse(path, "NAME=SOFT[:HARD]", text, "for example nofile=1024:2048, or core=0")
-    if name not in _RESOURCES:
-        raise SpecError(path, f"no resource {quoted(name)}", hint="one of " + " ".join(_RESOURCES))
+    if name not in RESOURCES:
+        raise SpecError(path, f"no resource {quoted(name)}", hint="one of " + " ".join(RESOURCES))
     soft, colon, hard = limits.partition(":")
     low = _limit(soft, path)
     high = _limit(hard, path) if colon else low
