@@ -130,6 +130,7 @@ settle_packages() {
             has_program nft || wanted="$wanted nftables"
             has_program ip || wanted="$wanted iproute2"
             has_program iptables || wanted="$wanted iptables"
+            has_program sysctl || wanted="$wanted procps"
             has_program ping || wanted="$wanted iputils-ping"
         fi
         echo '#include <stdio.h>' | cc -E - >/dev/null 2>&1 || wanted="$wanted gcc libc6-dev"
