@@ -145,6 +145,7 @@ def test_what_a_start_need_not_do_is_done_also_for_a_package(folder: str) -> Non
         for _, path, changed, size, _ in modules.values():
             assert path.startswith(top + "/") and (os.stat(path).st_mtime_ns, os.stat(path).st_size) == (changed, size)
     assert installed(f"{folder}/usr")("--version").code == 0
+    assert Path(top, "dolium/programs/filters").read_bytes() == Path(TOP, "src/dolium/programs/filters").read_bytes()
 
 
 def test_an_upgrade_does_not_disturb_what_runs(root: Dolium, folder: str, copy: str) -> None:
