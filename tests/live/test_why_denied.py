@@ -96,6 +96,13 @@ def test_the_flag_that_is_named_opens_it(dolium: Dolium, program: list[str], cal
         assert ended.stdout == "1000 -1 38\n"
 
 
+def test_a_program_that_makes_numbers_up(dolium: Dolium) -> None:
+    """The account of them is bounded; the answer is the same."""
+    ended = dolium("run", "--why-denied", "@host", *calls(*(str(number) for number in range(1000, 1200))))
+    assert ended.stdout.splitlines() == [f"{number} -1 38" for number in range(1000, 1200)]
+    assert ended.stderr.startswith(f"{HEAD}64 system calls") and ended.stderr.endswith("dolium:   and others, 136 times\n"), ended.stderr[-200:]
+
+
 def test_nothing_refused(dolium: Dolium) -> None:
     ended = dolium("run", "--why-denied", "@host", "true")
     assert (ended.code, ended.stderr) == (0, f"{HEAD}nothing; what failed was refused by something else: capabilities, modes, mounts\n")

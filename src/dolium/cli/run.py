@@ -78,7 +78,7 @@ def _watcher() -> "Watcher":
 def _tell(denials: "Watcher", default: bool) -> None:
     from dolium.plan.denied import lines
 
-    for each in lines(denials.end(), default):
+    for each in lines(denials.end(), default, denials.others):
         render.say(each)
 
 

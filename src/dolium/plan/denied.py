@@ -128,8 +128,8 @@ class Denial:
         return next((name for name, number in table.items() if number == self.number), "")
 
 
-def lines(found: "Sequence[Denial]", default: bool) -> "list[str]":
-    """The report; `default`: the filter is that of the default profile."""
+def lines(found: "Sequence[Denial]", default: bool, others: int = 0) -> "list[str]":
+    """The report; `default`: the filter is that of the default profile; `others`: how often calls beyond these were refused."""
     if not found:
         return ["seccomp has refused nothing; what failed was refused by something else: capabilities, modes, mounts"]
     count = f"{len(found)} system call{'s' if len(found) > 1 else ''}"
@@ -138,7 +138,7 @@ def lines(found: "Sequence[Denial]", default: bool) -> "list[str]":
         often = "" if each.count == 1 else f", {each.count} times"
         page.append(f"  {_call(each)}: {NAMES.get(each.errno, f'errno {each.errno}')} to {', '.join(each.programs)}{often}")
         page.append(f"    {_way(each, default)}")
-    return page
+    return [*page, f"  and others, {others} times"] if others else page
 
 
 def _call(denial: Denial) -> str:

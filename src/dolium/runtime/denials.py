@@ -20,8 +20,8 @@ QUESTION = Struct("<QII")
 """The head of struct seccomp_notif: id, pid, flags; a struct seccomp_data follows."""
 ANSWER = Struct("<QqiI")
 """struct seccomp_notif_resp: id, value, minus errno, flags"""
-PROGRAMS = 4
-"""Names kept of those that were refused one and the same call."""
+CALLS, PROGRAMS = 64, 4
+"""Different calls that are kept, and names of those that were refused one and the same: a program can make up billions."""
 
 
 class Watcher:
@@ -33,6 +33,8 @@ class Watcher:
         """The socket that a plan hands its listener over to; its taker closes it."""
         self.found: dict[tuple[int, int, int], denied.Denial] = {}
         """What was refused, by architecture, number and errno, in the order of its first time."""
+        self.others = 0
+        """How often other calls were refused, beyond those that are kept."""
         self._program = b""
         self._at_work = allocate_lock()
 
@@ -95,6 +97,9 @@ class Watcher:
 
     def _note(self, pid: int, call: bytes, errno: int) -> None:
         number, arch = denied.CALL.unpack(call)[:2]
+        if len(self.found) >= CALLS and (arch, number, errno) not in self.found:
+            self.others += 1
+            return
         seen = self.found.setdefault((arch, number, errno), denied.Denial(arch, number, errno))
         seen.count += 1
         if len(seen.programs) < PROGRAMS:
