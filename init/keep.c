@@ -52,7 +52,7 @@ struct stream {
     char line[LINE];
 };
 
-static int owner, pidfd, oom = -1, mounts = -1, record = -1, log_fd = -1, detached, announce;
+static int owner, pidfd, oom = -1, mounts = -1, record = -1, log_fd = -1, detached, announce, owner_left;
 static int64_t life = -1; /* CLOCK_MONOTONIC in milliseconds, when it is over */
 static const char *name = "", *lease = "";
 static char *groups[WORDS], *end[WORDS + 4];
@@ -159,7 +159,6 @@ static int patience(void)
 /* Until the container has ended.  Returns whether the owner is still there. */
 static int watch(struct ending *ending)
 {
-    int left = 0;
     struct pollfd fds[3 + STREAMS] = {{pidfd, POLLIN, 0}, {owner, POLLIN, 0}, {oom, POLLIN, 0}};
     for (;;) {
         for (int i = 0; i < STREAMS; i++)
@@ -188,10 +187,10 @@ static int watch(struct ending *ending)
                 if (number)
                     send_signal(number);
                 else
-                    left = 1;
+                    owner_left = 1;
             } else {
                 fds[1].fd = -1;
-                if (!left)
+                if (!owner_left)
                     send_signal(SIGKILL);
             }
         }
@@ -344,7 +343,7 @@ int main(int argc, char **argv)
         write_record(&ending);
     if (present)
         present = send(owner, &ending, sizeof ending, MSG_NOSIGNAL) == sizeof ending;
-    if (end_count)
+    if (owner_left && end_count) /* else the owner may have the lock that this wants, or is dead: the next command settles it */
         settle();
     if (present && !ending.oom && !(ending.code == CLD_KILLED && ending.status == SIGKILL))
         return 0; /* the kernel takes the mounts apart while the owner reads */

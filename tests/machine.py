@@ -9,6 +9,7 @@ import subprocess
 import uuid
 from typing import Any
 
+import leaks
 from containers import DOLIUM, Dolium, program, wait_for
 
 UNIFIED = ("/sys/fs/cgroup/unified", "/sys/fs/cgroup")
@@ -65,7 +66,7 @@ class Machine(Dolium):
                 with open(f"/proc/{row['Pid']}/stat") as file:
                     watcher = int(file.read().rpartition(")")[2].split()[1])
                 os.kill(watcher, signal.SIGKILL)
-                wait_for(lambda pid=row["Pid"]: not os.path.exists(f"/proc/{pid}"))
+                wait_for(lambda pid=row["Pid"]: leaks.reap() or not os.path.exists(f"/proc/{pid}"))
         groups = {line for each in os.listdir(f"{self.root}/run/dolium/leases") for line in self._lease(each)[1:]}
         for group in groups:
             wait_for(lambda group=group: _removed(group))

@@ -55,12 +55,16 @@ class Container:
 
     def request(self) -> config.Options:
         """What was asked for, as the engine reads it.  Raises DoliumError for a damaged one."""
-        if self.damage:
-            raise DoliumError(self.damage, hint=f"dolium rm {self.name} removes it, with all that it wrote")
+        self.must_be_whole()
         found = config.Options()
         for name, value in self.options.items():
             setattr(found, name, value)
         return found
+
+    def must_be_whole(self) -> None:
+        """Raises DoliumError for a damaged one."""
+        if self.damage:
+            raise DoliumError(self.damage, hint=f"dolium rm {self.name} removes it, with all that it wrote")
 
 
 class Lock:
@@ -301,6 +305,7 @@ def rename(container: Container, name: str) -> None:
 
     The link first, then the name in the config, which counts: a kill in between leaves a link that counts for nothing.
     """
+    container.must_be_whole()
     fields = read(f"{container.path}/config.json")  # somebody may have renamed it since
     if name == fields["name"]:
         return
@@ -333,7 +338,7 @@ def erase(identity: str, name: str = "") -> None:
     for each in ("config.json", "config.json.new", "began.json", "began.json.new", "ended.json", "ended.json.new", "log"):
         try:
             os.unlink(f"{path}/{each}")
-        except FileNotFoundError:
+        except (FileNotFoundError, IsADirectoryError):
             pass
     try:
         os.rmdir(path)
@@ -350,7 +355,7 @@ def _drop_name(identity: str, name: str) -> None:
     try:
         if os.path.basename(os.readlink(link)) == identity:
             os.unlink(link)
-    except FileNotFoundError:
+    except OSError:  # gone by now, or nothing of ours
         pass
 
 
