@@ -6,11 +6,14 @@
  *     mounts=FD    the container's mount namespace, only held: where memory may have run out, what files in its tmpfs take
  *                  can be counted until the owner closes its socket
  *     lease=FD     the locked lease, only held
- *     announce     tell the owner when the program runs: 'S', and the program's pidfd
+ *     announce     tell the owner when the program runs: 'S', and the program's pidfd; before that 'T' and its terminal,
+ *                  where it is the owner's
  *     life=MS      kill the container when it is so many milliseconds old
  *     record=FD    a directory; name=NAME: the record NAME.end is written there in the end
  *     detached     the owner leaves as soon as the program runs: it says so, for its death is none of that
- *     out=FD err=FD terminal=FD  what a detached container prints; log=FD where it goes, line by line
+ *     out=FD err=FD  what a detached container prints; log=FD where it goes, line by line, or nowhere
+ *     terminal=FD  the program's terminal: the owner's, or read as `out` is; slave=FD its other end, only held until the end,
+ *                  or it would be gone as soon as the program itself closes it
  *     group=DIR    a cgroup directory to remove where the owner has died
  *     end=WORD     the command that settles a detached container's end, NAME and lease appended
  *
@@ -52,7 +55,8 @@ struct stream {
     char line[LINE];
 };
 
-static int owner, pidfd, oom = -1, mounts = -1, record = -1, log_fd = -1, detached, announce, owner_left;
+static int owner, pidfd, oom = -1, mounts = -1, record = -1, log_fd = -1, terminal = -1, slave = -1;
+static int detached, announce, owner_left;
 static int64_t life = -1; /* CLOCK_MONOTONIC in milliseconds, when it is over */
 static const char *name = "", *lease = "";
 static char *groups[WORDS], *end[WORDS + 4];
@@ -292,6 +296,10 @@ static void read_words(int count, char **words)
             streams[0].fd = atoi(value);
         else if (!strcmp(word, "err"))
             streams[1].fd = atoi(value);
+        else if (!strcmp(word, "terminal"))
+            terminal = atoi(value);
+        else if (!strcmp(word, "slave"))
+            slave = atoi(value);
         else if (!strcmp(word, "log"))
             log_fd = atoi(value);
         else if (!strcmp(word, "group") && group_count < WORDS)
@@ -327,12 +335,20 @@ int main(int argc, char **argv)
     read_words(argc - 3, argv + 3);
     for (int fd = 0; fd < 3; fd++) /* or who reads the container's output would never see its end */
         close(fd);
-    if (detached)
+    if (detached) {
         setsid();
+        if (terminal >= 0)
+            streams[0].fd = terminal;
+    }
+    if (announce && terminal >= 0 && !detached) { /* when the owner closes it, it must be gone: so does a terminal hang up */
+        send_descriptor(owner, 'T', terminal);
+        close(terminal);
+    }
     if (announce)
         send_descriptor(owner, 'S', pidfd);
     int present = watch(&ending);
     reap(&ending);
+    close(slave);
     for (int i = 0; i < STREAMS; i++)
         if (streams[i].fd >= 0) { /* all that it wrote is in the pipe; who else holds its end is not waited for */
             fcntl(streams[i].fd, F_SETFL, O_NONBLOCK);

@@ -18,7 +18,10 @@
 #define NR_openat2 437
 #define NR_mount_setattr 442
 
+#define RESOLVE_NO_XDEV_ 0x01
 #define RESOLVE_NO_MAGICLINKS_ 0x02
+#define RESOLVE_NO_SYMLINKS_ 0x04
+#define RESOLVE_BENEATH_ 0x08
 #define RESOLVE_IN_ROOT_ 0x10
 #define OPEN_TREE_CLONE_ 1
 #define AT_RECURSIVE_ 0x8000
@@ -34,6 +37,7 @@
 #define CLONE_PARENT_ 0x00008000
 #define SECBIT_NO_SETUID_FIXUP_ 4
 #define PIPEFS_MAGIC_ 0x50495045
+#define DEVPTS_MAGIC_ 0x1cd1
 #define P_PIDFD_ 3
 #define BPF_PROG_LOAD_ 5
 #define BPF_PROG_ATTACH_ 8

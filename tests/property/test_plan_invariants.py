@@ -46,6 +46,7 @@ def requests(draw: st.DrawFn, host: Facts) -> dict[str, Any]:
     found: dict[str, Any] = {
         "argv": draw(st.lists(HOSTILE, min_size=1, max_size=4)), "env": draw(st.dictionaries(NAMES, HOSTILE, **SMALL)),
         "network": draw(st.sampled_from(["none", "host"])), "init": draw(st.booleans()), "read_only": draw(st.booleans()),
+        "tty": draw(st.booleans()), "size": draw(st.none() | st.tuples(st.integers(0, 65535), st.integers(0, 65535))),
         "no_new_privileges": draw(st.booleans()), "seccomp": draw(st.sampled_from([None, "unconfined"])),
         "cap_add": draw(st.lists(CAPABILITY_NAMES, unique=True, **SMALL)),
         "cap_drop": draw(st.lists(CAPABILITY_NAMES | st.just("ALL"), unique=True, **SMALL)),
@@ -119,7 +120,7 @@ every_plan = given(case=cases())
 quick = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 FIELDS = [name for name in Step.__slots__ if name != "other"]
 FILE_OPERATIONS = ("open", "open_tree", "set_attr", "new_mount", "move_mount", "mkdir", "symlink", "mknod", "write_file",
-                   "read_file", "write", "mask", "read_only")  # fmt: skip
+                   "read_file", "write", "mask", "read_only", "ptmx")  # fmt: skip
 
 
 def fields(step: Step) -> list[Any]:
@@ -156,8 +157,9 @@ def test_slots_are_filled_before_they_are_used(case: Case) -> None:
     for step in case.steps:
         if step.op == "sync":
             assert inside is not None and step.actor == BOTH
-            assert {*step.data} <= outside, step.what
-            inside |= {*step.data}
+            giver, taker = (inside, outside) if step.n1 else (outside, inside)
+            assert {*step.data} <= giver, step.what
+            taker |= {*step.data}
         elif step.actor == OUTSIDE:
             assert needed(step) <= outside, step.what
             if step.op == "clone":

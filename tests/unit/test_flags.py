@@ -235,9 +235,9 @@ def test_a_long_flag_with_one_dash(word):
 
 def test_an_unknown_letter_in_a_bunch():
     assert str(refused("-iz")) == "unknown flag `-z` (in `-iz`)"
-    error = refused("-it", "@host", "sh")
-    assert str(error) == "dolium has no `-t` (in `-it`)"
-    assert error.hint == docker.FLAGS["tty"]
+    error = refused("-ip", "@host", "sh")
+    assert str(error) == "dolium has no `-p` (in `-ip`)"
+    assert error.hint == docker.FLAGS["publish"]
 
 
 @pytest.mark.parametrize("word", ["-m", "--memory", "-im", "-e", "--ulimit"])

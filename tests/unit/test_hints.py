@@ -78,6 +78,11 @@ TABLE = [
     (step("caps"), errno.EPERM, ROOT, "--userns auto"),
     (step("rlimit"), errno.EPERM, ROOT, "CAP_SYS_RESOURCE"),
     (step("read_file", "/etc/passwd"), errno.EFBIG, ROOT, "/etc/passwd is too large"),
+    (step("ptmx", "/dev/pts"), errno.ENOSPC, ROOT, "/proc/sys/kernel/pty/max"),
+    (step("ptmx", "/dev/pts"), errno.EMFILE, ROOT, "ulimit -n"),
+    *((step("ptmx", "/dev/pts"), each, ROOT, "no terminals of its own") for each in (
+        errno.ENOENT, errno.ENODEV, errno.ENOTDIR, errno.ELOOP, errno.EXDEV)),
+    (step("ctty"), errno.EPERM, ROOT, "taken the terminal first"),
 ]  # fmt: skip
 
 NONE = [
@@ -85,6 +90,7 @@ NONE = [
     (step("set_limit", f"{GROUP}/pids.max"), errno.EINVAL), (step("move_mount", "/data"), errno.EPERM), (step("caps"), errno.EINVAL),
     (step("set_attr"), errno.EINVAL), (step("chdir", "/x"), errno.EACCES), (step("new_mount", "tmpfs"), errno.EPERM),
     (step("keyring"), errno.EPERM), (step("make_group"), errno.EEXIST), (step("rlimit"), errno.EINVAL), (step("read_file"), errno.EINVAL),
+    (step("ptmx", "/dev/pts"), errno.EIO), (step("ctty"), errno.EINVAL),
 ]  # fmt: skip
 
 
@@ -119,7 +125,7 @@ def test_every_hint_is_in_the_table() -> None:
             hints.hint(row[0], row[1], row[2])
     finally:
         sys.settrace(before)
-    for function in (hints.hint, hints._source, hints._program, hints._limit, hints._network):
+    for function in (hints.hint, hints._source, hints._program, hints._limit, hints._network, hints._terminal):
         lines, first = inspect.getsourcelines(function)
         for number, line in enumerate(lines, first):
             if line.strip().startswith("return ") and line.strip() != 'return ""':

@@ -78,7 +78,6 @@ FLAGS = {
     "shm-size": "write `--tmpfs /dev/shm:size=128m`",
     "sig-proxy": "signals are always passed on to the program; leave it out",
     "storage-opt": "what is written in the root goes to memory and counts against `--memory`",
-    "tty": "a terminal does not exist yet; leave `-t` out",
     "use-api-socket": "there is no daemon, so there is no socket to share; leave it out",
     "uts": "a container always has a host name of its own; choose it with `--hostname`",
     "volume-driver": "named volumes do not exist yet; bind a directory: `-v ./data:/data`",
@@ -86,7 +85,7 @@ FLAGS = {
 }
 
 # ... and their short forms.
-SHORT = {"a": "attach", "P": "publish-all", "p": "publish", "q": "quiet", "t": "tty"}
+SHORT = {"a": "attach", "P": "publish-all", "p": "publish", "q": "quiet"}
 
 # docker run --security-opt NAME
 SECURITY = {
@@ -101,8 +100,6 @@ SECURITY = {
 EXEC = {
     "--detach-keys": "what runs detached cannot be attached to; leave it out",
     "--privileged": "not offered: a process has what its container has; start that one with `--cap-add`",
-    "--tty": FLAGS["tty"],
-    "-t": FLAGS["tty"],
 }
 
 # docker inspect, with the short forms

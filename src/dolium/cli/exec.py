@@ -9,6 +9,7 @@ from dolium.errors import UsageError
 
 TABLE = (
     Flag("interactive", "i", "", yes, "pass standard input on"),
+    Flag("tty", "t", "", yes, "a terminal of its own; `-it`: at yours"),
     Flag("detach", "d", "", yes, "leave it running; what it prints is lost"),
     *(flag for _, rows in GROUPS for flag in rows if flag.name in ("env", "env-file", "workdir", "user")),
 )
@@ -26,13 +27,16 @@ def main(argv: "list[str]") -> int:
     if len(found.names) < 2:
         raise UsageError("`dolium exec` needs a container and a program", hint=f"dolium exec [FLAG...] {WHAT}")
     detached = found.get("detach", False)
+    interactive, tty = found.get("interactive", False), found.get("tty", False)
+    screen = run.terminal(interactive) if tty and not detached else None
     asked = processes.Another(found.names[1:], env={**found.get("env-file", {}), **found.get("env", {})}, cwd=found.get("workdir"),
-                              user=found.get("user"), detached=detached)  # fmt: skip
+                              user=found.get("user"), detached=detached, tty=tty,
+                              size=screen.size() if screen else None)  # fmt: skip
     signals = run.Signals()
     container = store.find(found.names[0])
     null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
     try:
-        stdio = (null, null, null) if detached else (0 if found.get("interactive") else null, 1, 2)
+        stdio = (null, null, null) if detached or tty else (0 if interactive else null, 1, 2)
         joined = processes.start(container, asked, stdio)
     finally:
         os.close(null)
@@ -40,7 +44,7 @@ def main(argv: "list[str]") -> int:
         joined.leave()
         return 0
     try:
-        signals.wait(joined, None)
+        signals.wait(joined, None, screen)
         return joined.finish().exit_code
     except BaseException:
         joined.abandon()

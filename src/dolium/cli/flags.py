@@ -40,7 +40,7 @@ class Flags:
         "env", "env_file", "help", "hostname", "image", "init", "interactive", "label", "memory",
         "memory_swap", "name", "network",
         "oom_score_adj", "pids_limit", "read_only", "rm", "security_opt", "stop_signal", "stop_timeout", "sysctl",
-        "time_namespace", "timeout", "tmpfs", "ulimit", "user", "userns", "volume", "why_denied", "workdir")
+        "time_namespace", "timeout", "tmpfs", "tty", "ulimit", "user", "userns", "volume", "why_denied", "workdir")
 
     def __init__(self) -> None:
         self.memory: int | None = None               # bytes
@@ -75,6 +75,7 @@ class Flags:
         self.device: list[tuple[str, str, str]] = []  # (source, target, access out of rwm)
         self.init: bool = False
         self.interactive: bool = False
+        self.tty: bool = False
         self.rm: bool = False
         self.detach: bool = False
         self.name: str | None = None
@@ -285,6 +286,7 @@ GROUPS = (
     ("Run", (
         Flag("init", "", "", yes, "a small PID 1 that reaps and passes signals on"),
         Flag("interactive", "i", "", yes, "pass standard input on"),
+        Flag("tty", "t", "", yes, "a terminal of its own; `-it`: at yours"),
         Flag("detach", "d", "", yes, "leave it running, print its id"),
         Flag("name", "", "NAME", quantities.name, "to call it by; else it gets one"),
         Flag("rm", "", "", yes, "forget it and its files when it ends"),

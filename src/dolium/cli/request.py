@@ -51,6 +51,7 @@ def options(flags: Flags) -> Options:
     found.sysctl = flags.sysctl
     found.time_namespace = flags.time_namespace
     found.tmpfs = flags.tmpfs
+    found.tty = flags.tty
     found.ulimits = flags.ulimit
     found.userns = flags.userns or "auto"
     if flags.why_denied and flags.seccomp == "unconfined":

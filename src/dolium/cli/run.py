@@ -14,6 +14,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from dolium.cli.terminal import Terminal
     from dolium.engine.store import Container
     from dolium.runtime.denials import Watcher
     from dolium.runtime.ending import Ending
@@ -39,6 +40,7 @@ def main(argv: "list[str]") -> int:
 def execute(flags: grammar.Flags, seen: "Callable[[life.Begun], None] | None" = None) -> int:
     """Carry out what the flags ask for; `seen` is called once the program runs.  The exit code.  Raises DoliumError."""
     image, options = request.image(flags), request.options(flags)
+    screen = terminal(flags.interactive) if flags.tty and not flags.detach else None
     use = rootfs.provide(image, render.say)  # before the signals are the program's: Ctrl-C ends the unpacking
     signals = Signals()
     container, held = store.create(image, options, flags.user, name=flags.name, remove=flags.rm, labels=flags.label,
@@ -51,7 +53,7 @@ def execute(flags: grammar.Flags, seen: "Callable[[life.Begun], None] | None" = 
     denials = _watcher() if flags.why_denied else None
     with held:
         try:
-            begun = begin(container, interactive=flags.interactive, detached=flags.detach, denials=denials)
+            begun = begin(container, interactive=flags.interactive, detached=flags.detach, denials=denials, screen=screen)
         except BaseException:
             store.remove(container)  # what never ran is not left lying about
             raise
@@ -63,7 +65,7 @@ def execute(flags: grammar.Flags, seen: "Callable[[life.Begun], None] | None" = 
         begun.running.leave()
         render.write(1, f"{container.id}\n")
         return 0
-    code = attend(container, begun, signals, flags.timeout)
+    code = attend(container, begun, signals, flags.timeout, screen)
     if denials:
         _tell(denials, flags.seccomp is None)
     return code
@@ -82,14 +84,25 @@ def _tell(denials: "Watcher", default: bool) -> None:
         render.say(each)
 
 
-def begin(container: "Container", *, interactive: bool, detached: bool, denials: "Watcher | None" = None) -> life.Begun:
-    """Start a locked container on this process's standard input, where that is wanted, output and error.
+def terminal(interactive: bool) -> "Terminal":
+    """This process's own, for a program that has one.  Raises UsageError where there is nothing to type at."""
+    from dolium.cli.terminal import Terminal
+
+    return Terminal(interactive)
+
+
+def begin(container: "Container", *, interactive: bool, detached: bool, denials: "Watcher | None" = None,
+          screen: "Terminal | None" = None) -> life.Begun:  # fmt: skip
+    """Start a locked container on this process's standard input, where that is wanted, output and error; on none of them if
+    it has a terminal, which is to be seen on that `screen`.
 
     Raises DoliumError.
     """
-    null = -1 if interactive and not detached else os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
+    tty = container.options.get("tty")
+    null = -1 if interactive and not detached and not tty else os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
     try:
-        begun = life.begin(container, (0 if null < 0 else null, 1, 2), detached=detached, denials=denials)
+        stdio = (null, null, null) if tty else (0 if null < 0 else null, 1, 2)
+        begun = life.begin(container, stdio, detached=detached, denials=denials, size=screen.size() if screen else None)
         for each in begun.notes:
             render.say(each)
         return begun
@@ -98,11 +111,12 @@ def begin(container: "Container", *, interactive: bool, detached: bool, denials:
             os.close(null)
 
 
-def attend(container: "Container", begun: life.Begun, signals: "Signals", timeout: "float | None") -> int:
+def attend(container: "Container", begun: life.Begun, signals: "Signals", timeout: "float | None",
+           screen: "Terminal | None" = None) -> int:  # fmt: skip
     """Wait for the end of a container in the foreground, say why it was killed if it was; its exit code."""
     running = begun.running
     try:
-        reason = signals.wait(running, timeout)
+        reason = signals.wait(running, timeout, screen)
         ending = running.finish()
     except BaseException:
         running.abandon()
@@ -138,18 +152,27 @@ class Signals:
         else:
             self.running.signal(SIGKILL if self.interrupts >= PATIENCE else number)
 
-    def wait(self, running: "Watched", timeout: "float | None") -> str:
-        """Until the container has ended; why we ended it, or nothing."""
+    def wait(self, running: "Watched", timeout: "float | None", screen: "Terminal | None" = None) -> str:
+        """Until the container has ended, and all it printed on its terminal is on the `screen`; why we ended it, or nothing."""
         self.running = running
         for number in self.early:
             running.signal(number)
         waiter, reason = poll(), ""
         waiter.register(running.fileno(), POLLIN)
+        turn = screen.turn if screen else waiter.poll
         deadline = None if timeout is None else monotonic() + timeout
-        while not waiter.poll(None if deadline is None or reason else max(0.0, deadline - monotonic()) * 1000):
-            if deadline is not None and monotonic() >= deadline and not reason:
-                reason = "timeout"
-                running.signal(SIGKILL)
+        try:
+            if screen:
+                screen.attach(running)
+            while not turn(None if deadline is None or reason else max(0.0, deadline - monotonic()) * 1000):
+                if deadline is not None and monotonic() >= deadline and not reason:
+                    reason = "timeout"
+                    running.signal(SIGKILL)
+            while screen and self.interrupts < PATIENCE and screen.drain(100):
+                pass
+        finally:
+            if screen:
+                screen.release()
         return reason or ("interrupted" if self.interrupts >= PATIENCE else "")
 
 

@@ -41,9 +41,10 @@ def _detached(container: "Container") -> None:
 
 def _attached(container: "Container", interactive: bool) -> int:
     signals = run.Signals()
+    screen = run.terminal(interactive) if container.options.get("tty") else None
     with store.hold(container):
         life.must_not_run(container)
-        begun = run.begin(container, interactive=interactive, detached=False)
+        begun = run.begin(container, interactive=interactive, detached=False, screen=screen)
     if begun.note:
         render.say(begun.note)
-    return run.attend(container, begun, signals, None)
+    return run.attend(container, begun, signals, None, screen)

@@ -30,6 +30,7 @@ OPERATIONS = {
     "join": ("setns",), "born": ("mmap", "clone", "waitid", "pidfd_open", "setsid"),
     "device_filter": ("bpf", "bpf"),
     "idle": ("sigprocmask",), "offer": ("sendmsg",),
+    "ptmx": ("openat2", "fstatfs", "ioctl"), "pts": ("ioctl", "fchown"), "stdio": ("dup2",), "ctty": ("ioctl",),
 }  # fmt: skip
 """Name -> the system calls it makes, in the order in which a report counts them."""
 _NUMBER = {name: number for number, name in enumerate(OPERATIONS)}

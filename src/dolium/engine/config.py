@@ -49,14 +49,16 @@ MOUNTS = (
 class Options:
     """What is asked for; None or empty means: not asked.  Sizes are bytes, `cpus` CPUs, ids the container's.
 
-    `store` is a directory with `upper` and `work` in it, for what is to be kept; `watch` what dolium-keep is to do
-    (plan.program.keep).  An empty `network` is none, unless the caller has decided what is usual (networks.usual).
+    `tty`: the program has a terminal, of `size` (rows, columns).  `store` is a directory with `upper` and `work` in it, for
+    what is to be kept; `watch` what dolium-keep is to do (plan.program.keep).  An empty `network` is none, unless the caller
+    has decided what is usual (networks.usual).
     """
 
     __slots__ = ("add_hosts", "argv", "cap_add", "cap_drop", "cpu_shares", "cpu_weight", "cpus", "cpuset_cpus", "cwd",
                  "devices", "disk", "dns", "dns_options", "dns_search", "env", "hostname", "init", "mask", "memory", "memory_swap",
-                 "network", "no_new_privileges", "oom_score_adj", "pids", "read_only", "seccomp", "store", "sysctl",
-                 "time_namespace", "tmpfs", "ulimits", "unmask", "user", "userns", "volumes", "watch", "why_denied")  # fmt: skip
+                 "network", "no_new_privileges", "oom_score_adj", "pids", "read_only", "seccomp", "size", "store", "sysctl",
+                 "time_namespace", "tmpfs", "tty", "ulimits", "unmask", "user", "userns", "volumes", "watch",
+                 "why_denied")  # fmt: skip
 
     def __init__(self) -> None:
         self.add_hosts: list[tuple[str, str]] = []
@@ -85,10 +87,12 @@ class Options:
         self.pids: int | None = None
         self.read_only = False
         self.seccomp: dict[str, Any] | str | None = None
+        self.size: tuple[int, int] | None = None
         self.store = ""
         self.sysctl: dict[str, str] = {}
         self.time_namespace = False
         self.tmpfs: list[tuple[str, tuple[str, ...]]] = []
+        self.tty = False
         self.ulimits: list[tuple[str, int, int]] = []
         self.unmask: list[str] = []
         self.user: User = ROOT
@@ -203,6 +207,9 @@ def _namespaces(options: Options, facts: "Facts", attachment: "Attachment | None
 def _process(identity: str, options: Options, rootfs: "Rootfs", facts: "Facts", asked: "set[str]") -> "dict[str, Any]":
     user = options.user
     env = {"PATH": ":".join([*rootfs.path_first, DEFAULT_PATH]), "HOSTNAME": options.hostname or identity, "HOME": user.home}
+    if options.tty:
+        env["TERM"] = "xterm"  # as docker has it, whatever the caller's is: the one that every image knows
+        asked.add("process.terminal")
     env.update(options.env)
     held = _capabilities(options, facts)
     if options.cap_add or options.cap_drop:
@@ -221,6 +228,10 @@ def _process(identity: str, options: Options, rootfs: "Rootfs", facts: "Facts", 
         "noNewPrivileges": options.no_new_privileges,
         "rlimits": [{"type": kind, "soft": soft, "hard": hard} for kind, soft, hard in options.ulimits],
     }  # fmt: skip
+    if options.tty:
+        process["terminal"] = True
+        if options.size:
+            process["consoleSize"] = {"height": options.size[0], "width": options.size[1]}
     asked.update(f"process.rlimits[{index}]" for index in range(len(options.ulimits)))
     if options.oom_score_adj is not None:
         process["oomScoreAdj"] = options.oom_score_adj
@@ -293,22 +304,25 @@ def _mounts(options: Options, rootfs: "Rootfs", facts: "Facts", asked: "set[str]
         else:
             mounts.append({"destination": path, "type": kind, "source": kind, "options": chosen})
     for path, extra in options.tmpfs:
-        _check_destination(path, "--tmpfs")
+        _check_destination(path, "--tmpfs", options)
         asked.add(f"mounts[{len(mounts)}]")
         mounts.append({"destination": path, "type": "tmpfs", "source": "tmpfs", "options": [*SAFE, *extra]})
     for source, path, read_only in options.volumes:
-        _check_destination(path, "--volume")
+        _check_destination(path, "--volume", options)
         asked.add(f"mounts[{len(mounts)}]")
         mounts.append({"destination": path, "type": "bind", "source": os.path.abspath(source),
                        "options": ["rbind", "nodev", "ro" if read_only else "rw"]})  # fmt: skip
     return mounts
 
 
-def _check_destination(path: str, flag: str) -> None:
-    """No mount over /proc: what Dolium and the program read and write there must be the kernel's (CVE-2019-16884)."""
+def _check_destination(path: str, flag: str, options: Options) -> None:
+    """No mount over /proc: what Dolium and the program read and write there must be the kernel's (CVE-2019-16884).  None
+    where a terminal is to be, either."""
     clean = os.path.normpath("/" + path.lstrip("/"))  # normpath leaves `//` at the beginning, as POSIX has it
     if clean in ("/", "/dev", "/proc", "/sys") or clean.startswith("/proc/"):
         raise SpecError(flag, f"nothing can be mounted on `{path}` in a container")
+    if options.tty and (clean in ("/dev/console", "/dev/pts") or clean.startswith("/dev/pts/")):
+        raise SpecError(flag, f"nothing can be mounted on `{path}` in a container with a terminal", hint="leave out `-t`")
 
 
 def _is_less(access: str) -> bool:

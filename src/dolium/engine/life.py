@@ -39,9 +39,10 @@ class Begun:
 
 
 def begin(container: "Container", stdio: "tuple[int, int, int]", *, detached: bool = False,
-          denials: "Watcher | None" = None) -> Begun:  # fmt: skip
+          denials: "Watcher | None" = None, size: "tuple[int, int] | None" = None) -> Begun:  # fmt: skip
     """Start a locked container that does not run; `stdio` are its descriptors, a detached one's output goes to its log;
-    `denials` hears what its system call filter refuses.
+    `denials` hears what its system call filter refuses.  One with a terminal has that instead of them; `size` is its rows
+    and columns.
 
     Raises what containers.prepare and launch.start do; then it has not begun.
     """
@@ -51,6 +52,7 @@ def begin(container: "Container", stdio: "tuple[int, int, int]", *, detached: bo
 
         tarballs.must_be_there(container.image, container.digest)
     options = container.request()
+    options.size = size
     equip(options, container.id, container.path, remove=container.remove, detached=detached)
     options.why_denied = denials is not None
     taken = lease.take()
@@ -73,10 +75,11 @@ def begin(container: "Container", stdio: "tuple[int, int, int]", *, detached: bo
     try:
         settling.forget_record(container)
         if detached:
-            for slot in (slots.OUT, slots.ERR):
-                more[slot], theirs = os.pipe()
-                given.append(theirs)
-            stdio = (stdio[0], given[0], given[1])
+            if not options.tty:
+                for slot in (slots.OUT, slots.ERR):
+                    more[slot], theirs = os.pipe()
+                    given.append(theirs)
+                stdio = (stdio[0], given[0], given[1])
         if denials:
             denials.watch(filter.compiled(prepared.spec["linux"]["seccomp"], prepared.facts)[0])
         running = launch.start(prepared.spec, prepared.facts, taken, stdio, more)

@@ -18,17 +18,20 @@ if TYPE_CHECKING:
 class Another:
     """What is asked for: the words of the program; variables besides the container's; directory and user, None: its own.
 
-    `detached`: it outlives its caller."""
+    `detached`: it outlives its caller; `tty`: it has a terminal, of `size` (rows, columns)."""
 
-    __slots__ = ("argv", "env", "cwd", "user", "detached")
+    __slots__ = ("argv", "env", "cwd", "user", "detached", "tty", "size")
 
     def __init__(self, argv: "list[str]", *, env: "dict[str, str] | None" = None, cwd: "str | None" = None,
-                 user: "str | None" = None, detached: bool = False) -> None:  # fmt: skip
+                 user: "str | None" = None, detached: bool = False, tty: bool = False,
+                 size: "tuple[int, int] | None" = None) -> None:  # fmt: skip
         self.argv = argv
         self.env = env or {}
         self.cwd = cwd
         self.user = user
         self.detached = detached
+        self.tty = tty
+        self.size = size
 
 
 def start(container: "Container", asked: Another, stdio: "tuple[int, int, int]") -> joining.Joined:
@@ -62,6 +65,7 @@ def specification(container: "Container", asked: Another, facts: "Facts", read: 
     options.argv = asked.argv
     options.env = {**options.env, **asked.env}
     options.cwd = asked.cwd or options.cwd
+    options.tty, options.size = asked.tty, asked.size
     user = container.user if asked.user is None else asked.user
     if user is not None:
         options.user = users.find(user, read)

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 FORMAT = 1
 READABLE = (FORMAT,)
-NOT_KEPT = ("user", "store", "watch", "why_denied")
+NOT_KEPT = ("user", "size", "store", "watch", "why_denied")
 """Options that belong to one run of a container, or are kept elsewhere."""
 SIGTERM, PATIENCE = 15, 10.0
 """How a container is asked to end, and the seconds it gets for it, unless told otherwise; as docker has it."""

@@ -1,6 +1,6 @@
 """The plan: everything that happens when a container starts, in order."""
 
-from dolium.plan import devices, filter, identity, limits, mounts, namespaces, network, program, sysctls
+from dolium.plan import devices, filter, identity, limits, mounts, namespaces, network, program, sysctls, terminal
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -50,10 +50,13 @@ def plan(spec: "dict[str, Any]", facts: "Facts") -> "list[Step]":
         mounts.root(spec),
         mounts.contents(spec, facts),
         mounts.all_of(spec, facts),        # proc and sysfs need the host's to be visible still, so before the pivot
+        terminal.make(spec),               # in the devpts that is one of them
+        terminal.console(spec),
     )  # fmt: skip
     chapter("NETWORK", network.connect(spec))  # outside, while inside mounts; some sysctls are of its devices
     chapter(
         "FILE SYSTEM",
+        terminal.hand_over(spec),          # outside has done its part by now
         sysctls.write(spec),               # before /proc/sys becomes read-only
         mounts.cover(spec, facts),         # after the mounts that they cover parts of
         mounts.pivot(),                    # the host's paths are gone from here on
@@ -69,6 +72,8 @@ def plan(spec: "dict[str, Any]", facts: "Facts") -> "list[Step]":
         identity.capabilities(spec),
         identity.no_new_privileges(spec),
         program.finish(spec),              # after the last change of ids
+        terminal.take(spec),
+        terminal.control(spec),            # by whom program.finish has left to go on, who leads a session
         [] if privileged else filter.load(spec, facts),  # as late as possible: only exec comes after it
     )  # fmt: skip
     directories = sorted(set(limits.groups(spec, facts).values()))

@@ -89,7 +89,8 @@ def _open(step: "Step") -> "list[str]":
 
 
 def _open_tree(step: "Step") -> "list[str]":
-    return [_fill(step, f"open_tree({_fd(step.fd)}, {quoted(step.path)}, OPEN_TREE_CLONE|OPEN_TREE_CLOEXEC|AT_RECURSIVE)")]
+    return [_fill(step, f"open_tree({_fd(step.fd)}, {quoted(step.path)}, OPEN_TREE_CLONE|OPEN_TREE_CLOEXEC|AT_RECURSIVE"
+                        f"{'' if step.path else '|AT_EMPTY_PATH'})")]  # fmt: skip
 
 
 def _set_attr(step: "Step") -> "list[str]":
@@ -315,6 +316,19 @@ def _seccomp(step: "Step") -> "list[str]":
     return [call] if step.fd < 0 else [f"listener = {call}", f"sendmsg({_fd(step.fd)}, 1 byte, SCM_RIGHTS [listener])"]
 
 
+def _ptmx(step: "Step") -> "list[str]":
+    own = "resolve=RESOLVE_BENEATH|RESOLVE_NO_XDEV|RESOLVE_NO_SYMLINKS"
+    return [f"there = {_openat2(step.fd, step.path, 0o10200000)}", "fstatfs(there)  # must be a devpts",
+            _fill(step, f'openat2(there, "ptmx", {{flags=O_RDWR|O_NOCTTY|O_CLOEXEC, {own}}})'),
+            f"ioctl({name(step.out)}, TIOCSPTLCK, 0)",
+            f"ioctl({name(step.out)}, TIOCSWINSZ, {{{step.n1}, {step.n2}}})"]  # fmt: skip
+
+
+def _pts(step: "Step") -> "list[str]":
+    return [_fill(step, f"ioctl({_fd(step.fd)}, TIOCGPTPEER, O_RDWR|O_NOCTTY|O_CLOEXEC)"),
+            f"fchown({name(step.out)}, {step.n1}, -1)"]  # fmt: skip
+
+
 def _watch_oom(step: "Step") -> "list[str]":
     return ["oom = eventfd(0, EFD_CLOEXEC|EFD_NONBLOCK)", f'control = open("{step.path}/memory.oom_control", O_RDONLY)',
             f'write(open("{step.path}/cgroup.event_control", O_WRONLY), "<oom> <control>")']  # fmt: skip
@@ -357,6 +371,9 @@ _CALLS: "dict[str, Callable[[Step], list[str]]]" = {
     "join": lambda step: [f"setns({_fd(step.fd)}, {_bits(step.n1, CLONE)})"],
     "born": _born,
     "idle": lambda _: ["waitpid(-1, NULL, WNOHANG)  # and sigwaitinfo({SIGCHLD}), again and again"],
+    "ptmx": _ptmx, "pts": _pts,
+    "stdio": lambda step: [f"dup2({_fd(step.fd)}, 0)", "# the same for 1 and 2"],
+    "ctty": lambda _: ["ioctl(0, TIOCSCTTY, 0)"],
     "offer": lambda step: [f"sendmsg(<owner>, SCM_RIGHTS {_fd(step.fd)})"],
 }  # fmt: skip
 

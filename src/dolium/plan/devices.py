@@ -60,7 +60,7 @@ def attach() -> "list[Step]":
 def pipes(spec: "dict[str, Any]", facts: "Facts") -> "list[Step]":
     """So that /dev/stdout can be opened again by the container's user, whom the pipe's own mode would keep out."""
     user = spec["process"]["user"]
-    if facts.rootless or (not facts.id_base and not user["uid"]):
+    if facts.rootless or spec["process"].get("terminal") or (not facts.id_base and not user["uid"]):
         return []
     return [Step("own_pipes", OUTSIDE, "process.user", n1=facts.id_base + user["uid"], n2=facts.id_base + user["gid"],
                  what="fchown stdin, stdout, stderr", note="only where they are anonymous pipes")]  # fmt: skip

@@ -5,7 +5,7 @@ if TYPE_CHECKING:
     from dolium.core.wire import Step
     from dolium.plan.facts import Facts
 
-EPERM, ENOENT, EACCES, ENOEXEC, EBUSY, ENODEV, ENOTDIR, EINVAL, EFBIG = 1, 2, 13, 8, 16, 19, 20, 22, 27
+EPERM, ENOENT, EACCES, ENOEXEC, EBUSY, EXDEV, ENODEV, ENOTDIR, EINVAL, EFBIG = 1, 2, 13, 8, 16, 18, 19, 20, 22, 27
 EAGAIN, EMFILE, ENOSPC, ELOOP, ENOSYS, EOPNOTSUPP, EDQUOT, ERANGE = 11, 24, 28, 40, 38, 95, 122, 34
 
 USERNS = ("this host lets only root make user namespaces: `dolium doctor userns` and `dolium doctor apparmor-userns` have the line "
@@ -33,6 +33,8 @@ def hint(step: "Step", errno: int, facts: "Facts") -> str:
     op, path = step.op, step.path
     if errno == ENOSYS:
         return "this kernel is older than Linux 5.10, or a seccomp filter around dolium hides the call: `dolium doctor calls`"
+    if op in ("ptmx", "ctty") and (told := _terminal(op, errno)):
+        return told
     if errno == ENOSPC and op in ("unshare", "clone"):
         return "the limit of namespaces is reached: `dolium doctor namespaces` (user.max_*_namespaces)"
     if errno == ENOSPC:
@@ -111,6 +113,16 @@ def _network(errno: int) -> str:
         return "the bridge has gone while the container started; start it once more"
     if errno in (EPERM, EACCES):
         return "laying a cable takes CAP_NET_ADMIN, which an outer container may not have; --network none or host do without"
+    return ""
+
+
+def _terminal(op: str, errno: int) -> str:
+    if op == "ctty":
+        return "another process in the container has taken the terminal first; once more" if errno == EPERM else ""
+    if errno == ENOSPC:
+        return "as many terminals are open as may be: see /proc/sys/kernel/pty/max"
+    if errno in (ENOENT, ENODEV, ENOTDIR, ELOOP, EXDEV):
+        return "the container has no terminals of its own at /dev/pts, or something in it has mounted other files there"
     return ""
 
 

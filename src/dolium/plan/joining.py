@@ -1,7 +1,7 @@
 """The plan of joining: everything that happens when one more process is started in a container that runs, in order."""
 
 from dolium.core.wire import BOTH, INSIDE, OUTSIDE, Step, strings
-from dolium.plan import devices, filter, identity, limits, namespaces, program, slots
+from dolium.plan import devices, filter, identity, limits, namespaces, program, slots, terminal
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -45,6 +45,8 @@ def plan(spec: "dict[str, Any]", facts: "Facts") -> "list[Step]":
         namespaces.become_root(facts),
         namespaces.keyring(),
         [_root()],
+        terminal.make(spec),                     # as the container's root, in the devpts that it has now
+        terminal.hand_over(spec),
     )  # fmt: skip
     privileged = not spec["process"].get("noNewPrivileges")
     chapter(
@@ -57,9 +59,11 @@ def plan(spec: "dict[str, Any]", facts: "Facts") -> "list[Step]":
         identity.capabilities(spec),
         identity.no_new_privileges(spec),
         [program.umask(spec)],
+        terminal.take(spec),
         [_hidden(INSIDE)],                       # a change of ids may have undone it, prctl(2)
         [_born()],                               # nothing is left to give up
         [program.die_with()],
+        terminal.control(spec),                  # a session of its own begins with `born`
         [] if privileged else filter.load(spec, facts),
     )  # fmt: skip
     chapter("EXEC", program.run(spec), [_keep(spec)])
@@ -128,5 +132,6 @@ def _keep(spec: "dict[str, Any]") -> Step:
     """dolium-keep waits for this process; the container has one of its own."""
     detached = spec["dolium"]["watch"].get("detached")
     words = ["announce", "detached"] if detached else ["announce"]
+    words += terminal.words(spec)
     return Step("keep", OUTSIDE, "process", fd=slots.KEEP, data=strings(*words), what="become dolium-keep",
                 note="waits; stays when you leave" if detached else "waits; ends it when you die")  # fmt: skip

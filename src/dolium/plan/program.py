@@ -1,7 +1,7 @@
 """The last steps: what the container runs, and who watches it."""
 
 from dolium.core.wire import INSIDE, OUTSIDE, Step, strings
-from dolium.plan import slots
+from dolium.plan import slots, terminal
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -78,8 +78,10 @@ def keep(spec: "dict[str, Any]", facts: "Facts", directories: "list[str]") -> "l
         words += [f"record={{{slots.RECORD}}}", f"name={watch['name']}"]
     if watch.get("life"):
         words.append(f"life={watch['life'] * 1000:.0f}")
+    words += terminal.words(spec)
     if watch.get("detached"):
-        words += ["detached", f"out={{{slots.OUT}}}", f"err={{{slots.ERR}}}", f"log={{{slots.LOG}}}"]
+        pipes = [] if terminal.is_wanted(spec) else [f"out={{{slots.OUT}}}", f"err={{{slots.ERR}}}"]
+        words += ["detached", *pipes, f"log={{{slots.LOG}}}"]
         words += [f"end={each}" for each in watch["end"]]
     words += [f"group={each}" for each in directories]
     note = "waits; stays when you leave" if watch.get("detached") else "waits; ends it when you die"

@@ -50,6 +50,10 @@ HOST_NETWORK = 31
 """the caller's own"""
 FILE = 16
 """a file in a container that runs, opened for the owner"""
+MASTER = 17
+"""the program's terminal, the end that is written to and read from outside the container"""
+SLAVE = 18
+"""the end that the program has"""
 FIRST_TASKS = 32
 """`tasks` files of cgroup v1 hierarchies, of which the kernel has fewer than sixteen"""
 FIRST_MOUNT = 48

@@ -34,16 +34,18 @@ _mended = False
 class Watched:
     """A process on its way or alive, watched over by a helper of ours.  Call `finish` or `abandon` in the end, whatever happens.
 
-    `filled` are descriptors for slots of the plan, its own from now on.
+    `filled` are descriptors for slots of the plan, its own from now on; `terminal` is that of the program, once it has
+    started, or -1.
     """
 
-    __slots__ = ("spec", "facts", "helper", "filled")
+    __slots__ = ("spec", "facts", "helper", "filled", "terminal")
 
     def __init__(self, spec: "dict[str, Any]", facts: "Facts", filled: "dict[int, int]") -> None:
         self.spec = spec
         self.facts = facts
         self.filled = filled
         self.helper: spawn.Helper | None = None
+        self.terminal = -1
 
     def steps(self) -> "list[Step]":
         """Its plan, made anew: for the words of an error."""
@@ -77,8 +79,15 @@ class Watched:
 
         Raises StepError where it never came to run; then nothing is left.
         """
-        _, control = self._hear(b"S", 1)
-        return int.from_bytes(control[0][2][:4], "little")
+        if self.spec["process"].get("terminal") and not self.spec["dolium"]["watch"].get("detached"):
+            self.terminal = self._hear_descriptor(b"T")
+        return self._hear_descriptor(b"S")
+
+    def hang_up(self) -> None:
+        """Close the terminal, as when its window is closed: the kernel sends SIGHUP to who leads the session in it."""
+        if self.terminal >= 0:
+            os.close(self.terminal)
+            self.terminal = -1
 
     def pid(self) -> int:
         """Of its first process as this one sees it, after `started`; whether it still is, only a pidfd knows."""
@@ -129,7 +138,12 @@ class Watched:
             raise error
         return data, control
 
+    def _hear_descriptor(self, kind: bytes) -> int:
+        _, control = self._hear(kind, 1)
+        return int.from_bytes(control[0][2][:4], "little")
+
     def _close_filled(self) -> None:
+        self.hang_up()
         for fd in self.filled.values():
             os.close(fd)
         self.filled = {}

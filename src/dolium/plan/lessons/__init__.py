@@ -11,7 +11,7 @@ The texts are in the chapters beside this file, in a form that reads as prose:
       see       files that show it; PID is the container's first process, as the host counts it
 """
 
-from dolium.plan.lessons import files, limits, mounts, namespaces, network, rights
+from dolium.plan.lessons import files, limits, mounts, namespaces, network, rights, terminal
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ _every: "dict[str, Lesson]" = {}
 def every() -> "dict[str, Lesson]":
     """All of them, by key."""
     if not _every:
-        for chapter in (limits, namespaces, mounts, files, network, rights):
+        for chapter in (limits, namespaces, mounts, files, network, terminal, rights):
             for lesson in _read(chapter.TEXT):
                 assert lesson.key not in _every, lesson.key
                 _every[lesson.key] = lesson
@@ -85,6 +85,8 @@ def _end_of_open(step: "Step") -> str:
 def _end_of_open_tree(step: "Step") -> str:
     if step.why.startswith("mounts["):
         return "bind"
+    if step.why == "process.terminal":
+        return "console"
     if step.path.startswith("/dev/"):
         return "device"
     return "image" if step.why == "root.path" else "file" if step.fd >= 0 else "kept"
@@ -110,8 +112,8 @@ def _end_of_new_mount(step: "Step") -> str:
 
 
 def _end_of_move_mount(step: "Step") -> str:
-    if step.why == "linux.maskedPaths":
-        return "empty"
+    if step.why in ("linux.maskedPaths", "process.terminal"):
+        return "empty" if step.why == "linux.maskedPaths" else "console"
     if step.fd2 < 0:
         return "rootfs" if step.why == "root.path" else "attach"
     if step.why == "root":
@@ -124,7 +126,7 @@ def _end_of_move_mount(step: "Step") -> str:
 def _end_of_sync(step: "Step") -> str:
     if step.why == "network":
         return "made" if step.n1 else "connected"
-    return {"linux.uidMappings": "ids", "mounts": "mounts"}.get(step.why, "")
+    return {"linux.uidMappings": "ids", "mounts": "mounts", "process.terminal": "terminal"}.get(step.why, "")
 
 
 def _end_of_netlink(step: "Step") -> str:
