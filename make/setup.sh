@@ -126,6 +126,7 @@ settle_packages() {
         [ -e .build/venv/complete ] || can_make_venv "${python:-python3}" || wanted="$wanted python3-venv"
         command -v strace >/dev/null 2>&1 || wanted="$wanted strace"
         command -v setpriv >/dev/null 2>&1 || wanted="$wanted util-linux"
+        command -v tmux >/dev/null 2>&1 || wanted="$wanted tmux"
         if [ "$user" = 0 ]; then # networks are tested by root only, in namespaces of the tests' own
             has_program nft || wanted="$wanted nftables"
             has_program ip || wanted="$wanted iproute2"

@@ -12,13 +12,14 @@ from typing import Any
 
 import leaks
 import pytest
+from containers import Dolium
 from testbuild import FAULT
 
 from dolium.core import spawn, wire
-from dolium.engine import config, containers, firewall
+from dolium.engine import config, containers, firewall, processes, store
 from dolium.errors import DoliumError, StepError, Unsupported
 from dolium.plan import build, hints
-from dolium.runtime import cgroup, host, launch
+from dolium.runtime import cgroup, host, joining, launch
 
 NULL = "/dev/null"
 
@@ -75,7 +76,7 @@ def check(outcome: int | DoliumError, step: wire.Step, errno: int, steps: list[w
     return ""
 
 
-PLANS = ("at-host", "directory", "user", "init", "bridge", "filter")
+PLANS = ("at-host", "directory", "user", "init", "bridge", "filter", "terminal")
 CLONE_NEWNET = 0x40000000
 
 
@@ -99,7 +100,7 @@ def plan(request: pytest.FixtureRequest, folder: str, monkeypatch: pytest.Monkey
     if kind == "user" and os.geteuid():
         pytest.skip("a plain user's container has one user only")
     image = request.getfixturevalue("alpine" if os.geteuid() == 0 else "own_alpine") if kind == "directory" else "@host"
-    fields: dict[str, Any] = {"argv": ["/bin/true"]} if kind == "directory" else {"init": kind == "init"}
+    fields: dict[str, Any] = {"argv": ["/bin/true"]} if kind == "directory" else {"init": kind == "init", "tty": kind == "terminal"}
     if kind == "user":
         fields |= {"no_new_privileges": False, "sysctl": {"net.core.somaxconn": "64"}, "oom_score_adj": 500}
         fields |= {"devices": [(NULL, "/dev/hole", "rwm")], "read_only": True, "network": "none"}
@@ -138,6 +139,54 @@ def test_every_step_of_the_helper(fault: Any, plan: tuple[str, config.Options, s
             wrong.append(f"record {index}, {step.what}: left behind {remaining}")
             before = leaks.world()
     assert not wrong, "\n".join(wrong)
+
+
+@pytest.mark.usefixtures("faulty_programs")
+def test_every_step_of_one_more_process(dolium: Dolium, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a terminal, in a container that goes on as if nothing had been."""
+    leaks.adopt_orphans()
+    ended = dolium("run", "-d", "--network", "none", "-m", "64m", "@host", "sleep", "1000") if limited() else \
+        dolium("run", "-d", "--network", "none", "@host", "sleep", "1000")  # fmt: skip
+    assert ended.code == 0, ended
+    container, encode, index = store.find(ended.stdout.strip()), wire.encode, -1
+    records: list[wire.Step] = []
+
+    def faulty(steps: Any, filled: Any) -> wire.Message:
+        message = encode(steps, filled)
+        records[:] = message.steps
+        data = bytearray(message.data)
+        if index >= 0:
+            place = wire.HEADER.size + wire.RECORD.size * index + FAULT
+            data[place : place + 2] = EPERM.to_bytes(2, "little")
+        return wire.Message(bytes(data), message.steps)
+
+    def enter() -> int | DoliumError:
+        null = os.open(NULL, os.O_RDWR | os.O_CLOEXEC)
+        try:
+            asked = processes.Another(["true"], cwd="/usr", tty=True, size=(24, 80))
+            return processes.start(container, asked, (null, null, null)).finish().exit_code
+        except DoliumError as error:
+            return error
+        finally:
+            os.close(null)
+
+    monkeypatch.setattr(joining.wire, "encode", faulty)
+    try:
+        before, wrong = leaks.world(), []
+        assert enter() == 0, "it must work before it may fail"
+        assert {"ptmx", "pts", "sync", "stdio", "born", "ctty", "keep"} <= {step.op for step in records}
+        for number in range(len(records)):
+            index = number
+            if problem := check(enter(), records[number], EPERM, records):
+                wrong.append(f"record {number}: {problem}")
+            if remaining := leaks.left(before):
+                wrong.append(f"record {number}, {records[number].what}: left behind {remaining}")
+                before = leaks.world()
+        index = -1
+        assert enter() == 0
+        assert not wrong, "\n".join(wrong)
+    finally:
+        assert dolium("rm", "-f", container.id).code == 0
 
 
 def test_a_step_that_fails_with_what_it_accepts_is_done(fault: Any, folder: str) -> None:

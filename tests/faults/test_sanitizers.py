@@ -14,7 +14,7 @@ import pytest
 from containers import NOBODY, SLOW, SYSTEM_PYTHON, Dolium
 
 from dolium.core import spawn, wire
-from dolium.engine import config, containers
+from dolium.engine import config, containers, life, processes, store
 from dolium.errors import DoliumError, StepError
 from dolium.runtime import launch, plans
 
@@ -62,6 +62,48 @@ def test_a_container(report: Path, folder: str) -> None:
                   "ulimits": [("RLIMIT_CORE", 0, 0)], "hostname": "box", "read_only": True, "env": {"A": "b"}}  # fmt: skip
     assert run(report, "sh", "-c", "exit 7", **everything) == 7
     assert run(report, "sh", "-c", "kill -TERM $$", no_new_privileges=False, init=True) == 143
+
+
+def test_a_terminal(report: Path) -> None:
+    """As far as dolium-init goes with it: nobody reads what is printed on it here."""
+    assert run(report, "sh", "-c", "tty; exit 5", tty=True, size=(24, 80)) == 5
+    assert run(report, "sh", "-c", "tty && test -c /dev/console && exit 6", tty=True, init=True) == 6
+
+
+def test_a_terminal_and_who_keeps_it(report: Path) -> None:
+    """Its end goes to the owner, or into the log; one more program has one too.  A report of dolium-keep, which has no
+    stderr, shows as its end, and with it the container's."""
+    options = config.Options()
+    options.argv, options.pids, options.tty, options.network = ["sh", "-c", "tty; read x; echo $x"], -1, True, "none"
+    null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
+    errors = os.open(report, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
+    stdio = (null, null, errors)
+    container, held = store.create("@host", options, None)
+    try:
+        with held:
+            running = life.begin(container, stdio, size=(24, 80)).running
+        assert os.read(running.terminal, 100) == b"/dev/pts/0\r\n"
+        os.write(running.terminal, b"typed\n")
+        found = b""
+        while found.count(b"typed") < 2:
+            found += os.read(running.terminal, 100)
+        ending = running.finish()
+        assert ending.exit_code == 0
+        life.ended(container, 0.0, ending)
+        with store.hold(container):
+            life.begin(container, stdio, detached=True).running.leave()
+        another = processes.Another(["sh", "-c", "tty; exit 4"], tty=True, size=(1, 2))
+        joined = processes.start(container, another, stdio)
+        assert os.read(joined.terminal, 100) == b"/dev/pts/1\r\n" and joined.finish().exit_code == 4
+        another.detached = True
+        processes.start(container, another, stdio).leave()
+        life.kill(container, 9)
+        assert life.wait(container) == 137
+        assert " stdout F /dev/pts/0\r\n" in Path(container.path, "log").read_bytes().decode()
+    finally:
+        life.remove(container, force=True)
+        os.close(null)
+        os.close(errors)
 
 
 def test_programs_that_are_not_there(report: Path) -> None:

@@ -60,24 +60,26 @@ def refused(who: Dolium, *words: str) -> str:
     return ended.stderr
 
 
-def seen(who: Dolium, name: str, times: int = 40) -> list[str]:
+def seen(who: Dolium, name: str, *flags: str) -> list[str]:
     """What the watcher in a container saw while it was entered so often."""
     def lines() -> list[str]:
         return who("logs", name).stdout.splitlines()
 
     wait_for(lambda: "ready" in lines())
-    for _ in range(times):
-        assert who("exec", "-e", LONG_PATH, name, "true").code == 0
+    for _ in range(15 if flags else 40):
+        assert who("exec", *flags, "-e", LONG_PATH, name, "true").code == 0
     found = lines()
     assert "OWN" in found, "the watcher can trace what it may trace"
     assert any(each.startswith("SEEN") for each in found), "it did not see the one that came"
     return found
 
 
-def test_cve_2016_9962_nobody_inside_reaches_the_one_who_enters(root: Dolium, begin: Begin, alpine: str, watcher: str) -> None:
+@pytest.mark.parametrize("flags", [(), ("-t",)])
+def test_cve_2016_9962_nobody_inside_reaches_the_one_who_enters(
+        root: Dolium, begin: Begin, alpine: str, watcher: str, flags: tuple[str, ...]) -> None:  # fmt: skip
     """With every capability there is in the container's own user namespace."""
     name = begin(root, "--cap-add", "ALL", "-v", f"{watcher}:/hostile:ro", alpine, program=("/hostile/watcher", "trace"))
-    found = seen(root, name)
+    found = seen(root, name, *flags)
     assert {each.split()[0] for each in found} == {"OWN", "ready", "SEEN"}
 
 
@@ -87,16 +89,19 @@ def test_cve_2016_9962_a_plain_users_container(plain: Dolium, begin: Begin, own_
     assert {each.split()[0] for each in found} == {"OWN", "ready", "SEEN"}
 
 
+@pytest.mark.parametrize("flags", [(), ("-t",)])
 @pytest.mark.parametrize("words", [(), ("--security-opt", "no-new-privileges=false")])
 def test_cve_2016_9962_who_may_trace_all_of_the_host_gains_nothing(
-        root: Dolium, begin: Begin, alpine: str, watcher: str, words: tuple[str, ...]) -> None:  # fmt: skip
-    """With the host's users and CAP_SYS_PTRACE nothing is out of reach: so there is nothing to be had."""
+        root: Dolium, begin: Begin, alpine: str, watcher: str, words: tuple[str, ...], flags: tuple[str, ...]) -> None:  # fmt: skip
+    """With the host's users and CAP_SYS_PTRACE nothing is out of reach: so there is nothing to be had.  Of a terminal only
+    the program's own end."""
     name = begin(root, "--userns", "host", "--cap-add", "SYS_PTRACE", *words, "-v", f"{watcher}:/hostile:ro", alpine,
                  program=("/hostile/watcher", "look"))  # fmt: skip
-    found = seen(root, name)
+    found = seen(root, name, *flags)
     links = {each.split(" ", 2)[2] for each in found if each.startswith("FD")}
     assert links, "it could look"
-    assert all(re.match(r"(pipe|socket):|/dev/null$", each) for each in links), links
+    assert all(re.match(r"(pipe|socket):|/dev/null$|/dev/pts/\d+$", each) for each in links), links
+    assert any(each.startswith("/dev/pts/") for each in links) == bool(flags)
     numbers = [int(each.split()[1]) for each in found if each.startswith("FD") and "socket:" in each]
     assert len(numbers) <= sum(each.startswith("SEEN") for each in found), "one end of one pair"
     assert not [each for each in found if each.startswith(("MAP", "WRITTEN"))]
