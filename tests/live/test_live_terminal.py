@@ -217,6 +217,7 @@ def test_ctrl_z_stops_a_job_and_fg_goes_on_with_it(user: Dolium, image: str) -> 
         shell(desk)
         type_line(desk, "fg")
         desk.until(b"sleep 971")
+        time.sleep(0.3 * SLOW)  # the shell says so before it has put the job in front
         desk.type(b"\x03")
         shell(desk)
         type_line(desk, "exit 5")
