@@ -229,6 +229,7 @@ _CONSEQUENCES = (
     "own_pipes", "write_file", "mkdir", "symlink", "mknod", "open_tree device", "set_limit memory.oom.group",
     "new_mount empty",
     "new_mount sysfs", "new_mount dev", "new_mount groups",
+    "pts", "stdio", "ctty", "open_tree console", "move_mount console",
 )  # fmt: skip
 """What changes because something else does."""
 
@@ -280,6 +281,7 @@ TABLE: "dict[str, tuple[Verdict | Judge, Verdict | Judge, Judge]]" = {
     "umask": _neutral("who may use its new files"),
     "chdir": _neutral("where the program starts"),
     "reap": _neutral("who is process 1"),
+    "ptmx": _neutral("whether it has a terminal of its own, and of which size"),
     "idle": _neutral("whether it has a program of its own"),
     "exec": _neutral("another program, or other words or variables"),
     "keyring": _wall("the caller's keys are out of reach", "it can use the caller's keys"),
