@@ -74,12 +74,11 @@ def begin(container: "Container", stdio: "tuple[int, int, int]", *, detached: bo
     given: list[int] = []
     try:
         settling.forget_record(container)
-        if detached:
-            if not options.tty:
-                for slot in (slots.OUT, slots.ERR):
-                    more[slot], theirs = os.pipe()
-                    given.append(theirs)
-                stdio = (stdio[0], given[0], given[1])
+        if detached and not options.tty:
+            for slot in (slots.OUT, slots.ERR):
+                more[slot], theirs = os.pipe()
+                given.append(theirs)
+            stdio = (stdio[0], given[0], given[1])
         if denials:
             denials.watch(filter.compiled(prepared.spec["linux"]["seccomp"], prepared.facts)[0])
         running = launch.start(prepared.spec, prepared.facts, taken, stdio, more)
