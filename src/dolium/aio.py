@@ -286,3 +286,11 @@ class Sandbox:
     async def remove(self, path: str) -> None:
         """`dolium.Sandbox.remove`."""
         await _aside(lambda: self._started.remove(path))
+
+    async def put(self, *args: Any, **how: Any) -> None:
+        """`dolium.Sandbox.put`."""
+        await _aside(lambda: self._started.put(*args, **how))
+
+    async def get(self, *args: Any, **how: Any) -> None:
+        """`dolium.Sandbox.get`."""
+        await _aside(lambda: self._started.get(*args, **how))

@@ -51,3 +51,33 @@ def open_in_root(root: int, path: bytes, flags: int) -> int:
 def sync_file_system(fd: int) -> None:
     """Write everything of the file system that `fd` is on to the disk, syncfs(2).  Raises OSError."""
     call(SYS_SYNCFS, fd)
+
+
+class Owner:
+    """In a `with`, and between `enter` and `leave`: files that this thread makes belong to another user, setfsuid(2).  For
+    root only.  Raises OSError."""
+
+    def __init__(self, uid: int, gid: int) -> None:
+        self.uid = uid
+        self.gid = gid
+        self._was = (_libc.setfsuid(-1), _libc.setfsgid(-1))  # what is refused changes nothing, and tells
+
+    def __enter__(self) -> "Owner":
+        self.enter()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.leave()
+
+    def enter(self) -> None:
+        """Be the other one."""
+        _libc.setfsgid(self.gid)
+        _libc.setfsuid(self.uid)
+        if (_libc.setfsuid(-1), _libc.setfsgid(-1)) != (self.uid, self.gid):
+            self.leave()
+            raise OSError(1, os.strerror(1))
+
+    def leave(self) -> None:
+        """Be oneself again."""
+        _libc.setfsuid(self._was[0])
+        _libc.setfsgid(self._was[1])

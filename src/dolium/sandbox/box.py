@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from dolium.sandbox.asked import Mount
     from dolium.sandbox.result import Result
 
+MOST = 1 << 30
+"""Bytes that `read` and `get` take of what a program could make endless, unless told otherwise."""
 MOMENT = 0.2
 """Seconds in which a Sandbox that takes its programs with it has ended, too."""
 
@@ -245,9 +247,12 @@ class Sandbox:
             except OSError:
                 pass
 
-    def read(self, path: str, *, text: bool = False, encoding: str = "utf-8", errors: str = "strict") -> "Any":
-        """The content of a file: bytes, or str with `text`.  Raises OSError as open() does, and StateError."""
-        data = self._visit(lambda first: files.read(self._facts, first, path))
+    def read(self, path: str, *, text: bool = False, encoding: str = "utf-8", errors: str = "strict",
+             most: "int | str" = MOST) -> "Any":  # fmt: skip
+        """The content of a file: bytes, or str with `text`.  Raises OSError as open() does and for a file of more than `most`
+        bytes (or text such as "64M"), which a program can make at no cost, and StateError."""
+        size = quantities.size(most, "most")
+        data = self._visit(lambda first: files.read(self._facts, first, path, size))
         return data.decode(encoding, errors) if text else data
 
     def write(self, path: str, data: "str | bytes", *, mode: int = 0o644) -> None:
@@ -270,6 +275,27 @@ class Sandbox:
     def remove(self, path: str) -> None:
         """Remove a file, or a directory with all in it.  Raises OSError and StateError."""
         self._visit(lambda first: files.remove(self._facts, first, path))
+
+    def put(self, source: "str | os.PathLike[str] | IO[bytes]", target: str) -> None:
+        """Copy a file or a directory of this host so that it is `target` there (below it, where that ends with `/`), or
+        unpack a tar archive, an open file, below the directory `target`.  Directories above are made; what is there with the
+        same names is replaced; all belongs to the container's root.
+
+        Raises OSError, ImageError for an archive or a disk that is too small, and StateError.
+        """
+        given = os.fspath(source) if isinstance(source, (str, os.PathLike)) else source
+        self._visit(lambda first: files.put(self._facts, first, given, target))
+
+    def get(self, path: str, target: "str | os.PathLike[str] | IO[bytes]", *, most: "int | str" = MOST) -> None:
+        """Copy a file or a directory of the Sandbox so that it is `target` on this host (below it, where that ends with `/`), or
+        write it into an open file as a tar archive.  It belongs to the caller; set-user-ID bits, sockets, FIFOs and devices
+        are left out.
+
+        Raises OSError, also for more than `most` bytes, ImageError for a disk that is too small, and StateError.
+        """
+        given = os.fspath(target) if isinstance(target, (str, os.PathLike)) else target
+        size = quantities.size(most, "most")
+        self._visit(lambda first: files.get(self._facts, first, path, given, size))
 
 
 class _Handle:

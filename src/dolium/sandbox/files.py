@@ -4,15 +4,20 @@ import os
 import stat
 
 from dolium.errors import StepError
+from dolium.plan.quantities import show_size
 from dolium.runtime import joining
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import IO
+
     from dolium.plan.facts import Facts
+    from dolium.sandbox.trees import Carried
 
 READ = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY
 WRITE = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NONBLOCK | os.O_NOCTTY
 CHUNK = 1 << 20
+EFBIG = 27
 
 
 def open_path(facts: "Facts", container: int, path: str, flags: int, mode: int = 0) -> int:
@@ -25,14 +30,17 @@ def open_path(facts: "Facts", container: int, path: str, flags: int, mode: int =
         raise OSError(error.errno_, os.strerror(error.errno_), path) from None
 
 
-def read(facts: "Facts", container: int, path: str) -> bytes:
-    """All of a regular file.  Raises OSError."""
+def read(facts: "Facts", container: int, path: str, most: int) -> bytes:
+    """All of a regular file.  Raises OSError, EFBIG for one of more than `most` bytes."""
     fd = open_path(facts, container, path, READ)
     try:
         _must_be_regular(fd, path)
-        pieces = []
+        pieces, size = [], 0
         while piece := os.read(fd, CHUNK):
             pieces.append(piece)
+            size += len(piece)
+            if size > most:
+                raise OSError(EFBIG, f"more than {show_size(most)}", path)
         return b"".join(pieces)
     finally:
         os.close(fd)
@@ -87,6 +95,70 @@ def remove(facts: "Facts", container: int, path: str) -> None:
         raise
     finally:
         os.close(parent)
+
+
+def put(facts: "Facts", container: int, source: "str | IO[bytes]", target: str) -> None:
+    """Copy a file or directory of the host, or unpack an archive.  Raises OSError and ImageError."""
+    from dolium.sandbox import trees
+
+    owner = (facts.id_base, facts.id_base) if facts.id_base else None
+    endless = trees.Budget(1 << 62)
+    if not isinstance(source, str):
+        _put_below(facts, container, target, trees.read_tar(source), owner)
+        return
+    above, leaf = os.path.split(os.path.realpath(source))
+    if target.endswith("/"):
+        target += os.path.basename(os.path.abspath(source))
+    parent = os.open(above, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        if stat.S_ISDIR(os.stat(leaf or ".", dir_fd=parent).st_mode):
+            _put_below(facts, container, target, trees.walk(parent, leaf or ".", b"", endless), owner)
+        else:
+            directory, _, name = target.rpartition("/")
+            _put_below(facts, container, directory or "/", trees.walk(parent, leaf, os.fsencode(name), endless), owner)
+    finally:
+        os.close(parent)
+
+
+def _put_below(facts: "Facts", container: int, directory: str, entries: "Carried", owner: "tuple[int, int] | None") -> None:
+    from dolium.sandbox import trees
+
+    root = open_path(facts, container, directory, os.O_RDONLY | os.O_DIRECTORY, 0o755)
+    try:
+        trees.write(root, entries, owner)
+    finally:
+        os.close(root)
+
+
+def get(facts: "Facts", container: int, path: str, target: "str | IO[bytes]", most: int) -> None:
+    """Copy a file or directory to the host, or write it into an archive.  Raises OSError and ImageError."""
+    from dolium.sandbox import trees
+
+    fd = open_path(facts, container, path, READ)
+    try:
+        is_directory, budget = stat.S_ISDIR(os.fstat(fd).st_mode), trees.Budget(most)
+        if not is_directory:
+            _must_be_regular(fd, path)
+        name = os.path.basename(path.rstrip("/")) or "root"
+
+        def found(under: str) -> "Carried":
+            return trees.walk(fd, ".", os.fsencode(under), budget) if is_directory else trees.one(fd, os.fsencode(under), budget)
+
+        if not isinstance(target, str):
+            trees.write_tar(target, found(name))
+            return
+        if target.endswith("/") or (os.path.isdir(target) and not is_directory):
+            target = os.path.join(target, name)
+        if is_directory:
+            os.makedirs(target, exist_ok=True)
+        above, leaf = (target, "") if is_directory else os.path.split(os.path.abspath(target))
+        root = os.open(above, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            trees.write(root, found(leaf))
+        finally:
+            os.close(root)
+    finally:
+        os.close(fd)
 
 
 def _must_be_regular(fd: int, path: str) -> None:
