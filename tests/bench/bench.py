@@ -16,7 +16,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from statistics import median
 
@@ -40,8 +40,8 @@ Work = Callable[[], None]
 Samples = dict[str, list[float]]
 CALLED = "subprocess.run of bubblewrap"
 TARGETS = {("start and finish", "floor"): 1.6, ("start and finish", "bubblewrap"): 0.8, ("dolium.run", CALLED): 0.8,
-           ("dolium run", "runc"): 0.6}  # fmt: skip
-"""Issue 2: helper path against the floor and bubblewrap, command against runc."""
+           ("dolium run", "runc"): 0.6, ("dolium run on the bridge", "podman run on its bridge"): 0.1}  # fmt: skip
+"""Issue 2: helper path against the floor and bubblewrap, command against runc; issue 3: the bridge."""
 
 
 class Report:
@@ -175,6 +175,27 @@ def bridge(rootfs: str, count: int, report: Report) -> None:
         if argv:
             contenders["podman run on its bridge"] = lambda: peers.spawn(argv)
         report.table("With a network", rounds(contenders, count), ("dolium run without", "podman run on its bridge"))
+
+
+def another(rootfs: str, scratch: str, count: int, report: Report) -> None:
+    """One more program in a container that runs."""
+    run = [f"{TOP}/bin/dolium", "run", "-d", "--rm", "--network", "none", rootfs, "sleep", "1000"]
+    identity = subprocess.run(run, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=True).stdout.strip()
+    argv = [f"{TOP}/bin/dolium", "exec", identity, "true"]
+    contenders: dict[str, Work] = {"dolium exec": lambda: peers.spawn(argv)}
+    others = {"runc exec": peers.asleep("runc", rootfs, scratch), "crun exec": peers.asleep("crun", rootfs, scratch),
+              "podman exec": peers.podman_asleep(rootfs)}  # fmt: skip
+    try:
+        with ExitStack() as stack:
+            for name, each in others.items():
+                argv_of_peer, note = stack.enter_context(each)
+                if note:
+                    report.note(note)
+                if argv_of_peer:
+                    contenders[name] = partial(peers.spawn, argv_of_peer)
+            report.table("In a container that runs", rounds(contenders, count), tuple(others))
+    finally:
+        subprocess.run([f"{TOP}/bin/dolium", "rm", "-f", identity], stdin=subprocess.DEVNULL, capture_output=True, check=False)
 
 
 def own_programs(count: int, report: Report) -> None:
@@ -339,6 +360,7 @@ def main() -> int:
         parts: list[Work] = [
             lambda: helper_path(rootfs, floor, given.rounds, report),
             lambda: command(rootfs, scratch, max(given.rounds // 3, 1), report),
+            lambda: another(rootfs, scratch, max(given.rounds // 3, 1), report),
             lambda: bridge(rootfs, max(given.rounds // 3, 1), report),
             lambda: own_programs(max(given.rounds // 2, 1), report),
             lambda: smallest(rootfs, report),

@@ -4,6 +4,8 @@ import json
 import os
 import shutil
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from dolium.engine import config, containers
@@ -91,10 +93,10 @@ def host_binds() -> list[str]:
     return found
 
 
-def bundle(rootfs: str, directory: str, limited: bool) -> str:
-    """An OCI bundle of the container that `dolium run --network none DIR true` is, but with the host's users and the
+def bundle(rootfs: str, directory: str, limited: bool, *argv: str) -> str:
+    """An OCI bundle of the container that `dolium run --network none DIR ARGV` is, but with the host's users and the
     directory itself as rootfs, read-only: less work for the peer, and what these runtimes are given by default."""
-    prepared = containers.prepare(rootfs, options("true", limited=False), None, 1 << 30)
+    prepared = containers.prepare(rootfs, options(*argv, limited=False), None, 1 << 30)
     spec = prepared.spec
     del spec["dolium"]
     spec["ociVersion"] = "1.0.2"
@@ -112,14 +114,17 @@ def bundle(rootfs: str, directory: str, limited: bool) -> str:
     return directory
 
 
+PATH = f"{os.defpath}:/usr/sbin:/sbin:/usr/local/sbin:/usr/local/bin"
+
+
 def runtime(name: str, rootfs: str, scratch: str) -> tuple[list[str], str]:
     """The command line of `runc run` or `crun run`, empty where it is not installed or cannot run this; and a note on it."""
-    program = shutil.which(name, path=f"{os.defpath}:/usr/sbin:/sbin:/usr/local/sbin:/usr/local/bin")
+    program = shutil.which(name, path=PATH)
     if not program:
         return [], f"{name} is not installed"
     words = ""
     for limited in (True, False):
-        made = bundle(rootfs, f"{scratch}/{name}-{'limited' if limited else 'plain'}", limited)
+        made = bundle(rootfs, f"{scratch}/{name}-{'limited' if limited else 'plain'}", limited, "true")
         argv = [program, "--root", f"{scratch}/{name}-state", "run", "--bundle", made, f"dolium-bench-{name}"]
         tried = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
         if tried.returncode == 0:
@@ -127,6 +132,55 @@ def runtime(name: str, rootfs: str, scratch: str) -> tuple[list[str], str]:
         words = (tried.stderr.strip().splitlines() or [f"exit code {tried.returncode}"])[-1][:150]
         subprocess.run([*argv[:3], "delete", "--force", argv[-1]], capture_output=True, check=False)
     return [], f"{name} cannot run here: {words}"
+
+
+@contextmanager
+def asleep(name: str, rootfs: str, scratch: str) -> Iterator[tuple[list[str], str]]:
+    """The command line of `runc exec` or `crun exec` of `true` in a container of its own that lasts as long as this, empty
+    where it is not installed or cannot run that; and a note on it."""
+    program = shutil.which(name, path=PATH)
+    if not program:
+        yield [], f"{name} is not installed"
+        return
+    words, identity = "", f"dolium-bench-{name}-asleep"
+    base = [program, "--root", f"{scratch}/{name}-state"]
+    for limited in (True, False):
+        made = bundle(rootfs, f"{scratch}/{name}-asleep-{'limited' if limited else 'plain'}", limited, "sleep", "1000")
+        with open(f"{made}/said", "w+") as said:
+            begun = subprocess.run([*base, "run", "--detach", "--bundle", made, identity], stdin=subprocess.DEVNULL, stdout=said, stderr=said)
+            said.seek(0)
+            words = words or (said.read().strip().splitlines() or [f"exit code {begun.returncode}"])[-1][:150]
+        try:
+            if begun.returncode == 0:
+                yield [*base, "exec", identity, "true"], "" if limited else f"{name} exec is without limits, for with them it says: {words}"
+                return
+        finally:
+            subprocess.run([*base, "delete", "--force", identity], capture_output=True, check=False)
+    yield [], f"{name} cannot run here: {words}"
+
+
+@contextmanager
+def podman_asleep(rootfs: str) -> Iterator[tuple[list[str], str]]:
+    """The same of `podman exec`."""
+    program = shutil.which("podman")
+    if not program:
+        yield [], "podman is not installed"
+        return
+    base = ["env", "HOME=/root", f"PATH={os.environ['PATH']}", program]
+    words = ""
+    for chosen in ([], ["--runtime", "runc"]):
+        argv = [*base, *chosen, "run", "-d", *LOW, "--network", "none", "--rootfs", rootfs, "sleep", "1000"]
+        begun = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+        identity = begun.stdout.strip()
+        try:
+            if begun.returncode == 0:
+                yield [*base, *chosen, "exec", identity, "true"], ""
+                return
+            words = (begun.stderr.strip().splitlines() or [f"exit code {begun.returncode}"])[-1][:150]
+        finally:
+            if identity:
+                subprocess.run([*base, *chosen, "rm", "-f", "-t", "0", identity], capture_output=True, check=False)
+    yield [], f"podman cannot run here: {words}"
 
 
 LOW = ("--ulimit", "nofile=1024:1024", "--ulimit", "nproc=4096:4096")
