@@ -150,6 +150,7 @@ def test_a_start_loads_nothing_of_others() -> None:
     assert "dolium.cli.flags" in loaded and "dolium.engine.containers" in loaded
     assert not DEAR & {*loaded}
     assert not [path for path in loaded.values() if "site-packages" in path or "dist-packages" in path]
+    assert not {"dolium.cli.terminal", "termios"} & {*loaded}, "only where there is a -t"
 
 
 def test_programs_start_in_the_same_way() -> None:

@@ -61,7 +61,7 @@ class Terminal:
     Nothing is changed before `attach`.  Raises UsageError where there is nothing to type at.
     """
 
-    __slots__ = ("saved", "own", "running", "into", "out", "deadline")
+    __slots__ = ("saved", "own", "given", "running", "into", "out", "deadline")
 
     def __init__(self, interactive: bool) -> None:
         if interactive and not os.isatty(0):
@@ -69,17 +69,18 @@ class Terminal:
                              hint="leave `-t` out to pass a pipe or a file on, or `-i` to pass nothing on")  # fmt: skip
         self.saved: list[Any] | None = termios.tcgetattr(0) if interactive else None
         self.own = next((fd for fd in (1, 0, 2) if os.isatty(fd)), -1)
+        self.given: tuple[int, int] | None = None
         self.running: Watched | None = None
         self.into = Way(0 if interactive else -1, -1)
         self.out = Way(-1, 1)
         self.deadline: float | None = None
 
     def size(self) -> "tuple[int, int] | None":
-        """Rows and columns of the caller's own; None where there is none."""
-        if self.own < 0:
-            return None
-        found = os.get_terminal_size(self.own)
-        return found.lines, found.columns
+        """Rows and columns of the caller's own, as the program's is to begin with; None where there is none."""
+        if self.own >= 0:
+            columns, rows = os.get_terminal_size(self.own)
+            self.given = rows, columns
+        return self.given
 
     def attach(self, running: "Watched") -> None:
         """From now on it belongs to the program that runs there."""
@@ -88,7 +89,8 @@ class Terminal:
         os.set_blocking(running.terminal, False)
         if self.own >= 0:
             signal(SIGWINCH, self._resize)
-            self._resize()  # it may have changed since the size was asked for
+            if self.given != self.size():  # meanwhile; else the program may have set another for itself
+                self._resize()
         if self.saved:
             signal(SIGTSTP, self._stop)
             signal(SIGCONT, self._go_on)
