@@ -6,7 +6,14 @@ import io
 import os
 import stat
 import tarfile
+from pathlib import Path
 from typing import Any
+
+import pytest
+
+from dolium.engine import tar, unpack
+from dolium.engine.compression import Stream
+from dolium.errors import ImageError
 
 DIRECTORY, SYMLINK, HARDLINK, FIFO = tarfile.DIRTYPE, tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.FIFOTYPE
 CHARACTER, BLOCK = tarfile.CHRTYPE, tarfile.BLKTYPE
@@ -78,12 +85,55 @@ def fingerprint(top: str) -> str:
     return total.hexdigest()
 
 
-def stream_of(data: bytes) -> Any:
+def stream_of(data: bytes) -> Stream:
     """A Stream of it, by a file that has no name."""
-    from dolium.engine.compression import Stream
-
     file = os.memfd_create("archive")
     with io.FileIO(file, "w", closefd=False) as out:
         out.write(data)
     os.lseek(file, 0, os.SEEK_SET)
     return Stream(file, "`x.tar`")
+
+
+class Jail:
+    """A directory to unpack into, and beside it what an archive might want to reach; that nothing there changes is asserted."""
+
+    def __init__(self, top: Path) -> None:
+        self.top = top
+        self.root = top / "jail" / "root"
+        self.root.mkdir(parents=True)
+        (top / "outside").mkdir()
+        (top / "outside" / "secret").write_text("secret")
+        (top / "jail" / "beside").write_text("beside")
+        self.own = os.geteuid() != 0
+        self.unpacker: unpack.Unpacker | None = None
+
+    def unpack(self, *entries: bytes) -> Path:
+        """Where they are now."""
+        others = self.others()
+        stream = stream_of(archive(*entries))
+        fd = os.open(self.root, os.O_RDONLY | os.O_DIRECTORY)
+        descriptors = len(os.listdir("/proc/self/fd"))
+        try:
+            self.unpacker = unpack.Unpacker(fd, "`x.tar`", self.own)
+            try:
+                reader = tar.Reader(stream)
+                for each in reader:
+                    self.unpacker.add(each, reader.content())
+            finally:
+                self.unpacker.flush()
+        finally:
+            assert len(os.listdir("/proc/self/fd")) == descriptors
+            os.close(fd)
+            os.close(stream.fd)
+            assert self.others() == others
+        return self.root
+
+    def others(self) -> tuple[str, list[str]]:
+        return fingerprint(str(self.top / "outside")) + (self.top / "jail" / "beside").read_text(), sorted(os.listdir(self.top / "jail"))
+
+    def refused(self, *entries: bytes) -> str:
+        """Why they are not."""
+        with pytest.raises(ImageError) as caught:
+            self.unpack(*entries)
+        assert "\n" not in str(caught.value)
+        return str(caught.value)

@@ -10,56 +10,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from archives import BLOCK, CHARACTER, DIRECTORY, FIFO, HARDLINK, SYMLINK, archive, entry, fingerprint, patched, pax, stream_of
+from archives import BLOCK, CHARACTER, DIRECTORY, FIFO, HARDLINK, SYMLINK, Jail, archive, entry, patched, pax, stream_of
 
 from dolium.core import sys as calls
 from dolium.engine import erase, tar, unpack
 from dolium.errors import ImageError, Unsupported
 
 ROOT = os.geteuid() == 0
-
-
-class Jail:
-    """A directory to unpack into, and beside it what an archive might want to reach."""
-
-    def __init__(self, top: Path) -> None:
-        self.top = top
-        self.root = top / "jail" / "root"
-        self.root.mkdir(parents=True)
-        (top / "outside").mkdir()
-        (top / "outside" / "secret").write_text("secret")
-        (top / "jail" / "beside").write_text("beside")
-        self.own = not ROOT
-        self.unpacker: unpack.Unpacker | None = None
-
-    def unpack(self, *entries: bytes) -> Path:
-        others = self.others()
-        stream = stream_of(archive(*entries))
-        fd = os.open(self.root, os.O_RDONLY | os.O_DIRECTORY)
-        descriptors = len(os.listdir("/proc/self/fd"))
-        try:
-            self.unpacker = unpack.Unpacker(fd, "`x.tar`", self.own)
-            try:
-                reader = tar.Reader(stream)
-                for each in reader:
-                    self.unpacker.add(each, reader.content())
-            finally:
-                self.unpacker.flush()
-        finally:
-            assert len(os.listdir("/proc/self/fd")) == descriptors
-            os.close(fd)
-            os.close(stream.fd)
-            assert self.others() == others
-        return self.root
-
-    def others(self) -> tuple[str, list[str]]:
-        return fingerprint(str(self.top / "outside")) + (self.top / "jail" / "beside").read_text(), sorted(os.listdir(self.top / "jail"))
-
-    def refused(self, *entries: bytes) -> str:
-        with pytest.raises(ImageError) as caught:
-            self.unpack(*entries)
-        assert "\n" not in str(caught.value)
-        return str(caught.value)
 
 
 @pytest.fixture
@@ -336,3 +293,31 @@ os.getppid()
     assert done.returncode == 0, done.stderr
     made = (tmp_path / "log").read_text().split("getppid()")[1].count("\n")
     assert made / count < 6.5, made / count
+
+
+def test_a_file_that_changes_while_it_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is kept under a digest has that digest, and a mark says what it says of the file as it is now."""
+    from dolium.engine import tarballs
+    from dolium.runtime import places
+
+    (tmp_path / "data").mkdir(mode=0o700)
+    monkeypatch.setattr(places, "data", lambda: str(tmp_path / "data"))
+    monkeypatch.setattr(places, "data_path", lambda: str(tmp_path / "data"))
+    path = tmp_path / "x.tar"
+    path.write_bytes(archive(entry("a", data=b"one")))
+    real = tarballs._digest
+
+    def changed(fd: int, name: str) -> str:
+        digest = real(fd, name)
+        path.write_bytes(archive(entry("a", data=b"two")))
+        return digest
+
+    monkeypatch.setattr(tarballs, "_digest", changed)
+    with pytest.raises(ImageError, match=r"`x\.tar`: it changed while it was read"):
+        tarballs.provide(str(path))
+    assert os.listdir(tmp_path / "data" / "rootfs") == []
+    monkeypatch.setattr(tarballs, "_digest", real)
+    tarballs.provide(str(path)).close()
+    (kept,) = os.listdir(tmp_path / "data" / "rootfs")
+    assert (tmp_path / "data" / "rootfs" / kept / "tree" / "a").read_bytes() == b"two"
+    assert [name for name, _ in tarballs.prune()] == [kept] and os.listdir(tmp_path / "data" / "rootfs") == []
