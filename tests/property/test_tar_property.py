@@ -16,7 +16,9 @@ from dolium.engine import erase, tar, unpack
 from dolium.errors import ImageError
 
 WORDS = ["a", "b", "c", ".", "..", "", "link", "proc", "outside", "secret", "\udcff", "new\nline", "x" * 120, ".dolium-0"]
-NAMES = st.lists(st.sampled_from(WORDS), min_size=0, max_size=5).map("/".join)
+FEW = ["a", "a/secret", "a/new", "a/b", "b", "b/secret", "b/new"]
+"""So few that an entry meets the ones before it: a link, and then a file through it."""
+NAMES = st.one_of(st.sampled_from(FEW), st.lists(st.sampled_from(WORDS), min_size=0, max_size=5).map("/".join))
 TARGETS = st.one_of(NAMES, st.sampled_from(["/", "..", "../..", "../outside", "../../outside/secret", "a", "/a/b", "link/a", "/proc/self/root"]))
 KINDS = st.sampled_from([tarfile.REGTYPE, tarfile.DIRTYPE, tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.FIFOTYPE, tarfile.SYMTYPE, tarfile.DIRTYPE])
 
