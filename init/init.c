@@ -221,7 +221,7 @@ static int bury(void)
 /* Until here the child has done everything from a place where nobody in the container could see it.  Now it makes another,
  * in the container's PID namespace, with nothing that is not the program's but the pair and a private view of the plan
  * (CVE-2016-9962), and is gone.  The other is outside's child too (CLONE_PARENT), which has a pidfd of it from here on.
- * By clone(2): a filter that is loaded already may refuse clone3. */
+ * By clone(2): a filter that is loaded already may refuse clone3.  n2: how many descriptors from 3 on are the program's too */
 int step_born(struct record *r)
 {
     if (child_pidfd >= 0) { /* outside */
@@ -241,8 +241,8 @@ int step_born(struct record *r)
         || mmap(plan, plan->size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_FIXED, plan_fd, 0) == MAP_FAILED)
         return fail(r, 0);
     apart = 1;
-    if (peer > 3)
-        syscall(NR_close_range, 3, peer - 1, 0);
+    if (peer > 3 + r->n2)
+        syscall(NR_close_range, 3 + r->n2, peer - 1, 0);
     syscall(NR_close_range, peer + 1, ~0u, 0);
     long pid = syscall(SYS_clone, CLONE_PARENT_, 0, 0, 0, 0);
     if (pid < 0)
@@ -283,6 +283,45 @@ int main(int argc, char **argv)
     }
     send(owner, "F", 1, MSG_NOSIGNAL);
     return failed ? 1 : 0;
+}
+
+/* outside asks Python, whose steps come next in the plan, and goes on when that says so.  An owner that dies meanwhile, or
+ * gives up, closes its end: then nothing goes on. */
+int step_ask(struct record *r)
+{
+    char byte;
+    ssize_t got;
+    if (send(owner, "H", 1, MSG_NOSIGNAL) < 0)
+        return fail(r, 0);
+    while ((got = recv(owner, &byte, 1, 0)) < 0 && errno == EINTR)
+        ;
+    return got == 1 ? 0 : (errno = ECANCELED, fail(r, 1));
+}
+
+/* inside, created, waits for `start`: one message on a connection to the socket in slot fd, over which what fails from here
+ * on is told; exec closes it.  n1: how many descriptors from 3 on are the program's */
+int step_wait_start(struct record *r)
+{
+    char byte;
+    int listener = slot(r->fd), low = listener < peer ? listener : peer, high = listener < peer ? peer : listener, waiting;
+    syscall(NR_close_range, 3 + r->n1, low - 1, 0); /* nothing of the host's stays open while it waits */
+    syscall(NR_close_range, low + 1, high - 1, 0);
+    syscall(NR_close_range, high + 1, ~0u, 0);
+    while ((waiting = accept4(listener, NULL, NULL, SOCK_CLOEXEC)) < 0)
+        if (errno != EINTR)
+            return fail(r, 0);
+    close(listener);
+    if (recv(waiting, &byte, 1, 0) != 1)
+        return fail(r, 1);
+    peer = waiting;
+    apart = 1;
+    return 0;
+}
+
+/* outside goes as soon as the program runs: nobody watches over it */
+int step_leave(struct record *r)
+{
+    return settle() ? fail(r, 0), ECHILD : 0;
 }
 
 /* A number as text, at the end of room for it. */

@@ -110,9 +110,10 @@ static int64_t number(const char *digits, int base)
     return (int64_t)value;
 }
 
+/* n2: the owner, or -1 for nobody else; n3: the group plus 1, or 0 for the same number */
 static int give(struct record *r, int parent, const char *leaf)
 {
-    return r->n2 >= 0 && fchownat(parent, leaf, (uid_t)r->n2, (gid_t)r->n2, AT_SYMLINK_NOFOLLOW);
+    return r->n2 >= 0 && fchownat(parent, leaf, (uid_t)r->n2, (gid_t)(r->n3 ? r->n3 - 1 : r->n2), AT_SYMLINK_NOFOLLOW);
 }
 
 /* data: path, mode in octal; n2: owner or -1.  A directory that exists stays as it is. */

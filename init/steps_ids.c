@@ -70,13 +70,17 @@ int step_bounds(struct record *r)
     return 0;
 }
 
-/* n1: effective and permitted; n2: inheritable; n3: ambient */
+/* n1: effective; n2: inheritable; n3: ambient; data: permitted, where it is not the effective ones */
 int step_caps(struct record *r)
 {
     const uint32_t header[2] = {0x20080522 /* version 3 */, 0};
     uint32_t data[6];
+    uint64_t permitted = (uint64_t)r->n1;
+    if (r->length == sizeof permitted)
+        memcpy(&permitted, text(r->data), sizeof permitted);
     for (int half = 0; half < 2; half++) {
-        data[3 * half] = data[3 * half + 1] = (uint32_t)((uint64_t)r->n1 >> 32 * half);
+        data[3 * half] = (uint32_t)((uint64_t)r->n1 >> 32 * half);
+        data[3 * half + 1] = (uint32_t)(permitted >> 32 * half);
         data[3 * half + 2] = (uint32_t)((uint64_t)r->n2 >> 32 * half);
     }
     if (syscall(SYS_capset, header, data))
@@ -235,6 +239,44 @@ static const char *take(const char **array, const char *at, const char *end, int
         array[i] = at;
     array[i] = NULL;
     return at;
+}
+
+/* data: candidates, tried as exec does: that there is something to run is said before it is run.  It must be a file that
+ * this user may execute; what is in it only exec can tell. */
+int step_probe(struct record *r)
+{
+    const char *all = text(r->data), *end = all + r->length;
+    struct stat st;
+    int telling = ENOENT;
+    for (; all < end; all = after(all)) {
+        if (!access(all, X_OK)) {
+            if (!stat(all, &st) && S_ISREG(st.st_mode))
+                return 0;
+            telling = EACCES;
+        } else if (errno != ENOENT && errno != ENOTDIR) {
+            telling = errno;
+        }
+    }
+    errno = telling;
+    return fail(r, 0);
+}
+
+/* A system call of which all that matters is its number (n1) and its arguments.  data: six of them in 64 bits each, then what
+ * some of them point to: the smallest number stands for its address, and that plus 1 + N for the descriptor in slot N */
+int step_call(struct record *r)
+{
+    int64_t given[6];
+    const char *data = text(r->data);
+    if (r->length < sizeof given)
+        return errno = EINVAL, fail(r, 0);
+    memcpy(given, data, sizeof given);
+    for (int i = 0; i < 6; i++) {
+        if (given[i] == INT64_MIN)
+            given[i] = (int64_t)(uintptr_t)(data + sizeof given);
+        else if (given[i] < INT64_MIN + 1 + SLOTS)
+            given[i] = slot((int)(given[i] - INT64_MIN - 1));
+    }
+    return syscall(r->n1, given[0], given[1], given[2], given[3], given[4], given[5]) < 0 ? fail(r, 0) : 0;
 }
 
 /* data: candidates, arguments, environment; n1, n2, n3: how many of each.  Candidates are tried in order, as PATH is:

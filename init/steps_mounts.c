@@ -12,11 +12,12 @@
 
 enum { AS_IT_IS = 0, DIRECTORY = 1, PLAIN_FILE = 2, LIKE_SOURCE = 3 }; /* n1 of move_mount: what to make where nothing is */
 
+/* n1: without the mounts below it */
 int step_open_tree(struct record *r)
 {
     const char *path = text(r->path);
     long fd = syscall(NR_open_tree, slot(r->fd), path,
-                      OPEN_TREE_CLONE_ | O_CLOEXEC | AT_RECURSIVE_ | (*path ? 0 : AT_EMPTY_PATH));
+                      OPEN_TREE_CLONE_ | O_CLOEXEC | (r->n1 ? 0 : AT_RECURSIVE_) | (*path ? 0 : AT_EMPTY_PATH));
     if (fd < 0)
         return fail(r, 0);
     fill(r->out, (int)fd);
@@ -29,10 +30,12 @@ static int set_attributes(int fd, const char *path, struct mount_attr_ attribute
                         &attributes, sizeof attributes);
 }
 
-/* n1 set, n2 propagation, n3 recursive; fd2 the user namespace to map ids through */
+/* n1 what to set, and in its upper half to clear; n2 propagation, n3 recursive; fd2 the user namespace to map ids through */
 int step_set_attr(struct record *r)
 {
-    struct mount_attr_ attributes = {.attr_set = (uint64_t)r->n1, .propagation = (uint64_t)r->n2};
+    struct mount_attr_ attributes = {
+        .attr_set = (uint32_t)r->n1, .attr_clr = (uint64_t)r->n1 >> 32, .propagation = (uint64_t)r->n2,
+    };
     if (r->fd2 >= 0) {
         attributes.attr_set |= MOUNT_ATTR_IDMAP_;
         attributes.userns_fd = (uint64_t)slot(r->fd2);
@@ -96,7 +99,7 @@ static int create(int context, uid_t id)
     return failed;
 }
 
-/* path: type; data: options; n1: attributes; n2: the id to make it as, 0 for one's own */
+/* path: type; path2: source, by default the type; data: options; n1: attributes; n2: the id to make it as, 0 for one's own */
 int step_new_mount(struct record *r)
 {
     int context = (int)syscall(NR_fsopen, text(r->path), 1 /* FSOPEN_CLOEXEC */);
@@ -114,8 +117,8 @@ int step_new_mount(struct record *r)
             return fail(r, 1);
         }
     }
-    /* The source is only a name that mount(8) and df(1) show. */
-    syscall(NR_fsconfig, context, FSCONFIG_SET_STRING_, "source", text(r->path), 0);
+    /* Of a file system that is on no disk the source is only a name, which mount(8) and df(1) show. */
+    syscall(NR_fsconfig, context, FSCONFIG_SET_STRING_, "source", text(r->path2 ? r->path2 : r->path), 0);
     if (create(context, (uid_t)r->n2)) {
         take_message(context);
         return fail(r, 1);

@@ -1,4 +1,4 @@
-"""What the build prepares so that a start need not: programs/modules and programs/filters.
+"""What the build prepares so that a start need not: programs/modules, programs/modules-oci and programs/filters.
 
     prepare.py              in this clone
     prepare.py DIR FINAL    in the package below DIR, which will lie below FINAL when it is used
@@ -38,18 +38,34 @@ def write(path: str, data: bytes) -> None:
     os.rename(f"{path}.new", path)
 
 
+DOLIUM = ("dolium.cli.main", "dolium.cli.run", "dolium.engine.names", "dolium.plan.seccomp_default")
+OCI = ("dolium.cli.oci", "dolium.cli.oci_life", "dolium.plan.bundle", "dolium.plan.oci", "dolium.plan.process",
+       "dolium.plan.resources", "dolium.plan.seccomp")  # fmt: skip
+"""What either command loads at once, or later on its way."""
+
+
+def save(names: "tuple[str, ...]", source: str, final: str, file: str) -> None:
+    """Those modules, and all that they import at once, into a file."""
+    for name in names:
+        import_module(name)
+    saved = modules(source, final)
+    code = compiled(f"{source}/dolium/core/modules.py", f"{final}/dolium/core/modules.py")
+    # The number stands before it and alone: another Python could not even read what follows.
+    write(f"{source}/dolium/programs/{file}", MAGIC_NUMBER + marshal.dumps((code, saved)))
+
+
 def main(source: str = SOURCE, final: str = SOURCE) -> None:
     sys.path.insert(0, source)
-    later = ("dolium.engine.names", "dolium.plan.seccomp_default")
-    for name in ("dolium.cli.main", "dolium.cli.run", *later):
-        import_module(name)  # and all that they import at once
-    saved = modules(source, final)
+    other = os.fork()  # what one of the commands loads is not for the other
+    if not other:
+        save(OCI, source, final, "modules-oci")
+        os._exit(0)
+    save(DOLIUM, source, final, "modules")
+    if os.waitpid(other, 0)[1]:
+        sys.exit("prepare.py: the modules of dolium-oci could not be saved")
     from dolium.plan import capabilities, filter, seccomp
     from dolium.plan.seccomp_default import default_profile
 
-    code = compiled(f"{source}/dolium/core/modules.py", f"{final}/dolium/core/modules.py")
-    # The number stands before it and alone: another Python could not even read what follows.
-    write(f"{source}/dolium/programs/modules", MAGIC_NUMBER + marshal.dumps((code, saved)))
     sets = (frozenset(capabilities.DEFAULT), frozenset(capabilities.DEFAULT) - {"CAP_MKNOD"})
     profiles = [default_profile(held) for held in sets]
     filters = {filter.key(each, "x86_64"): seccomp.compile(each) for each in profiles}

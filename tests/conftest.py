@@ -15,12 +15,13 @@ for _path in (f"{os.path.dirname(TESTS)}/src", TESTS):
         sys.path.insert(0, _path)
 
 import leaks
+from bundles import Bundle, scratch
 from containers import DOLIUM, NOBODY, TOP, Dolium
 from machine import Machine
 from networks import Site
 
 ALPINE = f"{os.path.dirname(TOP)}/shared/rootfs/alpine-minirootfs-3.20.3-x86_64.tar.gz"
-WATCHED = ("live", "security", "api")
+WATCHED = ("live", "security", "api", "conformance")
 """Directories below tests/ whose every test is watched for leaks; others ask for the fixture `nothing_left`."""
 _not_run = 0
 
@@ -162,6 +163,20 @@ def plain() -> Dolium:
 def _can_read(user: Dolium) -> bool:
     with user.start(argv=["/bin/sh", "-c", f"test -r {DOLIUM} && test -r {TOP}/src/dolium/programs/dolium-init"]) as process:
         return process.wait() == 0
+
+
+@pytest.fixture
+def bundle(root: Dolium, alpine: str) -> Iterator[Bundle]:
+    """A bundle with a rootfs of its own, and a state directory for its container alone."""
+    yield from _bundle(alpine)
+
+
+def _bundle(alpine: str) -> Iterator[Bundle]:
+    path = scratch()
+    found = Bundle(path, alpine, f"{path}/state")
+    yield found
+    found.close()
+    shutil.rmtree(path)
 
 
 @pytest.fixture

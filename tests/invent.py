@@ -34,6 +34,7 @@ def facts(cgroups: str = "v2", *, kernel: Any = (6, 18), **fields: Any) -> Facts
     if fields.get("rootless"):
         controllers.pop("devices", None)
     fields.setdefault("capabilities", ALL_CAPABILITIES)
+    fields["hierarchies"] = {name: Hierarchy(*where) for name, where in fields.get("hierarchies", {}).items()}
     fields.setdefault("no_controllers", ("it is not there", "boot with it"))
     fields.setdefault("no_devices", ("there is none", "boot with it"))
     return Facts(kernel=tuple(kernel), controllers=controllers, cgroup2_mounted=cgroups in ("v2", "counting"), **fields)

@@ -10,6 +10,7 @@ from dolium.errors import (
     CommandTimeout,
     DoliumError,
     Exists,
+    HookError,
     ImageError,
     NotFound,
     SpecError,
@@ -28,9 +29,9 @@ if TYPE_CHECKING:
     from dolium.sandbox.result import Result
 
 __version__ = "0.1.0"
-__all__ = ["CommandFailed", "CommandTimeout", "DoliumError", "Exists", "ImageError", "Mount", "NotFound", "Process", "Result",
-           "Sandbox", "SpecError", "StateError", "StepError", "Unsupported", "UsageError", "doctor", "ro", "run", "rw",
-           "tmp"]  # fmt: skip
+__all__ = ["CommandFailed", "CommandTimeout", "DoliumError", "Exists", "HookError", "ImageError", "Mount", "NotFound", "Process",
+           "Result", "Sandbox", "SpecError", "StateError", "StepError", "Unsupported", "UsageError", "doctor", "ro", "run",
+           "rw", "tmp"]  # fmt: skip
 
 _PLACES = {"Mount": "asked", "Process": "process", "Result": "result", "Sandbox": "box", "doctor": "fresh", "ro": "asked",
            "run": "fresh", "rw": "asked", "tmp": "asked"}  # fmt: skip

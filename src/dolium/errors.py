@@ -9,6 +9,7 @@
     |-- Unsupported          this host cannot: feature, missing
     |-- ImageError           an image is not what it should be: image, problem, entry
     |-- StepError (OSError)  the kernel refused a step: step, index, total, call, errno, filename, why
+    |-- HookError            a hook of an OCI config failed: why, path, problem, said
     `-- CommandFailed        only with check=True: argv, result
         `-- CommandTimeout (TimeoutError)
 
@@ -158,6 +159,19 @@ class StepError(DoliumError, OSError):
     def place(self) -> str:
         """Where in the plan, and who asked: the second line of the error on a terminal."""
         return f"at step {self.index} of {self.total}, asked for by {self.why}"
+
+
+class HookError(DoliumError):
+    """A hook of an OCI config failed: `why` is its key in the config, `path` the program, `said` what it wrote."""
+
+    code = "hook"
+
+    def __init__(self, why: str, path: str, problem: str, said: str = "") -> None:
+        super().__init__(f"{why}: `{path}` {problem}" + (f": {said}" if said else ""))
+        self.why = why
+        self.path = path
+        self.problem = problem
+        self.said = said
 
 
 class CommandFailed(DoliumError):

@@ -1,7 +1,7 @@
 """NAME.json, a request on an invented host, gives exactly NAME.plan.
 
 The plan is shown twice: as `dolium explain --verbose` prints it, and as numbers, so that a changed flag of a mount is one
-changed line.  With `joining` it is the plan of one more process in such a container.  `DOLIUM_GOLDEN=write pytest tests/golden` writes the files anew; read the difference before committing it.
+changed line.  With `joining` it is the plan of one more process in such a container; with `config` that of an engine's config.json.  `DOLIUM_GOLDEN=write pytest tests/golden` writes the files anew; read the difference before committing it.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import pytest
 
 from dolium.core.wire import NONE, Step
 from dolium.engine import config
-from dolium.plan import build, explain, joining
+from dolium.plan import build, explain, joining, oci
 
 HERE = Path(__file__).parent
 CASES = sorted(each.stem for each in HERE.glob("*.json"))
@@ -27,7 +27,7 @@ def show(data: bytes, op: str) -> str:
     """Data on one line; a filter's is only counted, its own tests know it."""
     if op in ("seccomp", "read_file", "device_filter"):
         return f"{len(data)} bytes"
-    if op in ("sync", "become"):
+    if op in ("sync", "become", "call", "caps"):
         return data.hex(" ")
     return ascii(data.decode("utf-8", "surrogateescape"))
 
@@ -56,7 +56,10 @@ def numbers(number: int, step: Step) -> str:
 def render(case: dict[str, object]) -> str:
     host = invent.facts(**case["facts"])  # type: ignore[arg-type]
     image = str(case["image"])
-    if case.get("joining"):
+    if "config" in case:
+        spec = oci.read(case["config"], "/srv/bundle", invent.NAME)
+        steps = build.plan(spec, host)
+    elif case.get("joining"):
         spec = config.another(invent.NAME, invent.options(**case["options"]), invent.rootfs(image), host)  # type: ignore[arg-type]
         steps = joining.plan(spec, host)
     else:

@@ -62,12 +62,13 @@ def test_imports_go_one_way(path: str) -> None:
         assert relative == "core/sys.py"
 
 
-@pytest.mark.parametrize("statement", ["import dolium.cli.main, dolium.cli.run", "import dolium; dolium.run"])
+@pytest.mark.parametrize("statement", ["import dolium.cli.main, dolium.cli.run, dolium.engine.containers", "import dolium; dolium.run",
+                                       "import dolium.cli.oci, dolium.cli.oci_life, dolium.plan.oci, dolium.plan.bundle, dolium.plan.resources"])
 def test_a_start_loads_nothing_dear(statement: str) -> None:
     code = f"import sys; sys.path.insert(0, {TOP + '/src'!r}); {statement}; print(*sys.modules)"
     loaded = subprocess.run(["/usr/bin/python3", "-IS", "-c", code], capture_output=True, text=True, check=True).stdout.split()
     assert not [name for name in loaded if name in DEAR]
-    assert "dolium.engine.containers" in loaded
+    assert "dolium.runtime.launch" in loaded or "dolium.engine.containers" in loaded
 
 
 def test_files_stay_small() -> None:
@@ -78,7 +79,7 @@ def test_files_stay_small() -> None:
     large = {os.path.relpath(path, TOP): lines(path) for path in modules() if lines(path) > 450}
     assert not large
     c_files = {name: lines(f"{TOP}/init/{name}") for name in os.listdir(f"{TOP}/init") if name.endswith(".c")}
-    assert sum(count for name, count in c_files.items() if name != "keep.c") <= 1500
+    assert sum(count for name, count in c_files.items() if name != "keep.c") <= 1700, "docs/decisions/0014"
     assert c_files["keep.c"] <= 1000
     assert not [path for path in modules() if re.search(r"/(utils?|common|helpers?|misc|base|manager)[^/]*\.py$", path)]
 

@@ -24,12 +24,13 @@ def test_filters_are_those_of_the_compiler() -> None:
     assert filters[filter.key(profile, "x86_64")] == seccomp.compile(profile)
 
 
-def test_modules_are_those_of_the_source() -> None:
-    saved = content("modules")
+@pytest.mark.parametrize(("name", "main"), [("modules", "dolium.cli.run"), ("modules-oci", "dolium.cli.oci_life")])
+def test_modules_are_those_of_the_source(name: str, main: str) -> None:
+    saved = content(name)
     if saved[: len(MAGIC_NUMBER)] != MAGIC_NUMBER:
         pytest.skip("built for another Python")
     _, modules = marshal.loads(saved[len(MAGIC_NUMBER) :])
-    assert {"dolium", "dolium.cli.run", "dolium.plan.build", "dolium.runtime.launch", "dolium.core.wire"} <= set(modules)
+    assert {"dolium", main, "dolium.plan.build", "dolium.runtime.launch", "dolium.core.wire"} <= set(modules)
     for _, path, changed, size, _ in modules.values():
         status = os.stat(path)
         assert (status.st_mtime_ns, status.st_size) == (changed, size), f"{path} is newer than the build: make"

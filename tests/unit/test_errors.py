@@ -23,6 +23,7 @@ ONE_OF_EACH: list[errors.DoliumError] = [
     errors.SpecError("mounts[2].source", "is empty", hint="name it"),
     errors.NotFound("container", "ngnix", similar=("nginx", "ngrep")), errors.Exists("container", "web"),
     errors.ImageError("`./x.tar`", "no", entry="`../a`", hint="x"), errors.StateError("web", "stopped", "running"), errors.Unsupported("--memory", "no controller", hint="boot with it"),
+    errors.HookError("hooks.prestart[0]", "/bin/x", "ended with exit code 1", "its words"),
     STEP, errors.CommandFailed(["x", "-y"], RESULT), errors.CommandTimeout(["x", "-y"], RESULT),
 ]  # fmt: skip
 

@@ -11,7 +11,7 @@ import pytest
 
 from dolium.core import wire
 from dolium.engine import config
-from dolium.plan import build, calls, explain, joining, lessons, one_step, slots
+from dolium.plan import build, calls, explain, joining, lessons, oci, one_step, slots
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 CASES = sorted(each.stem for each in GOLDEN.glob("*.json"))
@@ -27,12 +27,15 @@ user_namespaces(7) uts_namespaces(7) veth(4) wait(2) bpf(2) chown(2) cmsg(3) con
 ioctl_tty(2) pts(4) pty(7) stdin(3)
 """.split())  # fmt: skip
 """Pages that exist: man-pages 6.16, which has those on fsopen(2) and its like, keyutils, iproute2, procps."""
-HOST = ("make_group", "set_limit", "watch_oom")
+HOST = ("make_group", "set_limit", "watch_oom", "hook", "record", "make_users")
 
 
 @cache
 def plan(name: str) -> tuple[list[wire.Step], dict[str, object]]:
     case = json.loads((GOLDEN / f"{name}.json").read_text())
+    if "config" in case:
+        spec = oci.read(case["config"], "/srv/bundle", invent.NAME)
+        return build.plan(spec, invent.facts(**case["facts"])), spec
     host, options = invent.facts(**case["facts"]), invent.options(**case["options"])
     if case.get("joining"):
         spec = config.another(invent.NAME, options, invent.rootfs(case["image"]), host)
@@ -83,7 +86,7 @@ def test_every_operation_has_a_lesson() -> None:
 def test_every_lesson_is_of_some_step() -> None:
     """Those that no plan here uses are for what only an OCI config asks, or stand behind the others."""
     used = {lessons.of(step).key for name in CASES for step in plan(name)[0]}
-    behind = {"set_limit", "set_limit cpu.cfs_period_us", "open_ns", "sync", "new_mount", "write", "netlink", "read_file", "offer"}
+    behind = {"set_limit", "set_limit cpu.cfs_period_us", "open_ns", "sync", "new_mount", "write", "netlink", "read_file", "offer", "leave"}
     assert {*lessons.every()} - used <= behind
 
 

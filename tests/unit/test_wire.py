@@ -12,7 +12,7 @@ from containers import TOP
 
 from dolium.core import wire
 from dolium.errors import SpecError
-from dolium.plan import slots
+from dolium.plan import bundle, slots
 from dolium.runtime import ending
 
 INIT = Path(TOP) / "init"
@@ -112,8 +112,11 @@ def test_slots_do_not_overlap() -> None:
     numbers = {name: value for name, value in vars(slots).items() if name.isupper()}
     assert len({*numbers.values()}) == len(numbers)
     assert numbers.pop("DENIALS") == wire.SLOTS - 1, "the last one, which only more mounts than there are slots would reach"
-    assert max(numbers.values()) == slots.FIRST_MOUNT < wire.SLOTS
+    later = {"FIRST_MOUNT", "FIRST_USERS", "FIRST_JOINED"}
+    assert max(value for name, value in numbers.items() if name not in later) < slots.FIRST_MOUNT < wire.SLOTS
     assert slots.FIRST_TASKS + 16 <= slots.FIRST_MOUNT and slots.FIRST_FILE + 5 <= slots.SYS
+    assert slots.FIRST_MOUNT + bundle.MOST <= slots.FIRST_USERS < slots.FIRST_USERS + 6 <= slots.FIRST_JOINED
+    assert slots.FIRST_JOINED + 8 <= slots.DENIALS
 
 
 @pytest.mark.parametrize(("field", "value"), [

@@ -31,6 +31,8 @@ OPERATIONS = {
     "device_filter": ("bpf", "bpf"),
     "idle": ("sigprocmask",), "offer": ("sendmsg",),
     "ptmx": ("openat2", "fstatfs", "ioctl"), "pts": ("ioctl", "fchown"), "stdio": ("dup2",), "ctty": ("ioctl",),
+    "ask": ("send", "recv"), "call": ("the system call",), "probe": ("access",), "wait_start": ("accept4", "recv"),
+    "leave": ("execve",), "copy_up": ("openat2", "the copy"),
 }  # fmt: skip
 """Name -> the system calls it makes, in the order in which a report counts them."""
 _NUMBER = {name: number for number, name in enumerate(OPERATIONS)}

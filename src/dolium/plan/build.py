@@ -1,6 +1,7 @@
 """The plan: everything that happens when a container starts, in order."""
 
 from dolium.plan import devices, filter, identity, limits, mounts, namespaces, network, program, sysctls, terminal
+from dolium.plan.origin import is_bundle
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -16,7 +17,20 @@ def plan(spec: "dict[str, Any]", facts: "Facts") -> "list[Step]":
     `spec` is an OCI config with Dolium's own part under `dolium` (engine/config.py makes it).  Pure: no file, no system
     call, no clock.  Raises SpecError for what is malformed and Unsupported for what this host cannot do.
     """
+    if "dolium" not in spec:
+        from dolium.plan import oci
+
+        spec = oci.read(spec)
+    if is_bundle(spec):
+        from dolium.plan import bundle, oci, process
+
+        facts = oci.with_users(spec, facts)
+        attributes, preserve, mappings = process.attributes(spec), process.preserve(spec), bundle.users(spec)
+    else:
+        attributes = preserve = mappings = []
     steps: list[Step] = []
+    foreign = is_bundle(spec) and "user" in namespaces.joined(spec)  # with its users comes the end of our own rights
+    files = [mounts.layers(spec, facts), devices.tree(spec, facts), mounts.sources(spec, facts)]
 
     def chapter(name: str, *groups: "list[Step]") -> None:
         for group in groups:
@@ -30,9 +44,11 @@ def plan(spec: "dict[str, Any]", facts: "Facts") -> "list[Step]":
         limits.doors(spec, facts),
         limits.devices(spec, facts),       # before anything is born there
     )  # fmt: skip
+    chapter("NAMESPACES", mappings, namespaces.prepare(spec, facts))
+    chapter("FILE SYSTEM", *(files if foreign else []))
     chapter(
         "NAMESPACES",
-        namespaces.prepare(spec, facts),
+        namespaces.join(spec),
         network.enter(spec, facts),              # the child is born in a network that it shares: it may join none itself
         namespaces.clone(spec, facts),
         network.come_back(spec),
@@ -41,12 +57,12 @@ def plan(spec: "dict[str, Any]", facts: "Facts") -> "list[Step]":
     )  # fmt: skip
     chapter(
         "FILE SYSTEM",
-        mounts.layers(spec, facts),        # after the maps: the image's ids are mapped through them
-        devices.tree(spec, facts),
-        mounts.sources(spec, facts),
+        *([] if foreign else files),       # after the maps: ids are mapped through them
         devices.pipes(spec, facts),
         network.announce(spec),            # by now inside has it made
+        program.created(spec, facts),
         [mounts.hand_over(spec, facts)],   # outside is done with files
+        namespaces.join_mounts(spec),
         mounts.root(spec),
         mounts.contents(spec, facts),
         mounts.all_of(spec, facts),        # proc and sysfs need the host's to be visible still, so before the pivot
@@ -59,23 +75,30 @@ def plan(spec: "dict[str, Any]", facts: "Facts") -> "list[Step]":
         terminal.hand_over(spec),          # outside has done its part by now
         sysctls.write(spec),               # before /proc/sys becomes read-only
         mounts.cover(spec, facts),         # after the mounts that they cover parts of
-        mounts.pivot(),                    # the host's paths are gone from here on
+        program.before_pivot(spec),
+        mounts.pivot(spec),                # the host's paths are gone from here on
     )  # fmt: skip
     privileged = not spec["process"].get("noNewPrivileges")
     chapter(
         "SECURITY",
+        attributes,
         limits.rlimits(spec, facts),
         program.directory(spec),
         filter.load(spec, facts) if privileged else [],  # without no_new_privs it takes CAP_SYS_ADMIN
         identity.bounds(spec, facts),      # takes CAP_SETPCAP, which goes next
         identity.user(spec, facts),
-        identity.capabilities(spec),
+        identity.capabilities(spec, facts),
         identity.no_new_privileges(spec),
         program.finish(spec),              # after the last change of ids
         terminal.take(spec),
         terminal.control(spec),            # by whom program.finish has left to go on, who leads a session
+        program.await_start(spec),         # `create` ends here
+        preserve,
         [] if privileged else filter.load(spec, facts),  # as late as possible: only exec comes after it
     )  # fmt: skip
+    if is_bundle(spec):
+        chapter("EXEC", program.run(spec), program.keep(spec, facts, []))
+        return steps
     directories = sorted(set(limits.groups(spec, facts).values()))
     chapter("EXEC", program.run(spec), program.keep(spec, facts, directories))
     return steps

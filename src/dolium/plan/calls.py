@@ -19,7 +19,7 @@ OPEN = ((0o1, "O_WRONLY"), (0o10000000, "O_PATH"), (0o200000, "O_DIRECTORY"), (0
 ATTRIBUTES = ((0x01, "MOUNT_ATTR_RDONLY"), (0x02, "MOUNT_ATTR_NOSUID"), (0x04, "MOUNT_ATTR_NODEV"), (0x08, "MOUNT_ATTR_NOEXEC"),
               (0x10, "MOUNT_ATTR_NOATIME"), (0x20, "MOUNT_ATTR_STRICTATIME"), (0x80, "MOUNT_ATTR_NODIRATIME"),
               (0x200000, "MOUNT_ATTR_NOSYMFOLLOW"))  # fmt: skip
-PROPAGATION = {0: "", 1 << 18: "MS_PRIVATE", 1 << 19: "MS_SLAVE"}
+PROPAGATION = {0: "", 1 << 17: "MS_UNBINDABLE", 1 << 18: "MS_PRIVATE", 1 << 19: "MS_SLAVE", 1 << 20: "MS_SHARED"}
 CLONE = tuple((bit, "CLONE_NEW" + {"mount": "NS", "network": "NET"}.get(name, name.upper())) for name, bit in FLAGS.items())
 IN_ROOT = "resolve=RESOLVE_IN_ROOT|RESOLVE_NO_MAGICLINKS"
 FILTER_FLAGS = ((1, "SECCOMP_FILTER_FLAG_TSYNC"), (2, "SECCOMP_FILTER_FLAG_LOG"), (4, "SECCOMP_FILTER_FLAG_SPEC_ALLOW"),
@@ -89,18 +89,20 @@ def _open(step: "Step") -> "list[str]":
 
 
 def _open_tree(step: "Step") -> "list[str]":
-    return [_fill(step, f"open_tree({_fd(step.fd)}, {quoted(step.path)}, OPEN_TREE_CLONE|OPEN_TREE_CLOEXEC|AT_RECURSIVE"
-                        f"{'' if step.path else '|AT_EMPTY_PATH'})")]  # fmt: skip
+    how = ("" if step.n1 else "|AT_RECURSIVE") + ("" if step.path else "|AT_EMPTY_PATH")
+    return [_fill(step, f"open_tree({_fd(step.fd)}, {quoted(step.path)}, OPEN_TREE_CLONE|OPEN_TREE_CLOEXEC{how})")]
 
 
 def _set_attr(step: "Step") -> "list[str]":
     how = "|".join(([] if step.path else ["AT_EMPTY_PATH"]) + (["AT_RECURSIVE"] if step.n3 else [])) or "0"
     fields = []
-    bits = _bits(step.n1, ATTRIBUTES) if step.n1 else ""
+    bits = _bits(step.n1 & 0xFFFFFFFF, ATTRIBUTES) if step.n1 & 0xFFFFFFFF else ""
     if step.fd2 >= 0:
         bits = (bits + "|" if bits else "") + "MOUNT_ATTR_IDMAP"
     if bits:
         fields.append(f"attr_set={bits}")
+    if step.n1 >> 32:
+        fields.append(f"attr_clr={_bits(step.n1 >> 32, (*ATTRIBUTES, (0x70, 'MOUNT_ATTR__ATIME')))}")
     if step.n2:
         fields.append(f"propagation={PROPAGATION.get(step.n2, hex(step.n2))}")
     if step.fd2 >= 0:
@@ -116,7 +118,7 @@ def _new_mount(step: "Step") -> "list[str]":
             value = value.replace(f"{{{slot}}}", f"<{name(slot)}>") if "{" in value else value
         kind, shown = ("STRING", quoted(value)) if equals else ("FLAG", "NULL")
         lines.append(f"fsconfig(fs, FSCONFIG_SET_{kind}, {quoted(key)}, {shown}, 0)")
-    lines.append(f'fsconfig(fs, FSCONFIG_SET_STRING, "source", {quoted(step.path)}, 0)')
+    lines.append(f'fsconfig(fs, FSCONFIG_SET_STRING, "source", {quoted(step.path2 or step.path)}, 0)')
     if step.n2:
         lines += ["prctl(PR_SET_SECUREBITS, SECBIT_NO_SETUID_FIXUP)", f"setfsgid({step.n2})", f"setfsuid({step.n2})"]
     lines.append("fsconfig(fs, FSCONFIG_CMD_CREATE, NULL, NULL, 0)")
@@ -339,6 +341,23 @@ def _reap(_: "Step") -> "list[str]":
             "kill(child, SIGNAL)  # PID 1, for each signal that it gets"]  # fmt: skip
 
 
+def _call(step: "Step") -> "list[str]":
+    given = [int.from_bytes(step.data[at : at + 8], "little", signed=True) for at in range(0, 48, 8)]
+    last = max((number for number, value in enumerate(given) if value), default=-1) + 1
+    shown = []
+    for value in given[: max(last, 1)]:
+        if value == -(1 << 63):
+            shown.append("0x" + step.data[48:].hex())
+        else:
+            shown.append(name(value + (1 << 63) - 1) if value < 250 - (1 << 63) else str(value))
+    return [f"{step.path}({', '.join(shown)})"]
+
+
+def _probe(step: "Step") -> "list[str]":
+    paths = _text(step.data).split("\0")[:-1]
+    return [f"access({quoted(paths[0])}, X_OK)", *([f"# then {', '.join(paths[1:])}"] if paths[1:] else [])]
+
+
 _CALLS: "dict[str, Callable[[Step], list[str]]]" = {
     "make_group": lambda step: [f"mkdir({quoted(step.path)}, 0755)"],
     "set_limit": lambda step: [f"write(open({quoted(step.path)}, O_WRONLY), {quoted(_text(step.data))}, {len(step.data)})"],
@@ -370,6 +389,17 @@ _CALLS: "dict[str, Callable[[Step], list[str]]]" = {
     "netlink": _netlink,
     "join": lambda step: [f"setns({_fd(step.fd)}, {_bits(step.n1, CLONE)})"],
     "born": _born,
+    "ask": lambda _: ['send(owner, "H", 1, MSG_NOSIGNAL)', "recv(owner, ..., 1)"],
+    "call": _call,
+    "probe": _probe,
+    "wait_start": lambda step: [f"close_range({3 + step.n1}, ~0)  # but the two ends",
+                                f"start = accept4({_fd(step.fd)}, NULL, NULL, SOCK_CLOEXEC)", "recv(start, ..., 1)"],
+    "leave": lambda _: ["recv(peer)  # its end: exec has happened"],
+    "copy_up": lambda step: [f"from = {_openat2(step.fd2, step.path, 0o200000)}",
+                             f'to = openat({_fd(step.fd)}, ".", O_DIRECTORY|O_CLOEXEC)', "# each of readdir(from)"],
+    "hook": lambda step: [f"execve({quoted(step.path)}, ...)"],
+    "record": lambda _: ["# write-fsync-rename of state.json"],
+    "make_users": lambda step: [f"{name(step.out)} = open(\"/proc/CHILD/ns/user\", O_RDONLY)"],
     "idle": lambda _: ["waitpid(-1, NULL, WNOHANG)  # and sigwaitinfo({SIGCHLD}), again and again"],
     "ptmx": _ptmx, "pts": _pts,
     "stdio": lambda step: [f"dup2({_fd(step.fd)}, 0)", "# the same for 1 and 2"],

@@ -23,6 +23,8 @@ class Facts:
     controllers      controller name -> Hierarchy where this caller can use it; `unified` is cgroup2 itself
     no_controllers   why there are not more: (what was found, how to mend it)
     no_devices       the same of the device filter: `devices` of cgroup v1, or BPF programs on cgroup v2
+    hierarchies      the same for every controller there is, `parent` where it is mounted: for paths that an engine chooses
+    labels           which security modules label processes: `apparmor`, `selinux`
     cgroup2_mounted  cgroup v2 is mounted at /sys/fs/cgroup itself (not hybrid, not v1)
     memory_nodes     /sys/devices/system/node/online, such as `0`
     filters          system call filters that the build has compiled, by plan.filter.key
@@ -30,7 +32,8 @@ class Facts:
     """
 
     __slots__ = ("uid", "gid", "rootless", "kernel", "machine", "id_base", "capabilities", "controllers",
-                 "no_controllers", "no_devices", "cgroup2_mounted", "memory_nodes", "throttles", "filters")  # fmt: skip
+                 "no_controllers", "no_devices", "cgroup2_mounted", "memory_nodes", "throttles", "filters", "has_users",
+                 "hierarchies", "labels")  # fmt: skip
 
     def __init__(self, *, uid: int = 0, gid: int = 0, kernel: "tuple[int, int]" = (6, 18), machine: str = "x86_64",
                  id_base: int = 0, capabilities: int = (1 << 41) - 1, controllers: "dict[str, Hierarchy] | None" = None,
@@ -38,7 +41,8 @@ class Facts:
                  cgroup2_mounted: bool = True,
                  memory_nodes: str = "0", throttles: "tuple[str, ...]" = (),
                  rootless: bool = False,
-                 filters: "dict[bytes, bytes] | None" = None) -> None:
+                 filters: "dict[bytes, bytes] | None" = None, hierarchies: "dict[str, Hierarchy] | None" = None,
+                 labels: "tuple[str, ...]" = ()) -> None:
         self.uid = uid
         self.gid = gid
         self.rootless = rootless
@@ -53,6 +57,9 @@ class Facts:
         self.cgroup2_mounted = cgroup2_mounted
         self.memory_nodes = memory_nodes
         self.throttles = throttles
+        self.hierarchies = hierarchies or {}
+        self.labels = labels
+        self.has_users = False
 
     def with_ids(self, id_base: int) -> "Facts":
         """The same host, for a container whose ids begin at `id_base` on it."""
@@ -65,4 +72,4 @@ class Facts:
     @property
     def own_users(self) -> bool:
         """Whether the container has a user namespace of its own."""
-        return self.rootless or self.id_base > 0
+        return self.rootless or self.id_base > 0 or self.has_users

@@ -67,6 +67,20 @@ FAILURES = {
         example=("dolium run --network none --name ended @host true", "dolium exec ended true"),
         says="error: container `ended` is exited, not running",
     ),
+    "hook": Failure(
+        "A hook of an OCI config failed: a program of the host that is told of a container.", "HookError",
+        "why, path, problem, said",
+        causes=("the program is not there, or may not be executed", "it ended with another exit code than 0, or by a signal",
+                "it took longer than its `timeout`"),
+        mends=("what it wrote stands in the error", "run it by hand, with what `dolium-oci state ID` prints on its input"),
+        example=(
+            "mkdir -p b/rootfs && dolium-oci spec -b b",
+            "sed -i 's#\"terminal\": true#\"terminal\": false#' b/config.json",
+            "sed -i 's#\"root\"#\"hooks\": {\"prestart\": [{\"path\": \"/bin/false\"}]}, \"root\"#' b/config.json",
+            "dolium-oci --root state create -b b one",
+        ),
+        says="error: hooks.prestart[0]: `/bin/false` ended with exit code 1",
+    ),
     "unsupported": Failure(
         "This host, or this user on it, cannot do what was asked. It is never done by half: a limit that cannot be enforced is an "
         "error.", "Unsupported", "feature, missing",

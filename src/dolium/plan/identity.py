@@ -3,12 +3,16 @@
 from dolium.core.wire import INSIDE, Step
 from dolium.errors import SpecError, Unsupported
 from dolium.plan.capabilities import NUMBERS
+from dolium.plan.origin import is_bundle
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
     from dolium.plan.facts import Facts
+
+
+PR_SET_KEEPCAPS = 8
 
 
 def bits(names: "list[str]", path: str) -> int:
@@ -24,6 +28,10 @@ def bits(names: "list[str]", path: str) -> int:
 def bounds(spec: "dict[str, Any]", facts: "Facts") -> "list[Step]":
     """The bounding set: what not even a setuid program can get back."""
     wanted = spec["process"]["capabilities"]["bounding"]
+    if is_bundle(spec):
+        keep = _known(wanted, facts)
+        return [Step("bounds", INSIDE, "process.capabilities.bounding", n1=keep, note="of those that it could get back",
+                     what=f"keep {keep.bit_count()} of {len(NUMBERS)} capabilities")]  # fmt: skip
     keep = bits(wanted, "process.capabilities.bounding")
     missing = keep & ~facts.capabilities
     if missing and not facts.own_users:  # a new user namespace begins with all of them
@@ -34,6 +42,12 @@ def bounds(spec: "dict[str, Any]", facts: "Facts") -> "list[Step]":
                  what=f"keep {len(wanted)} of {len(NUMBERS)} capabilities", note="no raw disk, no modules, no clock")]  # fmt: skip
 
 
+def _known(names: "list[str]", facts: "Facts") -> int:
+    """As runc and crun have it: a capability that this kernel has not, or that the caller cannot give, is left out."""
+    held = sum(1 << NUMBERS[name] for name in {*names} if name in NUMBERS)
+    return held if facts.own_users else held & facts.capabilities
+
+
 def user(spec: "dict[str, Any]", facts: "Facts") -> "list[Step]":
     """setgroups(2), setresgid(2), setresuid(2)."""
     who = spec["process"]["user"]
@@ -42,19 +56,50 @@ def user(spec: "dict[str, Any]", facts: "Facts") -> "list[Step]":
                           hint="leave --user out, or run dolium as root")  # fmt: skip
     groups = who.get("additionalGids", [])
     for key, ids in ("uidMappings", (who["uid"],)), ("gidMappings", (who["gid"], *groups)):
+        if is_bundle(spec):
+            _must_be_mapped(spec, key, ids)
+            continue
         last = max((each["containerID"] + each["size"] for each in spec["linux"].get(key, ())), default=1 << 32) - 1
         if facts.own_users and not facts.rootless and max(ids) > last:
             raise Unsupported(f"--user {who['uid']}:{who['gid']}", f"the container has only the ids from 0 to {last}",
                               hint="choose another, or let it share the host's users: --userns host")  # fmt: skip
     data = b"".join(each.to_bytes(4, "little") for each in groups)
-    return [Step("become", INSIDE, "process.user", n1=int(facts.rootless), n2=who["gid"], n3=who["uid"], data=data,
+    steps = []
+    if is_bundle(spec) and who["uid"] and not facts.rootless:
+        from dolium.plan.onecall import call
+
+        steps.append(call("process.user", "prctl", (PR_SET_KEEPCAPS, 1), what="PR_SET_KEEPCAPS", note="until they are set, next"))
+    return [*steps, Step("become", INSIDE, "process.user", n1=int(facts.rootless), n2=who["gid"], n3=who["uid"], data=data,
                  what=f"setresuid {who['uid']}, setresgid {who['gid']}",
                  note=f"and {len(groups)} more groups" if groups else "and no other group")]  # fmt: skip
 
 
-def capabilities(spec: "dict[str, Any]") -> "list[Step]":
+def _must_be_mapped(spec: "dict[str, Any]", key: str, ids: "tuple[int, ...]") -> None:
+    mappings = spec["linux"][key]
+    for number in ids:
+        if mappings and not any(each["containerID"] <= number < each["containerID"] + each["size"] for each in mappings):
+            raise SpecError("process.user", f"{number} is not among the ids of linux.{key}")
+
+
+def capabilities(spec: "dict[str, Any]", facts: "Facts") -> "list[Step]":
     """The sets of the process itself; who is not root has none, as with Docker."""
     sets = spec["process"]["capabilities"]
+    if is_bundle(spec):
+        held = {name: _known(sets[name], facts) for name in sets}
+        ambient = held["ambient"] & held["permitted"] & held["inheritable"]
+        return [
+            Step(
+                "caps",
+                INSIDE,
+                "process.capabilities.effective",
+                n1=held["effective"] & held["permitted"],
+                n2=held["inheritable"],
+                n3=ambient,
+                data=held["permitted"].to_bytes(8, "little"),
+                note=f"{held['permitted'].bit_count()} permitted",
+                what=f"hold {held['effective'].bit_count()} capabilities",
+            )
+        ]
     values = {name: bits(sets.get(name, []), f"process.capabilities.{name}") for name in ("effective", "inheritable", "ambient")}
     return [Step("caps", INSIDE, "process.capabilities.effective", n1=values["effective"], n2=values["inheritable"],
                  n3=values["ambient"], what=f"hold {len(sets.get('effective', []))} capabilities",

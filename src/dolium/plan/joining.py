@@ -1,7 +1,8 @@
 """The plan of joining: everything that happens when one more process is started in a container that runs, in order."""
 
 from dolium.core.wire import BOTH, INSIDE, OUTSIDE, Step, strings
-from dolium.plan import devices, filter, identity, limits, namespaces, program, slots, terminal
+from dolium.plan import devices, filter, identity, limits, namespaces, process, program, slots, terminal
+from dolium.plan.origin import is_bundle
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -39,11 +40,13 @@ def plan(spec: "dict[str, Any]", facts: "Facts") -> "list[Step]":
         [_hidden(OUTSIDE)],                      # so the child is born so
         _child(spec, facts),
         [namespaces.forget()],
+        process.affinity(spec, "initial"),
+        namespaces.label(spec, facts),
         namespaces.score(spec),                  # by the host's /proc
         limits.enter(spec, facts),               # limited before it has anything of the container's
         [_join(spec, facts)],
         namespaces.become_root(facts),
-        namespaces.keyring(),
+        namespaces.keyring() if spec["dolium"].get("keyring", True) else [],
         [_root()],
         terminal.make(spec),                     # as the container's root, in the devpts that it has now
         terminal.hand_over(spec),
@@ -51,22 +54,25 @@ def plan(spec: "dict[str, Any]", facts: "Facts") -> "list[Step]":
     privileged = not spec["process"].get("noNewPrivileges")
     chapter(
         "SECURITY",                              # as in plan/build.py
+        process.attributes(spec),
+        process.affinity(spec, "final"),
         program.directory(spec),
         limits.rlimits(spec, facts),
         filter.load(spec, facts) if privileged else [],
         identity.bounds(spec, facts),
         identity.user(spec, facts),
-        identity.capabilities(spec),
+        identity.capabilities(spec, facts),
         identity.no_new_privileges(spec),
         [program.umask(spec)],
         terminal.take(spec),
         [_hidden(INSIDE)],                       # a change of ids may have undone it, prctl(2)
-        [_born()],                               # nothing is left to give up
-        [program.die_with()],
+        [_born(spec)],                           # nothing is left to give up
+        [program.die_with()] if is_watched(spec) else [],
         terminal.control(spec),                  # a session of its own begins with `born`
+        process.preserve(spec),
         [] if privileged else filter.load(spec, facts),
     )  # fmt: skip
-    chapter("EXEC", program.run(spec), [_keep(spec)])
+    chapter("EXEC", program.run(spec), [_keep(spec)] if is_watched(spec) else [program.leave()])
     return steps
 
 
@@ -124,8 +130,20 @@ def _root() -> Step:
                 note="the container's by now")  # fmt: skip
 
 
-def _born() -> Step:
-    return Step("born", BOTH, "process", what="clone again, then end", note="with only what the program has")
+def is_watched(spec: "dict[str, Any]") -> bool:
+    """Whether dolium-keep waits for the process; one that an engine starts detached is left to it."""
+    return not (is_bundle(spec) and spec["dolium"]["watch"].get("detached"))
+
+
+def _born(spec: "dict[str, Any]") -> Step:
+    return Step(
+        "born",
+        BOTH,
+        "process",
+        n2=spec["dolium"].get("preserve", 0),
+        what="clone again, then end",
+        note="with only what the program has",
+    )
 
 
 def _keep(spec: "dict[str, Any]") -> Step:

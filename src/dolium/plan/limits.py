@@ -3,6 +3,7 @@
 from dolium.core.wire import HOST, INSIDE, OUTSIDE, Step, one
 from dolium.errors import SpecError, Unsupported
 from dolium.plan import slots
+from dolium.plan.origin import is_bundle
 from dolium.plan.quantities import show_size
 
 TYPE_CHECKING = False
@@ -28,6 +29,10 @@ def groups(spec: "dict[str, Any]", facts: "Facts") -> "dict[str, str]":
 
     Raises Unsupported where a limit was asked for that this host, or this user on it, cannot enforce.
     """
+    if is_bundle(spec):
+        from dolium.plan import resources as every
+
+        return every.groups(spec, facts)
     resources = spec["linux"]["resources"]
     name = spec["linux"]["cgroupsPath"].rpartition("/")[2]
     part = spec["dolium"].get("part", "")  # of cgroup v2 groups: one of its own for a process that joins
@@ -65,6 +70,13 @@ def cgroup(spec: "dict[str, Any]", facts: "Facts") -> "list[Step]":
         return []
     resources = spec["linux"]["resources"]
     note = "to limit, count and kill as one"
+    if is_bundle(spec):
+        from dolium.plan import resources as every
+
+        made = {path: facts.hierarchies[controller].parent for controller, path in where.items()}
+        return one([Step("make_group", HOST, "linux.cgroupsPath", path=path, path2=top, what=f"mkdir {_short(path)}", note=note)
+                    for path, top in sorted(made.items())], f"in {len(made)} hierarchies") \
+            + every.writes(resources, where, facts) + every.device_entries(spec, where)  # fmt: skip
     steps = one([Step("make_group", HOST, "linux.cgroupsPath", path=path, what=f"mkdir {_short(path)}", note=note)
                  for path in directories], f"in {len(directories)} hierarchies")  # fmt: skip
 
@@ -130,7 +142,8 @@ def doors(spec: "dict[str, Any]", facts: "Facts") -> "list[Step]":
     """Open the groups, so that the child is born in its cgroup v2 directory and enters the v1 ones by descriptor."""
     where = groups(spec, facts)
     steps = []
-    v2 = {path for controller, path in where.items() if facts.controllers[controller].version == 2}
+    known = facts.hierarchies if is_bundle(spec) else facts.controllers
+    v2 = {path for controller, path in where.items() if known[controller].version == 2}
     for path in sorted(v2):
         steps.append(Step("open", OUTSIDE, "linux.cgroupsPath", path=path, n1=O_PATH | O_DIRECTORY, out=slots.CGROUP,
                           what=f"open {_short(path)}", note="clone3 starts the child inside it"))  # fmt: skip
@@ -142,6 +155,10 @@ def doors(spec: "dict[str, Any]", facts: "Facts") -> "list[Step]":
 
 def devices(spec: "dict[str, Any]", facts: "Facts") -> "list[Step]":
     """The device filter of cgroup v2, attached to the group before anything is born in it."""
+    if is_bundle(spec):
+        from dolium.plan import resources as every
+
+        return every.device_filter(spec, groups(spec, facts), facts)
     if not _filters_devices(spec) or facts.controllers["devices"].version == 1:
         return []
     from dolium.plan import device_filter
@@ -153,7 +170,8 @@ def enter(spec: "dict[str, Any]", facts: "Facts") -> "list[Step]":
     """The child enters the v1 groups itself: moving another process costs the kernel a global lock, moving oneself does
     not, and dolium-init's own memory stays uncharged."""
     where = groups(spec, facts)
-    v1 = {path for controller, path in where.items() if facts.controllers[controller].version == 1}
+    known = facts.hierarchies if is_bundle(spec) else facts.controllers
+    v1 = {path for controller, path in where.items() if known[controller].version == 1}
     steps = [Step("write_fd", INSIDE, "linux.cgroupsPath", fd=slot, data=b"0", what=f"enter {_short(path)}",
                   note="limited from here on") for slot, path in enumerate(sorted(v1), slots.FIRST_TASKS)]  # fmt: skip
     return one(steps, f"{len(steps)} groups; limited from here on")
@@ -161,7 +179,8 @@ def enter(spec: "dict[str, Any]", facts: "Facts") -> "list[Step]":
 
 def is_born_inside(spec: "dict[str, Any]", facts: "Facts") -> bool:
     """Whether clone3 can start the child in its cgroup (CLONE_INTO_CGROUP, Linux 5.7)."""
-    return any(facts.controllers[controller].version == 2 for controller in groups(spec, facts))
+    known = facts.hierarchies if is_bundle(spec) else facts.controllers
+    return any(known[controller].version == 2 for controller in groups(spec, facts))
 
 
 def rlimits(spec: "dict[str, Any]", facts: "Facts") -> "list[Step]":
@@ -170,7 +189,7 @@ def rlimits(spec: "dict[str, Any]", facts: "Facts") -> "list[Step]":
     wanted = list(spec["process"].get("rlimits", ()))
     pids = spec["linux"]["resources"].get("pids", {}).get("limit", 0)
     steps = []
-    if facts.rootless and pids > 0 and "pids" not in groups(spec, facts):
+    if facts.rootless and pids > 0 and not is_bundle(spec) and "pids" not in groups(spec, facts):
         if facts.kernel < (5, 14) and "pids.limit" in spec["dolium"]["asked"]:
             raise Unsupported("--pids-limit", "before Linux 5.14 only root can limit processes", hint="run it as root")
         steps.append(_rlimit("linux.resources.pids.limit", "RLIMIT_NPROC", pids, pids, "a fork bomb stops here"))

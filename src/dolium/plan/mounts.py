@@ -5,6 +5,7 @@ from dolium.errors import SpecError
 from dolium.plan import devices, slots
 from dolium.plan.attributes import NODEV, NOEXEC, NOSUID, RDONLY, split
 from dolium.plan.namespaces import MS_PRIVATE, joined
+from dolium.plan.origin import is_bundle
 from dolium.plan.quantities import show_size
 
 TYPE_CHECKING = False
@@ -30,6 +31,10 @@ def place(why: str, mount: int, path: str, what: str, note: str, *, kernel_path:
 def layers(spec: "dict[str, Any]", facts: "Facts") -> "list[Step]":
     """Outside: the rootfs of a container whose image must not change is an overlay.  What it writes goes to a tmpfs, or to
     a directory that is kept (`dolium.root.store`)."""
+    if is_bundle(spec):
+        from dolium.plan import bundle
+
+        return bundle.rootfs(spec)
     if not is_overlay(spec):
         return []
     steps = _lower(spec, facts) + _store(spec, facts)
@@ -111,6 +116,10 @@ def _store(spec: "dict[str, Any]", facts: "Facts") -> "list[Step]":
 def sources(spec: "dict[str, Any]", facts: "Facts") -> "list[Step]":
     """Outside: what is bound from the host is opened with the caller's rights, and its ids mapped; inside gets it by
     descriptor and never walks a path of the host's."""
+    if is_bundle(spec):
+        from dolium.plan import bundle, cgroupmount
+
+        return bundle.sources(spec, facts) + cgroupmount.sources(spec, facts)
     steps: list[Step] = []
     ours: Step | None = None
     for slot, why, source, bits in _binds(spec, facts):
@@ -131,6 +140,10 @@ def sources(spec: "dict[str, Any]", facts: "Facts") -> "list[Step]":
 
 def hand_over(spec: "dict[str, Any]", facts: "Facts") -> Step:
     """The meeting at which inside gets the descriptors of what outside has prepared."""
+    if is_bundle(spec):
+        from dolium.plan import bundle
+
+        return bundle.hand_over(spec, facts)
     numbers = [slots.DEV]
     if is_overlay(spec):
         numbers.append(slots.ROOT)
@@ -171,6 +184,8 @@ def contents(spec: "dict[str, Any]", facts: "Facts") -> "list[Step]":
     """Inside: the directories, links and files of ours in the rootfs, such as /etc/hosts.  Never through a symlink that
     leads out of it (CVE-2025-24965)."""
     own = spec["dolium"]
+    if is_bundle(spec):
+        return []
     if not is_overlay(spec):
         return _filling([*own["files"], *own["bound"]], own, INSIDE, slots.ROOT, -1)
     # A plain user cannot make a missing one in a directory of ids that its namespace has not got; then it stays so.
@@ -200,6 +215,10 @@ def _filling(files: "list[tuple[str, str]]", own: "dict[str, Any]", actor: int, 
 
 def all_of(spec: "dict[str, Any]", facts: "Facts") -> "list[Step]":
     """Inside: every mount of the specification, in its order."""
+    if is_bundle(spec):
+        from dolium.plan import bundle
+
+        return bundle.all_of(spec, facts) + bundle.own_proc(spec)
     steps: list[Step] = []
     ours: Step | None = None
     binds = {why: slot for slot, why, _, _ in _binds(spec, facts)}
@@ -308,11 +327,19 @@ def cover(spec: "dict[str, Any]", facts: "Facts") -> "list[Step]":
     return steps
 
 
-def pivot() -> "list[Step]":
+def pivot(spec: "dict[str, Any]") -> "list[Step]":
     """Inside: the rootfs becomes `/`, the host's leaves this namespace."""
+    after: list[Step] = []
+    if is_bundle(spec):
+        from dolium.plan import bundle
+
+        after = bundle.propagation(spec)
+        if not spec["dolium"]["pivot"]:
+            return bundle.pivot(spec) + after
     return [
         Step("pivot_root", INSIDE, "root.path", fd=slots.ROOT, what="pivot_root", note="the rootfs becomes /"),
         Step("drop_old", INSIDE, "root.path", what="umount2 the old /", note="the host's files are out of reach"),
+        *after,
     ]
 
 

@@ -1,7 +1,10 @@
 """Steps that make the container's namespaces: what it can see."""
 
-from dolium.core.wire import BOTH, INSIDE, OUTSIDE, Step
+from dolium.core.wire import BOTH, INSIDE, OUTSIDE, Step, encoded
+from dolium.errors import Unsupported
 from dolium.plan import limits, slots
+from dolium.plan.onecall import call
+from dolium.plan.origin import is_bundle
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -39,18 +42,53 @@ def prepare(spec: "dict[str, Any]", facts: "Facts") -> "list[Step]":
     else:
         steps.append(Step("unshare", OUTSIDE, "linux.namespaces", n1=FLAGS["mount"], what="unshare mnt",
                           note="a private copy to mount things in"))  # fmt: skip
-    steps.append(Step("set_attr", OUTSIDE, "linux.rootfsPropagation", path="/", n2=MS_SLAVE, n3=1, what="make / a slave",
-                      note="what we mount stays in our copy"))  # fmt: skip
+    kind = spec["linux"].get("rootfsPropagation") or "rslave"
+    if kind == "rslave" or "shared" not in kind:
+        steps.append(Step("set_attr", OUTSIDE, "linux.rootfsPropagation", path="/", n2=MS_SLAVE, n3=1, what="make / a slave",
+                          note="what we mount stays in our copy"))  # fmt: skip
     return steps
+
+
+def join(spec: "dict[str, Any]") -> "list[Step]":
+    """Outside enters the namespaces of others that an engine names, and the child is born in them: first all that take the
+    caller's rights, the user namespace last, for with it those are gone.  The mount namespace is inside's to enter."""
+    if not is_bundle(spec):
+        return []
+    opened, entered = [], []
+    for index, each in enumerate(spec["linux"]["namespaces"]):
+        if "path" not in each:
+            continue
+        kind, path = each["type"], each["path"]
+        slot = slots.USERS if kind == "user" else slots.FIRST_JOINED + index
+        why = f"linux.namespaces[{index}]"
+        opened.append(Step("open", OUTSIDE, why, path=path, out=slot, what=f"open {path}", note=f"a {kind} namespace of another's"))
+        entered.append((kind == "user", kind == "mount",
+                        Step("join", INSIDE if kind == "mount" else OUTSIDE, why, fd=slot, n1=FLAGS[kind],
+                             what=f"join that {kind} namespace", note="setns(2) refuses one of another kind")))  # fmt: skip
+    entered.sort(key=lambda each: each[0])
+    return opened + [step for _, later, step in entered if not later]
+
+
+def join_mounts(spec: "dict[str, Any]") -> "list[Step]":
+    """Inside enters the mount namespace that an engine names: what is mounted from here on is mounted there."""
+    return [Step("join", INSIDE, f"linux.namespaces[{index}]", fd=slots.FIRST_JOINED + index, n1=FLAGS["mount"],
+                 what="join that mount namespace", note="what follows is mounted in it")
+            for index, each in enumerate(spec["linux"]["namespaces"])
+            if is_bundle(spec) and each["type"] == "mount" and "path" in each]  # fmt: skip
 
 
 def clone(spec: "dict[str, Any]", facts: "Facts") -> "list[Step]":
     """The child, in those namespaces that must exist first.  The others it makes itself, so that the kernel builds the
     network namespace while dolium-init prepares the rootfs."""
     types = wanted(spec) & {"mount", "pid", "time", "user"}
+    before = _set_clocks(spec)
+    if before:
+        types.discard("time")
+    if facts.rootless:
+        types.discard("user")  # who is not root has made it already
     born = limits.is_born_inside(spec, facts)
     note = "born in its cgroup, never unlimited" if born else "the first process of the container"
-    steps = [Step("clone", OUTSIDE, "linux.namespaces", n1=flags(types), fd=slots.CGROUP if born else -1,
+    steps = [*before, Step("clone", OUTSIDE, "linux.namespaces", n1=flags(types), fd=slots.CGROUP if born else -1,
                   what=f"clone3 {names(types)}", note=note)]  # fmt: skip
     if "user" in types:
         uids, gids = spec["linux"]["uidMappings"], spec["linux"]["gidMappings"]
@@ -60,9 +98,23 @@ def clone(spec: "dict[str, Any]", facts: "Facts") -> "list[Step]":
                           note=f"root inside is uid {first['hostID']} outside"))  # fmt: skip
         steps.append(Step("open_ns", OUTSIDE, "linux.uidMappings", path="ns/user", out=slots.USERS,
                           what="open /proc/PID/ns/user", note="to map the ids of mounts through"))  # fmt: skip
-    if "limit" in spec["linux"]["resources"].get("memory", {}):
+    if "limit" in spec["linux"]["resources"].get("memory", {}) and not is_bundle(spec):
         steps.append(Step("open_ns", OUTSIDE, "linux.resources.memory.limit", path="ns/mnt", out=slots.MOUNTS,
                           what="open /proc/PID/ns/mnt", note="held to count its files in tmpfs"))  # fmt: skip
+    return steps
+
+
+def _set_clocks(spec: "dict[str, Any]") -> "list[Step]":
+    """Clocks are set before the first process is in the namespace, so outside makes it, and the child is born in it
+    (time_namespaces(7))."""
+    offsets = spec["linux"].get("timeOffsets")
+    if not offsets or "time" not in wanted(spec):
+        return []
+    steps = [Step("unshare", OUTSIDE, "linux.timeOffsets", n1=FLAGS["time"], what="unshare time", note="the child's, not our own")]
+    for clock, offset in offsets.items():
+        value = f"{clock} {offset.get('secs', 0)} {offset.get('nanosecs', 0)}"
+        steps.append(Step("write", OUTSIDE, f"linux.timeOffsets.{clock}", path="/proc/self/timens_offsets", data=value.encode(),
+                          what=f"timens_offsets: {value}", note="before anybody is in it"))  # fmt: skip
     return steps
 
 
@@ -72,6 +124,7 @@ def settle(spec: "dict[str, Any]", facts: "Facts") -> "list[Step]":
         forget(),
         Step("sync", BOTH, "linux.uidMappings", what="meet: the ids are mapped", note="inside waits for outside"),
         *score(spec),
+        *label(spec, facts),
         *become_root(facts),
         Step("undumpable", INSIDE, "process", what="PR_SET_DUMPABLE 0", note="none may trace this helper"),
         *limits.enter(spec, facts),
@@ -80,7 +133,12 @@ def settle(spec: "dict[str, Any]", facts: "Facts") -> "list[Step]":
     if types:
         steps.append(Step("unshare", INSIDE, "linux.namespaces", n1=flags(types), what=f"unshare {names(types)}",
                           note="no view of the host's"))  # fmt: skip
-    steps += keyring()
+    if spec["dolium"].get("keyring", True):
+        steps += keyring()
+    if spec.get("domainname"):
+        name = encoded(spec["domainname"], "domainname")
+        steps.append(call("domainname", "setdomainname", (name, len(name)), what=f"setdomainname {spec['domainname']}",
+                          note="the NIS name, domainname(1)"))  # fmt: skip
     if spec.get("hostname"):
         steps.append(Step("hostname", INSIDE, "hostname", path=spec["hostname"], what=f"sethostname {spec['hostname']}",
                           note="the host keeps its own name"))  # fmt: skip
@@ -99,6 +157,22 @@ def score(spec: "dict[str, Any]") -> "list[Step]":
         return []
     return [Step("write", INSIDE, "process.oomScoreAdj", path="/proc/self/oom_score_adj", data=b"%d" % wanted,
                  what=f"oom_score_adj = {wanted}", note="who dies first for want of memory")]  # fmt: skip
+
+
+def label(spec: "dict[str, Any]", facts: "Facts") -> "list[Step]":
+    """The security module's label for the program, which exec takes up; while the process's own files in /proc are the host's
+    (CVE-2023-28642, CVE-2025-52881).  Raises Unsupported where no module would look at it."""
+    process, steps = spec["process"], []
+    for key, module, text in (("apparmorProfile", "apparmor", "exec {}"), ("selinuxLabel", "selinux", "{}")):
+        wanted = process.get(key)
+        if not wanted or wanted == "unconfined" and module not in facts.labels:
+            continue
+        if module not in facts.labels:
+            raise Unsupported(f"process.{key}", f"this kernel runs without {'AppArmor' if module == 'apparmor' else 'SELinux'}")
+        path = "/proc/self/attr/apparmor/exec" if module == "apparmor" else "/proc/self/attr/exec"
+        steps.append(Step("write", INSIDE, f"process.{key}", path=path, data=encoded(text.format(wanted), f"process.{key}"),
+                          what=f"{module} label {wanted}", note="taken up at exec"))  # fmt: skip
+    return steps
 
 
 def become_root(facts: "Facts") -> "list[Step]":

@@ -4,6 +4,7 @@ from dolium.core.wire import BOTH, INSIDE, OUTSIDE, Step, part
 from dolium.plan import rtnetlink, slots
 from dolium.plan.attributes import NODEV, NOEXEC, NOSUID, RDONLY
 from dolium.plan.namespaces import joined, wanted
+from dolium.plan.origin import is_bundle
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ def hardware(address: str) -> bytes:
 def enter(spec: "dict[str, Any]", facts: "Facts") -> "list[Step]":
     """Outside goes into the network that is to be shared, and mounts its /sys; a child with users of its own could do
     neither."""
-    if "network" not in joined(spec):
+    if "network" not in joined(spec) or is_bundle(spec):
         return []
     steps = [Step("enter_net", OUTSIDE, "network", fd=slots.NETWORK, what="enter the network it shares",
                   note="with your rights, before it is born")]  # fmt: skip
@@ -43,7 +44,7 @@ def enter(spec: "dict[str, Any]", facts: "Facts") -> "list[Step]":
 
 def come_back(spec: "dict[str, Any]") -> "list[Step]":
     """And leaves it again, or dolium-keep would keep it alive."""
-    if "network" not in joined(spec):
+    if "network" not in joined(spec) or is_bundle(spec):
         return []
     return [part(Step("enter_net", OUTSIDE, "network", fd=slots.HOST_NETWORK, what="come back", note="the child stays there"))]
 

@@ -1,7 +1,8 @@
 """The last steps: what the container runs, and who watches it."""
 
-from dolium.core.wire import INSIDE, OUTSIDE, Step, strings
+from dolium.core.wire import BOTH, HOST, INSIDE, OUTSIDE, Step, strings
 from dolium.plan import slots, terminal
+from dolium.plan.origin import is_bundle
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -22,7 +23,9 @@ def directory(spec: "dict[str, Any]") -> "list[Step]":
 
 def finish(spec: "dict[str, Any]") -> "list[Step]":
     """The file mode mask, and the death signal: after every change of ids, which would clear it."""
-    steps = [umask(spec), die_with()]
+    steps = [umask(spec)]
+    if not is_bundle(spec) or spec["dolium"]["keep"]:
+        steps.append(die_with())
     if spec["dolium"]["init"]:
         steps.append(Step("reap", INSIDE, "init", what="stay as PID 1, fork the rest",
                           note="reaps orphans, forwards signals"))  # fmt: skip
@@ -47,16 +50,78 @@ def run(spec: "dict[str, Any]") -> "list[Step]":
     argv, env = process["args"], process["env"]
     if not argv:
         return [Step("idle", INSIDE, "process.args", what="stay as PID 1", note="reaps orphans; programs join later")]
-    name = argv[0]
-    if "/" in name:
-        candidates = [name]
-    else:
-        path = next((each[5:] for each in env if each.startswith("PATH=")), DEFAULT_PATH)
-        candidates = [f"{part or '.'}/{name}" for part in path.split(":")]
+    name, candidates = argv[0], _candidates(process)
     user = process["user"]
     data = strings(*candidates, *argv, why="process.args") + strings(*env, why="process.env")
     return [Step("exec", INSIDE, "process.args", data=data, n1=len(candidates), n2=len(argv), n3=len(env),
                  what=f"exec {name}", note=f"uid {user['uid']} in {process['cwd']}, {len(env)} variables")]  # fmt: skip
+
+
+def _candidates(process: "dict[str, Any]") -> "list[str]":
+    name = process["args"][0]
+    if "/" in name:
+        return [name]
+    path = next((each[5:] for each in process["env"] if each.startswith("PATH=")), DEFAULT_PATH)
+    return [f"{part or '.'}/{name}" for part in path.split(":")]
+
+
+def await_start(spec: "dict[str, Any]") -> "list[Step]":
+    """Inside, as the user it will be: `create` says whether there is a program, as runc and crun have it; then it waits for
+    `start`, and hooks of that run before it goes on."""
+    if not is_bundle(spec):
+        return []
+    name = spec["process"]["args"][0]
+    found = strings(*_candidates(spec["process"]), why="process.args")
+    return [
+        Step("probe", INSIDE, "process.args", data=found, what=f"exec {name}", note="there is something to run"),
+        Step("sync", BOTH, "process", n1=1, what="meet: created", note="outside waits for inside"),
+        Step("wait_start", INSIDE, "process", fd=slots.START, n1=spec["dolium"]["preserve"], what="wait for `start`",
+             note="with nothing left to give up"),
+        *hooks(spec, "startContainer", "in the container"),
+    ]  # fmt: skip
+
+
+def hooks(spec: "dict[str, Any]", name: str, note: str) -> "list[Step]":
+    """The hooks of one kind, in their order."""
+    return [
+        Step(
+            "hook", HOST, f"hooks.{name}[{index}]", path=each["path"], path2=name, n1=index, what=f"hook {each['path']}", note=note
+        )
+        for index, each in enumerate(spec.get("hooks", {}).get(name, ()))
+    ]
+
+
+def created(spec: "dict[str, Any]", facts: "Facts") -> "list[Step]":
+    """All namespaces are there: Python writes the pid down, so that a container whose maker dies is found, and runs the hooks."""
+    if not is_bundle(spec):
+        return []
+    from dolium.plan import resources
+
+    return [
+        Step("sync", BOTH, "hooks", n1=1, what="meet: its namespaces are made", note="outside waits for inside"),
+        Step("ask", OUTSIDE, "hooks", what="meet Python", note="which goes on with what follows"),
+        Step("record", HOST, "process", what="write down its pid", note="found, should its maker die"),
+        *resources.late(spec, facts),
+        *hooks(spec, "prestart", "on the host"), *hooks(spec, "createRuntime", "on the host"),
+    ]  # fmt: skip
+
+
+def before_pivot(spec: "dict[str, Any]") -> "list[Step]":
+    """The mounts are there, and the host's files still too: hooks in the container's namespaces, with the host's programs."""
+    run = hooks(spec, "createContainer", "in its namespaces")
+    if not run:
+        return []
+    return [
+        Step("sync", BOTH, "hooks.createContainer", n1=1, what="meet: its mounts are made", note="outside waits for inside"),
+        Step("ask", OUTSIDE, "hooks.createContainer", what="meet Python", note="which runs the hooks"),
+        *run,
+        Step("sync", BOTH, "hooks.createContainer", what="meet: the hooks are done", note="inside waits for outside"),
+    ]
+
+
+def leave() -> Step:
+    """Outside waits until the program runs, and ends: the container's first process is its caller's to wait for."""
+    return Step("leave", OUTSIDE, "process", what="leave it alone", note="as soon as the program runs")
 
 
 def keep(spec: "dict[str, Any]", facts: "Facts", directories: "list[str]") -> "list[Step]":
@@ -66,6 +131,12 @@ def keep(spec: "dict[str, Any]", facts: "Facts", directories: "list[str]") -> "l
     of its end, `life` in seconds, and, for one that outlives its owner, `detached`, the words of the `end` command, and
     whether it has a `log`.
     """
+    if is_bundle(spec):
+        if not spec["dolium"]["keep"]:
+            return []
+        return [Step("ask", OUTSIDE, "process", what="meet Python", note="which starts it"),
+                Step("keep", OUTSIDE, "process", fd=slots.KEEP, data=strings("announce"), what="become dolium-keep",
+                     note="waits; ends it when you die")]  # fmt: skip
     watch = spec["dolium"]["watch"]
     words = [f"lease={{{slots.LEASE}}}"]
     if "limit" in spec["linux"]["resources"].get("memory", {}):

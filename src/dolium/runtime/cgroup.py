@@ -65,6 +65,43 @@ def make(directory: str, hierarchies: "dict[str, Hierarchy]") -> None:
         os.mkdir(directory, 0o755)
 
 
+def make_below(top: str, path: str) -> bool:
+    """Make a group wherever an engine wants it, with all directories on the way from `top`, where the hierarchy is mounted.
+    On v2 they pass on every controller that they can, on v1 CPUs and memory nodes are those of the directory above.  Whether
+    the group is new.  Raises OSError."""
+    at, new = top, False
+    parts = path[len(top):].strip("/").split("/")
+    v2 = os.path.exists(f"{top}/cgroup.subtree_control")
+    for part in parts:
+        if v2:
+            _pass_on(at)
+        above, at = at, f"{at}/{part}"
+        try:
+            os.mkdir(at, 0o755)
+            new = True
+        except FileExistsError:
+            new = False
+        for name in ("cpuset.cpus", "cpuset.mems") if not v2 and os.path.exists(f"{at}/cpuset.cpus") else ():
+            if not read(f"{at}/{name}").strip():
+                write(f"{at}/{name}", read(f"{above}/{name}").encode())
+    return new
+
+
+def _pass_on(directory: str) -> None:
+    """What cannot be passed on is missed, with its name, where a limit needs it."""
+    missing = {*read(f"{directory}/cgroup.controllers").split()} - {*read(f"{directory}/cgroup.subtree_control").split()}
+    if not missing:
+        return
+    try:
+        write(f"{directory}/cgroup.subtree_control", " ".join(f"+{each}" for each in missing).encode())
+    except OSError:
+        for each in missing:
+            try:
+                write(f"{directory}/cgroup.subtree_control", f"+{each}".encode())
+            except OSError:
+                pass
+
+
 def watch_oom(directory: str) -> int:
     """An eventfd that the kernel signals when this cgroup v1 memory group runs out (memory.rst, section 10)."""
     event = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)

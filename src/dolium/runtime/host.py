@@ -13,6 +13,9 @@ if TYPE_CHECKING:
 
 CAP_SYS_ADMIN = 21
 CONTROLLERS = ("memory", "cpu", "cpuset", "pids")
+V1 = ("blkio", "cpu", "cpuacct", "cpuset", "devices", "freezer", "hugetlb", "memory", "misc", "net_cls", "net_prio", "perf_event",
+      "pids", "rdma")  # fmt: skip
+"""Every controller that a v1 hierarchy can have, cgroups(7)."""
 _facts: "dict[int, Facts]" = {}
 
 
@@ -39,7 +42,15 @@ def _collect(uid: int) -> Facts:
     found.throttles = _throttles()
     found.filters = _filters()
     _find_cgroups(found, seen)
+    found.labels = tuple(each for each in ("apparmor", "selinux") if _labels(each))
     return found
+
+
+def _labels(module: str) -> bool:
+    """Whether that security module is at work."""
+    if module == "apparmor":
+        return read("/sys/module/apparmor/parameters/enabled").strip() == "Y"
+    return os.path.exists("/sys/fs/selinux/enforce")
 
 
 def read(path: str) -> str:
@@ -148,8 +159,17 @@ def kind(path: str) -> str:
 def _find_cgroups(found: Facts, mounts: "list[Mount]") -> None:
     """Fill in which controller is where, and why others are not."""
     own = {line.split(":", 2)[1]: line.split(":", 2)[2] for line in read("/proc/self/cgroup").splitlines()}
+    every = found.hierarchies
     for mount in mounts:
         writable = "rw" in mount.options and "rw" in mount.super_options
+        if mount.kind == "cgroup":
+            for option in mount.super_options:
+                if option in V1 or option.startswith("name="):
+                    every.setdefault(option, Hierarchy(1, mount.point))
+        elif mount.kind == "cgroup2" and "unified" not in every:
+            every["unified"] = Hierarchy(2, mount.point)
+            for controller in read(f"{mount.point}/cgroup.controllers").split():
+                every.setdefault(controller, every["unified"])
         if mount.kind == "cgroup" and not found.rootless:
             for controller in (*CONTROLLERS, "devices"):
                 if controller in mount.super_options and writable and controller not in found.controllers:

@@ -347,7 +347,7 @@ def step_error(
 
     if isinstance(call, int):
         calls = wire.OPERATIONS[step.op]
-        call = calls[min(call, len(calls) - 1)]
+        call = calls[min(call, len(calls) - 1)] if step.op != "call" else step.path
     numbered = [each for each in steps if not each.is_part]
     index = sum(not each.is_part for each in steps[: steps.index(step) + 1]) if step in steps else 0
     code = 125

@@ -11,7 +11,7 @@ The texts are in the chapters beside this file, in a form that reads as prose:
       see       files that show it; PID is the container's first process, as the host counts it
 """
 
-from dolium.plan.lessons import files, limits, mounts, namespaces, network, rights, terminal
+from dolium.plan.lessons import engines, files, limits, mounts, namespaces, network, rights, terminal
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ _every: "dict[str, Lesson]" = {}
 def every() -> "dict[str, Lesson]":
     """All of them, by key."""
     if not _every:
-        for chapter in (limits, namespaces, mounts, files, network, terminal, rights):
+        for chapter in (limits, namespaces, mounts, files, network, terminal, rights, engines):
             for lesson in _read(chapter.TEXT):
                 assert lesson.key not in _every, lesson.key
                 _every[lesson.key] = lesson
@@ -79,6 +79,8 @@ def _end_of_limit(step: "Step") -> str:
 
 
 def _end_of_open(step: "Step") -> str:
+    if step.why.startswith("linux.namespaces["):
+        return "namespace"
     return "tasks" if step.path.endswith("/tasks") else step.path
 
 
@@ -89,10 +91,14 @@ def _end_of_open_tree(step: "Step") -> str:
         return "console"
     if step.path.startswith("/dev/"):
         return "device"
+    if step.why == "root.path" and step.note == "the rootfs, as it is":
+        return "rootfs"
     return "image" if step.why == "root.path" else "file" if step.fd >= 0 else "kept"
 
 
 def _end_of_set_attr(step: "Step") -> str:
+    if step.n2 and (step.why.startswith("mounts[") or step.path == "/" and step.n2 not in (MS_SLAVE, MS_PRIVATE)):
+        return "propagation"
     if step.n2:
         return "slave" if step.n2 == MS_SLAVE else "private"
     if step.why.startswith("mounts[") and step.actor == 1:
@@ -137,7 +143,9 @@ _END: "dict[str, Callable[[Step], str]]" = {
     "set_limit": _end_of_limit, "open": _end_of_open, "open_tree": _end_of_open_tree, "set_attr": _end_of_set_attr,
     "new_mount": _end_of_new_mount, "move_mount": _end_of_move_mount, "sync": _end_of_sync, "netlink": _end_of_netlink,
     "open_ns": lambda step: step.path,
-    "unshare": lambda step: "inside" if step.actor != 1 else "user" if step.n1 & 0x10000000 else "mount",
+    "join": lambda step: "namespace" if step.why.startswith("linux.namespaces[") else "",
+    "unshare": lambda step: "time" if step.n1 == 0x80
+    else "inside" if step.actor != 1 else "user" if step.n1 & 0x10000000 else "mount",
     "map_ids": lambda step: "" if step.n1 else "self",
     "become": lambda step: "root" if step.why == "linux.uidMappings" else "",
     "write": lambda step: "oom_score_adj" if step.path.endswith("/oom_score_adj") else "sysctl",

@@ -1,0 +1,155 @@
+"""The verbs that make and end a container: create, start, run, state, kill, delete, exec."""
+
+import os
+
+from dolium.cli.oci import Words, show, warn
+from dolium.errors import UsageError
+from dolium.runtime import lifecycle
+from dolium.runtime.creation import Asked
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+FORWARDED = (1, 2, 3, 10, 12, 15, 18, 28)
+
+
+def _asked(found: Words) -> Asked:
+    if "config" in found.flags:
+        raise UsageError("--config: the config is the bundle's config.json")
+    if "pidfd-socket" in found.flags:
+        raise UsageError("--pidfd-socket: not supported yet")
+    asked = Asked(os.path.abspath(found.flags.get("bundle", ".")))
+    asked.pid_file = _path(found, "pid-file")
+    asked.console_socket = _path(found, "console-socket")
+    asked.pivot = "no-pivot" not in found.flags
+    asked.keyring = "no-new-keyring" not in found.flags
+    asked.preserve = found.number("preserve-fds")
+    asked.groups = found.options.get("cgroup-manager") != "disabled"
+    if asked.preserve > 1000:
+        raise UsageError("--preserve-fds: more than 1000 descriptors")
+    return asked
+
+
+def _path(found: Words, name: str) -> str:
+    given: str = found.flags.get(name, "")
+    return os.path.abspath(given) if given else ""
+
+
+def create(found: Words, root: str) -> int:
+    """`create`"""
+    lifecycle.create(root, found.id, _asked(found))
+    return 0
+
+
+def start(found: Words, root: str) -> int:
+    """`start`"""
+    lifecycle.start(root, found.id)
+    return 0
+
+
+def run(found: Words, root: str) -> int:
+    """`run`; without --detach its exit code is the program's."""
+    asked = _asked(found)
+    if "detach" in found.flags:
+        lifecycle.create(root, found.id, asked)
+        try:
+            lifecycle.start(root, found.id)
+        except BaseException:
+            lifecycle.delete(root, found.id, True)
+            raise
+        return 0
+    asked.detached = False
+    block()
+    running = lifecycle.Foreground(root, found.id, asked)
+    forward(running.fileno(), running.signal)
+    return running.finish("keep" in found.flags).exit_code
+
+
+def state(found: Words, root: str) -> int:
+    """`state`"""
+    from dolium.core import document
+    from dolium.runtime import state as known
+
+    show(document.write(described(known.find(root, found.id))) + "\n")
+    return 0
+
+
+def described(container: "Any") -> "dict[str, Any]":
+    """A container as `state` and `list` show it."""
+    fields, status = container.fields, container.status()
+    known = {name: fields[name] for name in ("bundle", "rootfs", "created", "annotations")}
+    return {
+        "ociVersion": "1.3.0",
+        "id": container.id,
+        "pid": container.pid() if status != "stopped" else 0,
+        "status": status,
+        **known,
+        "owner": "root" if fields["owner"] == 0 else str(fields["owner"]),
+    }
+
+
+def signal_number(text: str) -> int:
+    """`9`, `KILL`, `SIGKILL`, `RTMIN+1`.  Raises SpecError."""
+    from dolium.plan.quantities import signal
+
+    name = text.upper().removeprefix("SIG")
+    for base, number, sign in (("RTMIN", 34, 1), ("RTMAX", 64, -1)):
+        rest = name.removeprefix(base).lstrip("+-") or "0"
+        if name.startswith(base) and rest.isdecimal() and len(rest) < 3 and 34 <= number + sign * int(rest) <= 64:
+            return number + sign * int(rest)
+    return 0 if text == "0" else signal(text, "signal")
+
+
+def kill(found: Words, root: str) -> int:
+    """`kill`"""
+    lifecycle.kill(root, found.id, signal_number(found.words[1] if len(found.words) > 1 else "TERM"), "all" in found.flags)
+    return 0
+
+
+def delete(found: Words, root: str) -> int:
+    """`delete`"""
+    for failed in lifecycle.delete(root, found.id, "force" in found.flags):
+        warn(found, str(failed))
+    return 0
+
+
+def exec(found: Words, root: str) -> int:
+    """`exec`; its exit code is the program's, or 0 at once with --detach."""
+    from dolium.runtime import exec as another
+
+    asked = another.Extra()
+    asked.argv = found.words[1:]
+    asked.process, asked.pid_file, asked.console_socket = (_path(found, name) for name in ("process", "pid-file", "console-socket"))
+    asked.cwd, asked.user = found.flags.get("cwd", ""), found.flags.get("user", "")
+    asked.apparmor, asked.label = found.flags.get("apparmor", ""), found.flags.get("process-label", "")
+    asked.env, asked.capabilities = found.flags.get("env", []), found.flags.get("cap", [])
+    asked.groups = [each for word in found.flags.get("additional-gids", []) for each in word.split(",")]
+    asked.locked, asked.tty, asked.detached = (name in found.flags for name in ("no-new-privs", "tty", "detach"))
+    asked.preserve, asked.cgroup = found.number("preserve-fds"), found.flags.get("cgroup", "")
+    block()
+    helping, _ = another.start(root, found.id, asked)
+    if asked.detached:
+        return 0
+    forward(helping.fileno(), helping.signal)
+    return another.finish(helping).exit_code
+
+
+def block() -> None:
+    """Signals that are the program's: kept until there is one."""
+    from signal import SIG_BLOCK, pthread_sigmask
+
+    pthread_sigmask(SIG_BLOCK, FORWARDED)
+
+
+def forward(ended: int, send: "Callable[[int], None]") -> None:
+    """Send on what arrives, until that descriptor can be read."""
+    from select import POLLIN, poll
+    from signal import sigtimedwait
+
+    waiting = poll()
+    waiting.register(ended, POLLIN)
+    while not waiting.poll(50):
+        while arrived := sigtimedwait(FORWARDED, 0):
+            send(arrived.si_signo)

@@ -1,0 +1,230 @@
+"""The verbs that look at containers or change what they may use: list, ps, events, pause, resume, update; and features, spec."""
+
+import os
+
+from dolium.cli.oci import Words, show
+from dolium.core import document
+from dolium.errors import DoliumError, StateError, UsageError
+from dolium.runtime import bundle, cgroup, lifecycle, state
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+
+def _format(found: Words) -> str:
+    kind: str = found.flags.get("format", "table")
+    if kind not in ("table", "json"):
+        raise UsageError(f"--format: expected table or json, got `{kind}`")
+    return kind
+
+
+def list(found: Words, root: str) -> int:
+    """`list`"""
+    from dolium.cli.oci_life import described
+
+    rows = [described(container) for container in state.every(root)]
+    if "quiet" in found.flags:
+        show("".join(f"{row['id']}\n" for row in rows))
+    elif _format(found) == "json":
+        show(document.write(rows) + "\n")
+    else:
+        names = ("id", "pid", "status", "bundle", "created", "owner")
+        table = [[name.upper() for name in names]] + [[str(row[name]) for name in names] for row in rows]
+        widths = [max(len(row[column]) for row in table) for column in range(len(names))]
+        show(
+            "".join("   ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() + "\n" for row in table)
+        )
+    return 0
+
+
+def ps(found: Words, root: str) -> int:
+    """`ps`: as JSON their numbers, else what ps(1) says of them."""
+    container = state.find(root, found.id)
+    pids = lifecycle.processes(container)
+    if _format(found) == "json":
+        show(document.write(pids) + "\n")
+        return 0
+    if not pids:
+        return 0
+    import subprocess
+
+    ended = subprocess.run(["ps", *(found.words[1:] or ["-ef"])], capture_output=True, text=True, check=False, errors="replace",
+                           env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", **os.environ})  # fmt: skip
+    if ended.returncode:
+        raise DoliumError(f"ps: {ended.stderr.strip()}")
+    lines = ended.stdout.splitlines()
+    column = lines[0].split().index("PID")
+    wanted = {str(pid) for pid in pids}
+    show("\n".join([lines[0], *(line for line in lines[1:] if line.split()[column] in wanted)]) + "\n")
+    return 0
+
+
+def pause(found: Words, root: str) -> int:
+    """`pause`"""
+    return _freeze(found, root, True)
+
+
+def resume(found: Words, root: str) -> int:
+    """`resume`"""
+    return _freeze(found, root, False)
+
+
+def _freeze(found: Words, root: str, frozen: bool) -> int:
+    container = state.find(root, found.id)
+    container.lock()
+    try:
+        status = container.status()
+        if status not in (("running", "created") if frozen else ("paused",)):
+            raise StateError(found.id, status, "running" if frozen else "paused")
+        lifecycle.freeze(container, frozen)
+    finally:
+        container.unlock()
+    return 0
+
+
+FLAGS = {
+    "cpu-period": ("cpu", "period"),
+    "cpu-quota": ("cpu", "quota"),
+    "cpu-burst": ("cpu", "burst"),
+    "cpu-share": ("cpu", "shares"),
+    "cpu-shares": ("cpu", "shares"),
+    "cpu-rt-period": ("cpu", "realtimePeriod"),
+    "cpu-rt-runtime": ("cpu", "realtimeRuntime"),
+    "cpuset-cpus": ("cpu", "cpus"),
+    "cpuset-mems": ("cpu", "mems"),
+    "cpu-idle": ("cpu", "idle"),
+    "memory": ("memory", "limit"),
+    "memory-reservation": ("memory", "reservation"),
+    "memory-swap": ("memory", "swap"),
+    "kernel-memory": ("memory", "kernel"),
+    "kernel-memory-tcp": ("memory", "kernelTCP"),
+    "pids-limit": ("pids", "limit"),
+    "blkio-weight": ("blockIO", "weight"),
+}
+"""Flags of `update`: where each stands in linux.resources."""
+
+
+def update(found: Words, root: str) -> int:
+    """`update`: resources as a JSON object from a file or, `-`, from standard input; or by flags."""
+    from dolium.plan import oci
+    from dolium.plan.quantities import size
+
+    given: dict[str, Any] = {}
+    if path := found.flags.get("resources"):
+        given = document.read(_everything() if path == "-" else bundle.text(os.path.abspath(path)), "linux.resources")
+    for flag, (group, key) in FLAGS.items():
+        if flag not in found.flags:
+            continue
+        text = found.flags[flag]
+        if key in ("cpus", "mems"):
+            value: object = text
+        elif text.removeprefix("-").isdecimal() and text.isascii():
+            value = int(text)
+        elif group == "memory":
+            value = size(text, f"--{flag}")
+        else:
+            raise UsageError(f"--{flag}: expected a number, got `{text[:40]}`")
+        given.setdefault(group, {})[key] = value
+    for flag in ("l3-cache-schema", "mem-bw-schema"):
+        if flag in found.flags:
+            raise UsageError(f"--{flag}: Intel's resource director is not set by Dolium")
+    lifecycle.update(root, found.id, oci.check(given, oci.RESOURCES, "linux.resources"))
+    return 0
+
+
+def _everything() -> str:
+    data = b""
+    while (chunk := os.read(0, 1 << 16)) and len(data) < bundle.LARGEST:
+        data += chunk
+    return data.decode("utf-8", "surrogateescape")
+
+
+def events(found: Words, root: str) -> int:
+    """`events`: one line of JSON each time, as runc has them."""
+    from time import sleep
+
+    from dolium.plan.quantities import seconds
+
+    every = seconds(found.flags.get("interval", "5s"), "--interval")
+    while True:
+        container = state.find(root, found.id)
+        if container.status() == "stopped":
+            if "stats" in found.flags:
+                raise StateError(found.id, "stopped", "running")
+            return 0
+        show(document.write({"type": "stats", "id": found.id, "data": statistics(container)}) + "\n")
+        if "stats" in found.flags:
+            return 0
+        sleep(every)
+
+
+def statistics(container: state.Container) -> "dict[str, Any]":
+    """What its groups have counted, by the names that runc gives."""
+    groups, versions = container.fields["groups"], container.fields["versions"]
+
+    def value(controller: str, name: str) -> int:
+        try:
+            text = cgroup.read(f"{groups[controller]}/{name}").strip()
+            return (1 << 63) - 1 if text == "max" else int(text)
+        except (OSError, KeyError, ValueError):
+            return 0
+
+    def table(controller: str, name: str) -> "dict[str, int]":
+        try:
+            lines = cgroup.read(f"{groups[controller]}/{name}").splitlines()
+        except (OSError, KeyError):
+            return {}
+        return {key: int(count) for key, _, count in (line.partition(" ") for line in lines) if count.isdecimal()}
+
+    v2 = versions.get("memory") == 2
+    usage, limit = ("memory.current", "memory.max") if v2 else ("memory.usage_in_bytes", "memory.limit_in_bytes")
+    peak, failures = ("memory.peak", "") if v2 else ("memory.max_usage_in_bytes", "memory.failcnt")
+    if versions.get("cpuacct") == 1:
+        total = value("cpuacct", "cpuacct.usage")
+        halves = {key: count * 10_000_000 for key, count in table("cpuacct", "cpuacct.stat").items()}
+    else:
+        counted = table("unified", "cpu.stat")
+        total = counted.get("usage_usec", 0) * 1000
+        halves = {"user": counted.get("user_usec", 0) * 1000, "system": counted.get("system_usec", 0) * 1000}
+    throttled = table("cpu", "cpu.stat")
+    return {
+        "cpu": {"usage": {"total": total, "kernel": halves.get("system", 0), "user": halves.get("user", 0)},
+                "throttling": {"periods": throttled.get("nr_periods", 0), "throttledPeriods": throttled.get("nr_throttled", 0),
+                               "throttledTime": throttled.get("throttled_time", throttled.get("throttled_usec", 0) * 1000)}},
+        "memory": {"usage": {"usage": value("memory", usage), "limit": value("memory", limit), "max": value("memory", peak),
+                             "failcnt": value("memory", failures) if failures else 0},
+                   "raw": table("memory", "memory.stat")},
+        "pids": {"current": value("pids", "pids.current"), "limit": value("pids", "pids.max")},
+        "blkio": {}, "hugetlb": {}, "intel_rdt": {}, "network_interfaces": None,
+    }  # fmt: skip
+
+
+def features(found: Words, root: str) -> int:
+    """`features` (runtime-spec, features.md)"""
+    from dolium.plan.features import features as known
+
+    show(document.write(known(), 2) + "\n")
+    return 0
+
+
+def spec(found: Words, root: str) -> int:
+    """`spec`: a config.json to begin with, in the bundle's directory."""
+    from dolium.runtime.template import template
+
+    path = os.path.abspath(found.flags.get("bundle", ".")) + "/config.json"
+    try:
+        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+    except FileExistsError:
+        raise DoliumError(f"`{path}` exists; remove it first") from None
+    with open(fd, "w") as file:
+        file.write(document.write(template("rootless" in found.flags), 2) + "\n")
+    return 0
+
+
+def checkpoint(found: Words, root: str) -> int:
+    """`checkpoint`: a clear answer."""
+    raise UsageError("checkpoint and restore are not supported by Dolium", hint="runc and crun do it through criu")
+
+
+restore = checkpoint

@@ -1,0 +1,89 @@
+"""JSON, read and written with the C half of the standard module alone: to import the whole takes longer than a verb may."""
+
+from dolium.errors import SpecError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, NoReturn
+
+DEEPEST = 200
+"""Levels of objects in objects; the specification needs six."""
+
+
+class _Rules:
+    """How to read: what _json.make_scanner looks at."""
+
+    strict = True
+    object_hook = None
+    object_pairs_hook = None
+    parse_float = float
+    parse_int = int
+
+    @staticmethod
+    def parse_constant(text: str) -> "NoReturn":
+        """NaN and Infinity are no JSON."""
+        raise ValueError(f"{text} is no value in JSON")
+
+
+def read(text: str, name: str) -> "Any":
+    """What a document says.  Raises SpecError, which calls it `name`."""
+    try:
+        from _json import make_scanner
+    except ImportError:  # another Python than CPython
+        from json import loads
+
+        try:
+            return loads(text)
+        except (ValueError, RecursionError) as error:
+            raise SpecError(name, f"is not JSON: {error}") from None
+    start = len(text) - len(text.lstrip(" \t\r\n"))
+    if text.count("[") + text.count("{") > DEEPEST and _depth(text) > DEEPEST:
+        raise SpecError(name, "is nested too deep")
+    try:
+        value, end = make_scanner(_Rules)(text, start)  # type: ignore[arg-type]
+    except StopIteration as error:
+        raise SpecError(name, f"is not JSON: nothing that makes sense at character {error.value}") from None
+    except SystemError:  # the C half knows its own exception only where the other half has been loaded
+        from json import loads
+
+        try:
+            return loads(text)
+        except (ValueError, RecursionError) as error:
+            raise SpecError(name, f"is not JSON: {error}") from None
+    except (ValueError, RecursionError) as error:
+        raise SpecError(name, f"is not JSON: {error}") from None
+    if text[end:].strip(" \t\r\n"):
+        raise SpecError(name, f"is not JSON: something follows its end at character {end}")
+    return value
+
+
+def _depth(text: str) -> int:
+    """How deep it goes at most: brackets in strings are counted too."""
+    deepest = level = 0
+    for each in text:
+        if each in "[{":
+            level += 1
+            deepest = max(deepest, level)
+        elif each in "]}":
+            level -= 1
+    return deepest
+
+
+def write(value: "Any", indent: int = 0) -> str:
+    """The document that says it; with `indent`, for people."""
+    if indent:
+        from json import dumps
+
+        return dumps(value, indent=indent)
+    try:
+        from _json import c_make_encoder, encode_basestring_ascii  # type: ignore[attr-defined]
+    except ImportError:
+        from json import dumps
+
+        return dumps(value, separators=(",", ":"))
+    encode = c_make_encoder(None, _no_other, encode_basestring_ascii, None, ":", ",", False, False, False)
+    return "".join(encode(value, 0))
+
+
+def _no_other(value: object) -> "NoReturn":
+    raise TypeError(f"{value!r} is nothing that JSON has")

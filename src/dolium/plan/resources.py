@@ -1,0 +1,237 @@
+"""What linux.resources of an engine's config writes into which files of which groups, cgroups(7), cgroup-v1, cgroup-v2."""
+
+from dolium.core.wire import HOST, Step
+from dolium.errors import SpecError, Unsupported
+from dolium.plan.limits import shares_to_weight
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from dolium.plan.facts import Facts
+
+ENOENT = 2
+MAX = "max"
+THROTTLES = {"throttleReadBpsDevice": ("read_bps", "rbps"), "throttleWriteBpsDevice": ("write_bps", "wbps"),
+             "throttleReadIOPSDevice": ("read_iops", "riops"), "throttleWriteIOPSDevice": ("write_iops", "wiops")}  # fmt: skip
+
+
+def groups(spec: "dict[str, Any]", facts: "Facts") -> "dict[str, str]":
+    """The container's directories, by controller: exactly linux.cgroupsPath below where each hierarchy is mounted."""
+    if not spec["dolium"]["groups"]:
+        return {}
+    path = spec["linux"]["cgroupsPath"]
+    return {controller: hierarchy.parent + path for controller, hierarchy in facts.hierarchies.items()}
+
+
+class Writing:
+    """Collects the writes of one config."""
+
+    def __init__(self, where: "dict[str, str]", facts: "Facts") -> None:
+        self.where = where
+        self.facts = facts
+        self.steps: list[Step] = []
+
+    def version(self, controller: str, why: str) -> int:
+        """Which version this host has the controller in.  Raises Unsupported where it has none."""
+        if controller not in self.where:
+            raise Unsupported(f"linux.resources.{why}", f"the `{controller}` cgroup controller is not there")
+        return self.facts.hierarchies[controller].version
+
+    def put(self, controller: str, why: str, v2: "tuple[str, object] | None", v1: "tuple[str, object] | None",
+            accept: "tuple[int, ...]" = (), other: "tuple[str, object] | None" = None) -> None:  # fmt: skip
+        """One value into one file; `other` where the kernel has not that file.  Raises Unsupported where this version has
+        no file for it."""
+        version = self.version(controller, why)
+        chosen = v2 if version == 2 else v1
+        if chosen is None:
+            raise Unsupported(f"linux.resources.{why}", f"cgroup v{version} has nothing like it")
+        step = self._step(controller, why, *chosen)
+        step.accept = accept
+        if other is not None:
+            step.on, step.other = ENOENT, self._step(controller, why, *other)
+        self.steps.append(step)
+
+    def _step(self, controller: str, why: str, name: str, value: object) -> Step:
+        return Step("set_limit", HOST, f"linux.resources.{why}", path=f"{self.where[controller]}/{name}",
+                    data=str(value).encode("utf-8", "surrogateescape"), what=f"{name.removesuffix('_in_bytes')} = {value}",
+                    note="as the config has it")  # fmt: skip
+
+
+def writes(resources: "dict[str, Any]", where: "dict[str, str]", facts: "Facts", *, first: bool = True) -> "list[Step]":
+    """All of them, in the order in which they can be made; zero leaves things as they are, where no more is said of it.
+    `first`: of a container that is made; else it lives, and is changed.  Raises SpecError and Unsupported."""
+    to = Writing(where, facts)
+    _cpuset(resources.get("cpu", {}), to)
+    _memory(resources.get("memory", {}), to, first)
+    _cpu(resources.get("cpu", {}), to)
+    pids = resources.get("pids", {}).get("limit")
+    if pids:  # none at all (0) would not let the container be born: `late` writes it
+        to.put("pids", "pids.limit", ("pids.max", _max(pids)), ("pids.max", _max(pids)))
+    _block(resources.get("blockIO", {}), to)
+    _others(resources, to)
+    _unified(resources.get("unified", {}), to)
+    return to.steps
+
+
+def late(spec: "dict[str, Any]", facts: "Facts") -> "list[Step]":
+    """What is written when the container's first process is there."""
+    if spec["linux"]["resources"].get("pids", {}).get("limit") != 0:
+        return []
+    to = Writing(groups(spec, facts), facts)
+    to.put("pids", "pids.limit", ("pids.max", 0), ("pids.max", 0))
+    return to.steps
+
+
+def _max(value: int) -> "int | str":
+    return MAX if value < 0 else value
+
+
+def _memory(memory: "dict[str, Any]", to: Writing, first: bool) -> None:
+    limit, swap = memory.get("limit", 0), memory.get("swap", 0)
+    if swap and not limit and first and swap > 0:
+        raise SpecError("linux.resources.memory.swap", "is memory and swap together, so it needs memory.limit")
+    if 0 < swap < limit:
+        raise SpecError("linux.resources.memory.swap", "is memory and swap together, so it cannot be less than memory.limit")
+    both = ("memory.memsw.limit_in_bytes", swap)
+    v1 = (limit or swap) and to.version("memory", "memory.limit") == 1
+    if swap and v1 and not first:  # whichever is in the way of the other comes second; the kernel says EINVAL then
+        to.put("memory", "memory.swap", None, both, accept=(22,))
+    if limit:
+        to.put("memory", "memory.limit", ("memory.max", _max(limit)), ("memory.limit_in_bytes", limit))
+    if swap:
+        to.put("memory", "memory.swap", ("memory.swap.max", _max(swap - max(limit, 0) if swap > 0 else swap)), both)
+    if memory.get("reservation"):
+        value = memory["reservation"]
+        to.put("memory", "memory.reservation", ("memory.low", _max(value)), ("memory.soft_limit_in_bytes", value))
+    for key, name in (("kernel", "kmem"), ("kernelTCP", "kmem.tcp")):
+        if memory.get(key):
+            to.put("memory", f"memory.{key}", None, (f"memory.{name}.limit_in_bytes", memory[key]))
+    if "swappiness" in memory:
+        to.put("memory", "memory.swappiness", None, ("memory.swappiness", memory["swappiness"]))
+    if memory.get("disableOOMKiller"):
+        to.put("memory", "memory.disableOOMKiller", None, ("memory.oom_control", 1))
+    if memory.get("useHierarchy") and to.version("memory", "memory.useHierarchy") == 1:  # on v2 there is nothing else
+        to.put("memory", "memory.useHierarchy", None, ("memory.use_hierarchy", 1))
+
+
+def _cpu(cpu: "dict[str, Any]", to: Writing) -> None:
+    quota, period, burst = cpu.get("quota", 0), cpu.get("period", 0), cpu.get("burst")
+    if "idle" in cpu:
+        to.put("cpu", "cpu.idle", ("cpu.idle", cpu["idle"]), ("cpu.idle", cpu["idle"]))
+    if cpu.get("shares"):
+        shares = cpu["shares"]
+        to.put("cpu", "cpu.shares", ("cpu.weight", shares_to_weight(shares)), ("cpu.shares", shares))
+    if (quota or period) and to.version("cpu", "cpu.quota") == 2:
+        value = (MAX if quota < 0 else str(quota)) if quota else MAX
+        to.put("cpu", "cpu.quota", ("cpu.max", f"{value} {period}" if period else value), None)
+    else:
+        if period:
+            to.put("cpu", "cpu.period", None, ("cpu.cfs_period_us", period))
+        if quota:
+            to.put("cpu", "cpu.quota", None, ("cpu.cfs_quota_us", quota))
+    if burst is not None:
+        to.put("cpu", "cpu.burst", ("cpu.max.burst", burst), ("cpu.cfs_burst_us", burst))
+    for key, name in (("realtimePeriod", "cpu.rt_period_us"), ("realtimeRuntime", "cpu.rt_runtime_us")):
+        if cpu.get(key):
+            to.put("cpu", f"cpu.{key}", None, (name, cpu[key]))
+
+
+def _cpuset(cpu: "dict[str, Any]", to: Writing) -> None:
+    for key in ("cpus", "mems"):
+        if cpu.get(key):
+            to.put("cpuset", f"cpu.{key}", (f"cpuset.{key}", cpu[key]), (f"cpuset.{key}", cpu[key]))
+
+
+def _block(block: "dict[str, Any]", to: Writing) -> None:
+    def on_v2() -> bool:
+        name = "io" if "io" in to.where else "blkio"
+        return to.version(name, "blockIO") == 2
+
+    controller = "io" if "io" in to.where else "blkio"
+    if weight := block.get("weight"):
+        if on_v2():  # io.weight goes from 1 to 10000, and 100 is the middle of either
+            to.put(controller, "blockIO.weight", ("io.bfq.weight", weight), None,
+                   other=("io.weight", f"default {1 + (weight - 10) * 9999 // 990}"))  # fmt: skip
+        else:
+            to.put(controller, "blockIO.weight", None, ("blkio.weight", weight), other=("blkio.bfq.weight", weight))
+    if leaf := block.get("leafWeight"):
+        to.put(controller, "blockIO.leafWeight", None, ("blkio.leaf_weight", leaf))
+    for index, each in enumerate(block.get("weightDevice", ())):
+        why = f"blockIO.weightDevice[{index}]"
+        for key, name in (("weight", "weight"), ("leafWeight", "leaf_weight")):
+            if each.get(key):
+                value = f"{each['major']}:{each['minor']} {each[key]}"
+                v2 = ("io.bfq.weight", value) if key == "weight" else None
+                to.put(controller, why, v2, (f"blkio.{name}_device", value), other=None)
+    for key, (old, new) in THROTTLES.items():
+        for index, each in enumerate(block.get(key, ())):
+            number = f"{each['major']}:{each['minor']}"
+            to.put(controller, f"blockIO.{key}[{index}]", ("io.max", f"{number} {new}={each['rate'] or MAX}"),
+                   (f"blkio.throttle.{old}_device", f"{number} {each['rate']}"))  # fmt: skip
+
+
+def _others(resources: "dict[str, Any]", to: Writing) -> None:
+    for index, each in enumerate(resources.get("hugepageLimits", ())):
+        why, size, limit = f"hugepageLimits[{index}]", each["pageSize"], each["limit"]
+        if not size.isalnum():
+            raise SpecError(f"linux.resources.{why}.pageSize", "is no size of a page, such as 2MB")
+        to.put("hugetlb", why, (f"hugetlb.{size}.max", limit), (f"hugetlb.{size}.limit_in_bytes", limit))
+        to.put(
+            "hugetlb", why, (f"hugetlb.{size}.rsvd.max", limit), (f"hugetlb.{size}.rsvd.limit_in_bytes", limit), accept=(ENOENT,)
+        )
+    network = resources.get("network", {})
+    if network.get("classID"):
+        to.put("net_cls", "network.classID", None, ("net_cls.classid", network["classID"]))
+    for index, each in enumerate(network.get("priorities", ())):
+        to.put("net_prio", f"network.priorities[{index}]", None, ("net_prio.ifpriomap", f"{each['name']} {each['priority']}"))
+    for device, most in resources.get("rdma", {}).items():
+        value = " ".join(
+            [
+                device,
+                *(
+                    f"{name}={most[key]}"
+                    for key, name in (("hcaHandles", "hca_handle"), ("hcaObjects", "hca_object"))
+                    if key in most
+                ),
+            ]
+        )
+        to.put("rdma", f"rdma.{device}", ("rdma.max", value), ("rdma.max", value))
+
+
+def _unified(unified: "dict[str, str]", to: Writing) -> None:
+    for name, value in unified.items():
+        why = f"unified.{name}"
+        if "/" in name or name in ("", ".", "..") or "." not in name:
+            raise SpecError(f"linux.resources.{why}", "is no name of a file of a cgroup")
+        controller = name.partition(".")[0]
+        if "unified" not in to.where:
+            raise Unsupported(f"linux.resources.{why}", "cgroup v2 is not mounted on this host")
+        if (
+            controller not in ("cgroup", "memory.swap")
+            and to.facts.hierarchies.get(controller, to.facts.hierarchies["unified"]).version != 2
+        ):
+            raise Unsupported(f"linux.resources.{why}", f"the `{controller}` controller of this host is one of cgroup v1")
+        for line in value.splitlines() or [value]:
+            to.put("unified", why, (name, line), None)
+
+
+def device_entries(spec: "dict[str, Any]", where: "dict[str, str]") -> "list[Step]":
+    """linux.resources.devices where the controller is one of cgroup v1."""
+    rules = spec["linux"]["resources"].get("devices")
+    if not rules or "devices" not in where:
+        return []
+    from dolium.plan import device_filter as filters
+
+    return filters.entries(rules, where["devices"])
+
+
+def device_filter(spec: "dict[str, Any]", where: "dict[str, str]", facts: "Facts") -> "list[Step]":
+    """The same on cgroup v2.  Who is not root can make no nodes and load no filter: the host's modes of those there are
+    keep him out, as with runc and crun."""
+    rules = spec["linux"]["resources"].get("devices")
+    if not rules or "devices" in where or "unified" not in where or facts.rootless:
+        return []
+    from dolium.plan import device_filter as filters
+
+    return filters.attach(rules)

@@ -1,0 +1,126 @@
+"""Hooks in a container's namespaces, and mappings of users for its mounts: done by processes of dolium-init's, never by Python."""
+
+import os
+from select import POLLIN, poll
+
+from dolium.core import wire
+from dolium.core.wire import BOTH, INSIDE, OUTSIDE, Step, strings
+from dolium.errors import HookError, StepError
+from dolium.plan import joining, namespaces, program, slots
+from dolium.plan.onecall import Slot, call
+from dolium.runtime import hooks, launch
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    from dolium.errors import DoliumError
+    from dolium.plan.facts import Facts
+
+
+class Helping(launch.Watched):
+    """A process that dolium-keep watches over while a hook runs."""
+
+    __slots__ = ("planned",)
+
+    def __init__(self, steps: "list[Step]", spec: "dict[str, Any]", facts: "Facts", filled: "dict[int, int]") -> None:
+        super().__init__(spec, facts, filled)
+        self.planned = steps
+
+    def steps(self) -> "list[Step]":
+        """Its plan."""
+        return self.planned
+
+    def failure(self, died: bool) -> "DoliumError":
+        """What went wrong, in words."""
+        return self._failure(died)
+
+
+def run_before_pivot(spec: "dict[str, Any]", facts: "Facts", pid: int, hook: "dict[str, Any]", why: str,
+                     told: "dict[str, Any]") -> None:  # fmt: skip
+    """createContainer: in the container's namespaces, but with the root that its first process still has, the host's.
+
+    Raises HookError."""
+    first = os.pidfd_open(pid)
+    root = os.open(f"/proc/{pid}/root", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    types = namespaces.wanted(spec) | namespaces.joined(spec) | ({"user"} if facts.own_users else set())
+    argv, env = hook.get("args") or [hook["path"]], hook.get("env", [])
+    steps = [
+        Step("clone", OUTSIDE, why, what="clone3"),
+        namespaces.forget(),
+        Step("join", INSIDE, why, fd=slots.CONTAINER, n1=namespaces.flags(types), what="join its namespaces"),
+        *namespaces.become_root(facts),
+        call(why, "fchdir", (Slot(slots.ROOT),), what="fchdir", note=""),
+        call(why, "chroot", (b".\0",), what="chroot", note=""),
+        program.umask(spec),
+        Step(
+            "exec",
+            INSIDE,
+            why,
+            data=strings(hook["path"], *argv, why=why) + strings(*env, why=why),
+            n1=1,
+            n2=len(argv),
+            n3=len(env),
+            what=f"exec {hook['path']}",
+        ),
+        Step("keep", OUTSIDE, why, fd=slots.KEEP, data=strings("announce"), what="become dolium-keep"),
+    ]
+    helping = Helping(steps, spec, facts, {slots.CONTAINER: first, slots.ROOT: root})
+    _run(helping, lambda passed: wire.encode(steps, passed).data, hook, why, told)
+
+
+def run_inside(spec: "dict[str, Any]", facts: "Facts", pid: int, hook: "dict[str, Any]", why: str, told: "dict[str, Any]") -> None:
+    """startContainer: as a process of the container, with its rights and no others.  Raises HookError."""
+    process = {**spec["process"], "args": hook.get("args") or [hook["path"]], "env": hook.get("env", []), "cwd": "/"}
+    own = {**spec["dolium"], "watch": {}, "preserve": 0}
+    inner = {**spec, "process": process, "dolium": own}
+    steps = joining.plan(inner, facts)
+    execute = next(step for step in steps if step.op == "exec")
+    execute.data = strings(hook["path"], *process["args"], why=why) + strings(*process["env"], why=why)
+    execute.n1 = 1
+    helping = Helping(steps, inner, facts, {slots.CONTAINER: os.pidfd_open(pid)})
+    _run(helping, lambda passed: wire.encode(steps, passed).data, hook, why, told)
+
+
+def _run(helping: Helping, message: "Callable[[dict[int, int]], bytes]", hook: "dict[str, Any]", why: str,
+         told: "dict[str, Any]") -> None:  # fmt: skip
+    stdin, words = hooks.given(told), os.memfd_create("words", os.MFD_CLOEXEC)
+    try:
+        helping.begin(message, (stdin, words, words), {})
+        try:
+            os.close(helping.started())
+        except StepError as error:
+            raise HookError(why, hook["path"], str(error)) from None
+        waiting = poll()
+        waiting.register(helping.fileno(), POLLIN)
+        timeout = hook.get("timeout")
+        if not waiting.poll(timeout * 1000 if timeout else None):
+            raise HookError(why, hook["path"], f"took longer than its {timeout} s", hooks.said(words))
+        found = helping.finish()
+        problem = hooks.ended(-found.signal if found.signal else found.exit_code)
+        if problem:
+            raise HookError(why, hook["path"], problem, hooks.said(words))
+    finally:
+        helping.abandon()
+        os.close(stdin)
+        os.close(words)
+
+
+def make_users(step: "Step", facts: "Facts") -> int:
+    """A descriptor of a user namespace that has the step's mapping, and nobody in it.  Raises StepError."""
+    steps = [
+        Step("clone", OUTSIDE, step.why, n1=namespaces.FLAGS["user"], what=step.what),
+        Step("map_ids", OUTSIDE, step.why, path=step.path, path2=step.path2, n1=1, what="uid_map"),
+        Step("ask", OUTSIDE, step.why, what="meet Python"),
+        Step("sync", BOTH, step.why, what="never"),
+    ]
+    helping = Helping(steps, {}, facts, {})
+    try:
+        helping.begin(lambda passed: wire.encode(steps, passed).data, (0, 1, 2), {})
+        helping._hear(b"H", 1)
+        assert helping.helper
+        child = int.from_bytes(os.pread(helping.helper.plan, 4, 24), "little")
+        return os.open(f"/proc/{child}/ns/user", os.O_RDONLY | os.O_CLOEXEC)
+    finally:
+        helping.abandon()

@@ -1,0 +1,226 @@
+"""An OCI container while it is made: the host's steps, dolium-init's questions in between, and the way back."""
+
+import os
+from _socket import AF_UNIX, MSG_CMSG_CLOEXEC, SOCK_CLOEXEC, SOCK_SEQPACKET, socket
+
+from dolium.core import wire
+from dolium.errors import DoliumError
+from dolium.plan import build, slots
+from dolium.runtime import cgroup, containerhooks, hooks, launch, state
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from dolium.core.spawn import Helper
+    from dolium.core.wire import Step
+    from dolium.plan.facts import Facts
+
+SIGKILL = 9
+CHILD = 24
+"""Where in the header the pid is, init/wire.h."""
+
+
+class Asked:
+    """What the words of `create` and `run` ask for, besides the bundle."""
+
+    __slots__ = ("bundle", "pid_file", "console_socket", "pivot", "keyring", "preserve", "pidfd_socket", "groups", "detached")
+
+    def __init__(self, directory: str) -> None:
+        self.bundle = directory
+        self.pid_file = ""
+        self.console_socket = ""
+        self.pidfd_socket = ""
+        self.pivot = True
+        self.keyring = True
+        self.preserve = 0
+        self.groups = True
+        self.detached = True
+
+
+class Creation(launch.Watched):
+    """A container while its maker is at work on it."""
+
+    __slots__ = ("container", "made", "planned", "turns")
+
+    def __init__(self, spec: "dict[str, Any]", facts: "Facts", container: state.Container) -> None:
+        super().__init__(spec, facts, {})
+        self.container = container
+        self.made: list[str] = []
+        self.planned = build.plan(spec, facts)
+        self.turns = turns(self.planned)
+
+    def steps(self) -> "list[Step]":
+        """Its plan."""
+        return self.planned
+
+    def pid(self) -> int:
+        """Of the container's first process, as dolium-init has it; 0 before there is one."""
+        return child(self.helper) if self.helper and self.helper.plan >= 0 else 0
+
+    def create(self, asked: Asked) -> None:
+        """Until it waits for `start`.  Raises DoliumError; then all is undone but for the state."""
+        for step in self.turns[0]:
+            self.act(step)
+        self.filled[slots.START] = _listen(self.container.path)
+        self.begin(lambda passed: wire.encode(self.planned, passed).data, (0, 1, 2), preserved(asked.preserve))
+        for turn in self.turns[1:]:
+            self._hear(b"H", 1)
+            if not turn and self.spec["dolium"]["keep"] and turn is self.turns[-1]:
+                break  # created; the answer is run's to give
+            for step in turn:
+                self.act(step)
+            self.answer()
+        if not self.spec["dolium"]["keep"]:
+            self._finished()
+        os.close(self.filled.pop(slots.START))
+
+    def answer(self) -> None:
+        """Let dolium-init go on."""
+        assert self.helper
+        self.helper.socket.send(b"G")
+
+    def _finished(self) -> None:
+        """dolium-init has come to its end.  Raises what went wrong."""
+        assert self.helper
+        self._hear(b"F", 1)
+        if wire.Report(self.helper.report()).failed >= 0:
+            raise self._failure(died=False)
+
+    def _hear(self, kind: bytes, size: int) -> "tuple[bytes, list[tuple[int, int, bytes]]]":
+        """As its base, without an end to everything: `undo` comes later."""
+        assert self.helper
+        try:
+            data, control, _, _ = self.helper.socket.recvmsg(size, 32, MSG_CMSG_CLOEXEC)
+        except ConnectionResetError:
+            data, control = b"", []
+        if data[:1] != kind:
+            raise self._failure(died=not data)
+        return data, control
+
+    def act(self, step: "Step") -> None:
+        """One of the host's steps.  Raises DoliumError."""
+        container = self.container
+        if step.op == "hook":
+            status = "created" if step.path2 == "prestart" else "creating"  # of older versions, which knew no other
+            told = hooks.state(self.spec, container.id, status, self.pid())
+            hook = self.spec["hooks"][step.path2][step.n1]
+            if step.path2 == "createContainer":
+                containerhooks.run_before_pivot(self.spec, self.facts, self.pid(), hook, step.why, told)
+            else:
+                hooks.run(hook, step.why, told, self.spec["dolium"]["bundle"])
+        elif step.op == "record":
+            container.fields["pid"] = state.identify(self.pid())
+            container.save()
+        elif step.op == "make_users":
+            self.filled[step.out] = containerhooks.make_users(step, self.facts)
+        else:
+            try:
+                perform(step, self.made)
+            except OSError as error:
+                call = "mkdir" if step.op == "make_group" else "write"
+                raise launch.step_error(step, self.planned, error.errno or 0, call, self.facts) from None
+
+    def runs(self) -> None:
+        """Wait until dolium-keep says that the program runs.  Raises what went wrong."""
+        os.close(self.started())
+
+    def ended(self, size: int) -> bytes:
+        """Wait for what dolium-keep says of its end."""
+        return self._hear(b"X", size)[0]
+
+    def left(self) -> None:
+        """dolium-init has done its part."""
+        assert self.helper
+        self.helper.close()
+        self.helper.reap()
+        self._close_filled()
+
+    def undo(self) -> None:
+        """Kill what there is of it, and remove the groups that were made for it."""
+        pid = self.pid()
+        if pid > 0:
+            kill_first(pid)
+        if self.helper:
+            self.helper.close()
+            try:
+                os.kill(self.helper.pid, SIGKILL)  # our own child
+            except ProcessLookupError:
+                pass
+            self.helper.reap()
+        self._close_filled()
+        for group in self.made:
+            cgroup.remove(group)
+
+
+def child(helper: "Helper") -> int:
+    """The pid of the process that a dolium-init has made; 0 before there is one."""
+    return int.from_bytes(os.pread(helper.plan, 4, CHILD), "little", signed=True)
+
+
+def perform(step: "Step", made: "list[str]") -> None:
+    """A step of the host that is about groups; those it makes are added to `made`.  Raises OSError."""
+    if step.op == "make_group":
+        if cgroup.make_below(step.path2, step.path):
+            made.append(step.path)
+        return
+    try:
+        cgroup.write(step.path, step.data)
+    except OSError as error:
+        if error.errno in step.accept:
+            return
+        if step.other is None or error.errno != step.on:
+            raise
+        perform(step.other, made)
+
+
+def turns(steps: "list[Step]") -> "list[list[Step]]":
+    """The host's steps: those before dolium-init starts, and those after each of its questions; those of `start` are not
+    among them."""
+    found: list[list[Step]] = [[]]
+    for step in steps:
+        if step.op == "ask":
+            found.append([])
+        elif step.actor == wire.HOST and step.path2 != "startContainer":
+            found[-1].append(step)
+    return found
+
+
+def preserved(count: int) -> "dict[int, int]":
+    """No slot names them; that they stay open is all.  Raises DoliumError where one is not."""
+    for fd in range(3, 3 + count):
+        try:
+            os.set_inheritable(fd, True)
+        except OSError:
+            raise DoliumError(f"--preserve-fds {count}: descriptor {fd} is not open") from None
+    return {slots.FIRST_MOUNT + number: 3 + number for number in range(count)}
+
+
+def _listen(directory: str) -> int:
+    """The socket that the created container waits on, reached by a path that is never too long, unix(7)."""
+    where = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    server = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC)
+    try:
+        server.bind(f"/proc/self/fd/{where}/start")
+        server.listen(8)
+        return server.detach()
+    finally:
+        server.close()
+        os.close(where)
+
+
+def kill_first(pid: int) -> None:
+    """A container's first process, and with it its PID namespace; helpers of ours are its parents or gone."""
+    try:
+        os.kill(pid, SIGKILL)
+    except ProcessLookupError:
+        pass
+
+
+def write_pid(path: str, pid: int) -> None:
+    """A pid file, whole or not at all."""
+    fresh = f"{path}.{os.getpid()}"
+    fd = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
+    os.write(fd, str(pid).encode())
+    os.close(fd)
+    os.rename(fresh, path)

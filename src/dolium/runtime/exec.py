@@ -1,0 +1,157 @@
+"""One more process in an OCI container: `exec`."""
+
+import os
+
+from dolium.core import document, wire
+from dolium.errors import SpecError, StateError, Unsupported
+from dolium.plan import joining, oci, slots
+from dolium.runtime import bundle, lifecycle, state
+from dolium.runtime.containerhooks import Helping
+from dolium.runtime.creation import child, preserved, write_pid
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from dolium.runtime.ending import Ending
+
+MOST = (1 << 32) - 2
+"""The largest id that there is."""
+
+
+class Extra:
+    """What is asked for.
+
+    `process` is a file with a `process` object, or else `argv` with what differs from the container's own: `cwd`, `env`,
+    `user` as UID[:GID], `groups`, `capabilities` besides, `locked` for no_new_privs, labels.
+    """
+
+    __slots__ = (
+        "process",
+        "argv",
+        "cwd",
+        "env",
+        "user",
+        "groups",
+        "capabilities",
+        "locked",
+        "apparmor",
+        "label",
+        "tty",
+        "detached",
+        "pid_file",
+        "console_socket",
+        "preserve",
+        "cgroup",
+    )
+
+    def __init__(self) -> None:
+        self.process = ""
+        self.argv: list[str] = []
+        self.cwd = ""
+        self.env: list[str] = []
+        self.user = ""
+        self.groups: list[str] = []
+        self.capabilities: list[str] = []
+        self.locked = False
+        self.apparmor = ""
+        self.label = ""
+        self.tty = False
+        self.detached = False
+        self.pid_file = ""
+        self.console_socket = ""
+        self.preserve = 0
+        self.cgroup = ""
+
+
+def number(text: str, flag: str) -> int:
+    """An id, in digits and nothing else (CVE-2026-30892: `-u 1` was read as 0)."""
+    if not text.isascii() or not text.isdecimal() or len(text) > 10 or int(text) > MOST:
+        raise SpecError(flag, f"expected a number from 0 to {MOST}, got `{text[:40]}`")
+    return int(text)
+
+
+def described(asked: Extra, own: "dict[str, Any]") -> "dict[str, Any]":
+    """The process that is asked for; `own` is the container's.  Raises SpecError."""
+    if asked.process:
+        found = oci.complete_process(document.read(bundle.text(asked.process), "process"))
+    else:
+        if not asked.argv:
+            raise SpecError("process.args", "is required: at least the name of a program")
+        found = {**own, "args": asked.argv, "env": [*own["env"], *asked.env], "terminal": False}
+        found.pop("execCPUAffinity", None)
+    if asked.cwd:
+        found["cwd"] = oci.absolute(asked.cwd, "--cwd")
+    if asked.user:
+        uid, colon, gid = asked.user.partition(":")
+        found["user"] = {**found["user"], "uid": number(uid, "--user"), "additionalGids": []}
+        found["user"]["gid"] = number(gid, "--user") if colon else found["user"]["gid"]
+    if asked.groups:
+        found["user"] = {**found["user"], "additionalGids": [number(each, "--additional-gids") for each in asked.groups]}
+    if asked.capabilities:
+        sets = {name: [*held] for name, held in found["capabilities"].items()}
+        for name in ("bounding", "effective", "permitted"):
+            sets[name] = sorted({*sets[name], *asked.capabilities})
+        found["capabilities"] = sets
+    if asked.locked:
+        found["noNewPrivileges"] = True
+    for key, given in (("apparmorProfile", asked.apparmor), ("selinuxLabel", asked.label)):
+        if given:
+            found[key] = given
+    if asked.tty or found.get("terminal"):
+        raise Unsupported("process.terminal", "terminals are not given yet")
+    return found
+
+
+def start(top: str, identity: str, asked: Extra) -> "tuple[Helping, int]":
+    """Start it; it runs, and this is its helper and its pid.  Raises StateError, SpecError, StepError."""
+    container = state.find(top, identity)
+    status, pid = container.status(), container.pid()
+    if status not in ("running", "created") or not pid:
+        raise StateError(identity, status, "running")
+    spec = container.config()
+    facts = lifecycle.oci_facts(spec)
+    spec = {**spec, "process": described(asked, spec["process"])}
+    spec["dolium"] = {**spec["dolium"], "watch": {"detached": asked.detached}, "preserve": asked.preserve, "asked": set()}
+    if asked.cgroup:
+        _inner_group(spec, container, asked.cgroup)
+    first = os.pidfd_open(pid)
+    if container.pid() != pid:
+        os.close(first)
+        raise StateError(identity, "stopped", "running")
+    steps = joining.plan(spec, facts)
+    helping = Helping(steps, spec, facts, {slots.CONTAINER: first})
+    try:
+        helping.begin(lambda passed: wire.encode(steps, passed).data, (0, 1, 2), preserved(asked.preserve))
+        if asked.detached:
+            _hear_end(helping)
+        else:
+            os.close(helping.started())
+        assert helping.helper
+        joined = child(helping.helper)
+        if asked.pid_file:
+            write_pid(asked.pid_file, joined)
+    except BaseException:
+        helping.abandon()
+        raise
+    return helping, joined
+
+
+def _hear_end(helping: Helping) -> None:
+    """Of a dolium-init that leaves.  Raises what went wrong."""
+    assert helping.helper
+    data = helping.helper.socket.recv(1)
+    if data != b"F" or wire.Report(helping.helper.report()).failed >= 0:
+        raise helping.failure(died=data != b"F")
+
+
+def _inner_group(spec: "dict[str, Any]", container: state.Container, path: str) -> None:
+    """--cgroup: a group below the container's own.  Raises SpecError."""
+    if ".." in path.split("/") or not os.path.isdir(f"{container.fields['groups'].get('unified', '')}/{path.strip('/')}"):
+        raise SpecError("--cgroup", f"the container has no group `{path}`")
+    spec["linux"] = {**spec["linux"], "cgroupsPath": f"{spec['linux']['cgroupsPath']}/{path.strip('/')}".rstrip("/")}
+
+
+def finish(helping: Helping) -> "Ending":
+    """Wait for the end of one that is not detached."""
+    return helping.finish()

@@ -1,0 +1,256 @@
+"""What is known of the containers of an OCI runtime: one directory each, written whole or not at all, read by every verb.
+
+    ROOT/ID/state.json   `format` 1: see Container.fields      ROOT/ID/config.json   the config as it was at `create`
+    ROOT/ID/start        the socket on which a created container waits
+
+The lock is on ROOT/ID itself; it is held by whoever changes the container.  A pid counts only together with the boot and the
+time at which it was started.
+"""
+
+import os
+from fcntl import LOCK_EX, LOCK_NB, flock
+from time import monotonic, sleep
+
+from dolium.core import document
+from dolium.errors import DoliumError, Exists, NotFound, StateError, UsageError
+from dolium.runtime import places
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+FORMAT = 1
+READABLE = (1,)
+"""The formats that can be read: this one and, when there is one, the one before."""
+LETTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_+-.")
+PATIENCE = 10.0
+"""Seconds that a verb waits for another one on the same container."""
+
+
+def default_root() -> str:
+    """Where containers are without --root."""
+    return f"{places.state_path()}/oci"
+
+
+def check_id(identity: str) -> str:
+    """The id.  Raises UsageError for one that could be no directory, or somebody else's."""
+    if not identity or len(identity) > 1024 or not set(identity) <= LETTERS or identity[0] == "." or len(identity) > 255:
+        raise UsageError(f"`{identity[:80]}` is no id of a container: letters, digits and _ + - . (not first), 255 at most")
+    return identity
+
+
+class Container:
+    """A container on disk.
+
+    `fields`: id, bundle, annotations, created (ISO 8601), owner (uid); `status` as far as it was written: creating, created,
+    started; `maker`, `pid` as (pid, start time, boot); `groups` cgroup directories by controller, `versions` of those.
+    """
+
+    __slots__ = ("top", "id", "fields", "fd")
+
+    def __init__(self, top: str, identity: str, fields: "dict[str, Any]", fd: int = -1) -> None:
+        self.top = top
+        self.id = identity
+        self.fields = fields
+        self.fd = fd
+
+    @property
+    def path(self) -> str:
+        """Its directory."""
+        return f"{self.top}/{self.id}"
+
+    def save(self) -> None:
+        """Write the fields down.  Raises OSError."""
+        _replace(f"{self.path}/state.json", document.write({"format": FORMAT, **self.fields}))
+
+    def config(self) -> "dict[str, Any]":
+        """The config as it was at `create`, completed.  Raises SpecError and OSError."""
+        from dolium.runtime import bundle
+
+        spec: dict[str, Any] = document.read(bundle.text(f"{self.path}/config.json"), "config.json")
+        spec["dolium"]["asked"] = set(spec["dolium"]["asked"])
+        return spec
+
+    def save_config(self, spec: "dict[str, Any]") -> None:
+        """Keep it: what becomes of the bundle's file does not matter from here on."""
+        own = {**spec["dolium"], "asked": sorted(spec["dolium"]["asked"])}
+        _replace(f"{self.path}/config.json", document.write({**spec, "dolium": own}))
+
+    def lock(self) -> None:
+        """Until `unlock`.  Raises StateError where another verb holds it on and on, NotFound where it has gone meanwhile."""
+        self.fd = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        deadline = monotonic() + PATIENCE
+        while True:
+            try:
+                flock(self.fd, LOCK_EX | LOCK_NB)
+                break
+            except BlockingIOError:
+                if monotonic() > deadline:
+                    self.unlock()
+                    raise StateError(self.id, "busy with another verb", "free") from None
+                sleep(0.005)
+        try:
+            fresh = _load(self.top, self.id)
+            if os.stat(self.path).st_ino != os.fstat(self.fd).st_ino:
+                raise _absent(self.id)
+        except (FileNotFoundError, DoliumError):
+            self.unlock()
+            raise _absent(self.id) from None
+        self.fields = fresh
+
+    def unlock(self) -> None:
+        """Let others at it."""
+        if self.fd >= 0:
+            os.close(self.fd)
+            self.fd = -1
+
+    def forget(self) -> None:
+        """Remove its directory."""
+        for name in ("start", "config.json", "config.json.new", "state.json.new", "state.json"):
+            try:
+                os.unlink(f"{self.path}/{name}")
+            except FileNotFoundError:
+                pass
+        try:
+            os.rmdir(self.path)
+        except FileNotFoundError:
+            pass
+
+    def pid(self) -> int:
+        """Of its first process if that lives, else 0."""
+        found = self.fields.get("pid")
+        return found[0] if found and is_alive(found) else 0
+
+    def status(self) -> str:
+        """creating, created, running, paused or stopped"""
+        written: str = self.fields["status"]
+        if self.pid():
+            if written != "started":
+                return "created" if written == "created" else "creating"
+            return "paused" if self.is_frozen() else "running"
+        if written == "creating" and is_alive(self.fields["maker"]):
+            return "creating"
+        return "stopped"
+
+    def is_frozen(self) -> bool:
+        """Whether its processes are paused."""
+        name, value = self.freezer()
+        try:
+            with open(name) as file:
+                return bool(name) and file.read().strip() in (value, "FREEZING")
+        except OSError:
+            return False
+
+    def freezer(self) -> "tuple[str, str]":
+        """The file that freezes it, and what freezes it there; empty where there is none."""
+        groups, versions = self.fields["groups"], self.fields["versions"]
+        if versions.get("freezer") == 1:
+            return f"{groups['freezer']}/freezer.state", "FROZEN"
+        if "unified" in groups:
+            return f"{groups['unified']}/cgroup.freeze", "1"
+        return "", ""
+
+
+def _replace(path: str, text: str) -> None:
+    fd = os.open(f"{path}.new", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    try:
+        data = memoryview(text.encode("utf-8", "surrogateescape"))
+        while data:
+            data = data[os.write(fd, data) :]
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+    os.rename(f"{path}.new", path)
+
+
+def identify(pid: int) -> "tuple[int, int, str]":
+    """A process as it is written down: pid, start time in clock ticks, boot.  Raises OSError where it is gone."""
+    return pid, _started(pid)[1], _boot()
+
+
+_known_boot = ""
+
+
+def _boot() -> str:
+    global _known_boot
+    if not _known_boot:
+        with open("/proc/sys/kernel/random/boot_id") as file:
+            _known_boot = file.read().strip()
+    return _known_boot
+
+
+def _started(pid: int) -> "tuple[str, int]":
+    with open(f"/proc/{pid}/stat", "rb") as file:
+        rest = file.read().rpartition(b")")[2].split()
+    return rest[0].decode(), int(rest[19])
+
+
+def is_alive(found: "tuple[int, int, str] | list[Any]") -> bool:
+    """Whether that very process lives; one that is dead but not waited for does not."""
+    pid, started, boot = found
+    try:
+        letter, now = _started(pid)
+    except (OSError, ValueError, IndexError):
+        return False
+    return now == started and boot == _boot() and letter not in "ZX"
+
+
+def make_root(top: str) -> None:
+    """The directory of all containers, for its owner alone (CVE-2021-41091).  Raises OSError and DoliumError."""
+    if top == default_root():
+        places.below(places.state(), "oci")
+        return
+    os.makedirs(top, 0o700, exist_ok=True)
+
+
+def new(top: str, identity: str, fields: "dict[str, Any]") -> Container:
+    """A container that is being made, locked.  Raises Exists."""
+    check_id(identity)
+    make_root(top)
+    container = Container(top, identity, fields)
+    try:
+        os.mkdir(container.path, 0o700)
+    except FileExistsError:
+        raise Exists("container", identity) from None
+    container.fd = os.open(container.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    flock(container.fd, LOCK_EX | LOCK_NB)
+    container.save()
+    return container
+
+
+def find(top: str, identity: str) -> Container:
+    """The container of that id.  Raises NotFound, DoliumError for what cannot be read, UsageError."""
+    check_id(identity)
+    try:
+        return Container(top, identity, _load(top, identity))
+    except FileNotFoundError:
+        raise _absent(identity) from None
+
+
+def _absent(identity: str) -> NotFound:
+    error = NotFound("container", identity)
+    error.message = f"container `{identity}` does not exist"  # containerd and podman look for these words
+    return error
+
+
+def _load(top: str, identity: str) -> "dict[str, Any]":
+    with open(f"{top}/{identity}/state.json", encoding="utf-8", errors="surrogateescape") as file:
+        found: dict[str, Any] = document.read(file.read(), "state.json")
+    if not isinstance(found, dict) or found.pop("format", None) not in READABLE:
+        raise DoliumError(f"`{top}/{identity}/state.json` was not written by this version of Dolium, nor by the one before")
+    return found
+
+
+def every(top: str) -> "list[Container]":
+    """All containers that can be read, by id."""
+    try:
+        names = sorted(os.listdir(top))
+    except FileNotFoundError:
+        return []
+    found = []
+    for name in names:
+        try:
+            found.append(find(top, name))
+        except DoliumError:
+            continue
+    return found

@@ -1,0 +1,192 @@
+"""How the tests make bundles and call the OCI runtime on them, as an engine does."""
+
+from __future__ import annotations
+
+import copy
+import json
+import os
+import signal
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable
+from typing import Any
+
+from containers import SLOW, TOP
+
+RUNTIME = f"{TOP}/bin/dolium-oci"
+SAFE = ["nosuid", "noexec", "nodev"]
+DEFAULT: dict[str, Any] = {
+    "ociVersion": "1.0.2-dev",
+    "root": {"path": "rootfs"},
+    "process": {
+        "user": {"uid": 0, "gid": 0}, "args": ["true"], "cwd": "/",
+        "env": ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"],
+        "capabilities": {each: ["CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_KILL", "CAP_NET_BIND_SERVICE", "CAP_SETGID", "CAP_SETUID"]
+                         for each in ("bounding", "effective", "permitted")},
+        "noNewPrivileges": True,
+    },
+    "mounts": [
+        {"destination": "/proc", "type": "proc", "source": "proc", "options": SAFE},
+        {"destination": "/dev", "type": "tmpfs", "source": "tmpfs", "options": ["nosuid", "strictatime", "mode=755", "size=65536k"]},
+        {"destination": "/dev/pts", "type": "devpts", "source": "devpts",
+         "options": ["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"]},
+        {"destination": "/dev/shm", "type": "tmpfs", "source": "shm", "options": [*SAFE, "mode=1777", "size=65536k"]},
+        {"destination": "/sys", "type": "sysfs", "source": "sysfs", "options": [*SAFE, "ro"]},
+    ],
+    "linux": {"namespaces": [{"type": each} for each in ("pid", "network", "ipc", "uts", "mount", "cgroup")],
+              "maskedPaths": ["/proc/kcore", "/proc/keys", "/sys/firmware"], "readonlyPaths": ["/proc/sys", "/proc/sysrq-trigger"]},
+}  # fmt: skip
+"""Much like what `runc spec` writes."""
+
+
+def config(**changes: Any) -> dict[str, Any]:
+    """The default config with changes: `process__args=[...]`, `linux__resources={...}`."""
+    found = copy.deepcopy(DEFAULT)
+    for path, value in changes.items():
+        *way, last = path.split("__")
+        inner = found
+        for each in way:
+            inner = inner.setdefault(each, {})
+        inner[last] = value
+    return found
+
+
+def script(text: str, **changes: Any) -> dict[str, Any]:
+    """A config that runs a shell script."""
+    return config(process__args=["sh", "-c", text], **changes)
+
+
+class Verb:
+    """How a verb ended."""
+
+    def __init__(self, code: int, out: str, err: str) -> None:
+        self.code = code
+        self.out = out
+        self.err = err
+
+    def __repr__(self) -> str:
+        return f"Verb({self.code}, {self.out[-3000:]!r}, {self.err[-3000:]!r})"
+
+
+class Bundle:
+    """A directory with a rootfs and a config, and the container made of it."""
+
+    def __init__(self, directory: str, rootfs: str, root: str, runtime: str = RUNTIME) -> None:
+        self.directory = directory
+        self.rootfs = f"{directory}/rootfs"
+        self.root = root
+        self.runtime = runtime
+        self.id = f"test-{os.path.basename(directory)}"
+        self.environment = {"PATH": os.environ.get("PATH", "/usr/bin:/bin")}
+        if "DOLIUM_PYTHON" in os.environ:
+            self.environment["DOLIUM_PYTHON"] = os.environ["DOLIUM_PYTHON"]
+        os.mkdir(self.rootfs)
+        for name in os.listdir(rootfs):  # links to the same files: a rootfs of one's own at no cost
+            subprocess.run(["cp", "-al", f"{rootfs}/{name}", f"{self.rootfs}/{name}"], check=True)
+
+    def write(self, spec: Any) -> None:
+        with open(f"{self.directory}/config.json", "w") as file:
+            if isinstance(spec, str):
+                file.write(spec)
+            else:
+                json.dump(spec, file)
+
+    def verb(self, *words: str, input: str | None = None, options: tuple[str, ...] = (), **how: Any) -> Verb:
+        """One call of the runtime."""
+        how.setdefault("env", self.environment)
+        how.setdefault("cwd", "/")
+        how.setdefault("stdin", subprocess.DEVNULL if input is None else None)
+        if input is not None:
+            how["input"] = input
+            del how["stdin"]
+        ended = subprocess.run([self.runtime, "--root", self.root, *options, *words], capture_output=True, text=True, errors="replace",
+                               timeout=60 * SLOW, check=False, **how)
+        return Verb(ended.returncode, ended.stdout, ended.stderr)
+
+    def create(self, spec: Any = None, *flags: str, **how: Any) -> Verb:
+        """`create`; what the program prints goes into files."""
+        if spec is not None:
+            self.write(spec)
+        with open(f"{self.directory}/out", "w") as out, open(f"{self.directory}/err", "w") as err:
+            how.setdefault("env", self.environment)
+            how.setdefault("cwd", "/")
+            ended = subprocess.run([self.runtime, "--root", self.root, "create", "--bundle", self.directory, *flags, self.id],
+                                   stdin=subprocess.DEVNULL, stdout=out, stderr=err, timeout=60 * SLOW, check=False, **how)
+        return Verb(ended.returncode, self.read("out"), self.read("err"))
+
+    def read(self, name: str) -> str:
+        with open(f"{self.directory}/{name}", errors="replace") as file:
+            return file.read()
+
+    def start(self) -> Verb:
+        return self.verb("start", self.id)
+
+    def state(self) -> dict[str, Any]:
+        ended = self.verb("state", self.id)
+        assert ended.code == 0, ended
+        found: dict[str, Any] = json.loads(ended.out)
+        return found
+
+    def status(self) -> str:
+        ended = self.verb("state", self.id)
+        return str(json.loads(ended.out)["status"]) if ended.code == 0 else "gone"
+
+    def wait(self, status: str = "stopped") -> None:
+        deadline = time.monotonic() + 20 * SLOW
+        while self.status() != status:
+            assert time.monotonic() < deadline, self.verb("state", self.id)
+            time.sleep(0.01)
+
+    def output(self, spec: Any, *flags: str) -> str:
+        """Everything from create to delete; what the program has printed."""
+        created = self.create(spec, *flags)
+        assert created.code == 0, created
+        started = self.start()
+        assert (started.code, started.out, started.err) == (0, "", ""), started
+        self.wait()
+        deleted = self.verb("delete", self.id)
+        assert (deleted.code, deleted.out, deleted.err) == (0, "", ""), deleted
+        assert self.read("err") == "", self.read("err")
+        return self.read("out")
+
+    def refused(self, spec: Any, *flags: str) -> str:
+        """The one line with which `create` fails; nothing is left."""
+        ended = self.create(spec, *flags)
+        assert ended.code == 1 and ended.out == "", ended
+        assert ended.err.startswith("error: ") and ended.err.count("\n") == 1 and "Traceback" not in ended.err, ended
+        assert self.status() == "gone"
+        return ended.err[7:-1]
+
+    def running(self, spec: Any = None, *flags: str) -> int:
+        """Create and start one that goes on; its pid."""
+        created = self.create(spec or config(process__args=["sleep", "1000"]), *flags)
+        assert created.code == 0, created
+        started = self.start()
+        assert started.code == 0, started
+        return int(self.state()["pid"])
+
+    def close(self) -> None:
+        ended = self.verb("delete", "--force", self.id)
+        assert ended.code == 0, ended
+
+
+def wait_for(condition: Callable[[], Any], seconds: float = 10) -> Any:
+    deadline = time.monotonic() + seconds * SLOW
+    while not (value := condition()):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    return value
+
+
+def scratch() -> str:
+    path = tempfile.mkdtemp(prefix="dolium-oci-", dir="/tmp")
+    os.chmod(path, 0o755)
+    return path
+
+
+def end(pid: int) -> None:
+    try:
+        os.kill(pid, signal.SIGKILL)
+    except ProcessLookupError:
+        pass
