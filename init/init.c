@@ -318,10 +318,14 @@ int step_wait_start(struct record *r)
     return 0;
 }
 
-/* outside goes as soon as the program runs: nobody watches over it */
+/* outside goes as soon as the program runs, or (n1) at once: nobody watches over it */
 int step_leave(struct record *r)
 {
-    return settle() ? fail(r, 0), ECHILD : 0;
+    if (!r->n1 && settle())
+        return fail(r, 0), ECHILD;
+    close(child_pidfd);
+    child_pidfd = -1;
+    return 0;
 }
 
 /* A number as text, at the end of room for it. */

@@ -86,7 +86,7 @@ def test_every_operation_has_a_lesson() -> None:
 def test_every_lesson_is_of_some_step() -> None:
     """Those that no plan here uses are for what only an OCI config asks, or stand behind the others."""
     used = {lessons.of(step).key for name in CASES for step in plan(name)[0]}
-    behind = {"set_limit", "set_limit cpu.cfs_period_us", "open_ns", "sync", "new_mount", "write", "netlink", "read_file", "offer", "leave"}
+    behind = {"set_limit", "set_limit cpu.cfs_period_us", "open_ns", "sync", "new_mount", "write", "netlink", "read_file", "offer"}
     assert {*lessons.every()} - used <= behind
 
 

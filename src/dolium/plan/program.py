@@ -133,7 +133,7 @@ def keep(spec: "dict[str, Any]", facts: "Facts", directories: "list[str]") -> "l
     """
     if is_bundle(spec):
         if not spec["dolium"]["keep"]:
-            return []
+            return [Step("leave", OUTSIDE, "process", n1=1, what="leave it alone", note="it waits for `start`")]
         return [Step("ask", OUTSIDE, "process", what="meet Python", note="which starts it"),
                 Step("keep", OUTSIDE, "process", fd=slots.KEEP, data=strings("announce"), what="become dolium-keep",
                      note="waits; ends it when you die")]  # fmt: skip

@@ -60,7 +60,7 @@ FIRST_MOUNT = 48
 """one for each bind mount"""
 DENIALS = 249
 """the socket of who listens to what the system call filter refuses"""
-START = 17
+START = 19
 """the socket on which a created container waits for `start`"""
 FIRST_USERS = 234
 """user namespaces that only hold a mapping of ids for mounts; at most six"""
