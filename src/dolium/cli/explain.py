@@ -64,6 +64,10 @@ def main(argv: "list[str]") -> int:
         import json
 
         render.write(1, json.dumps(document(shown), indent=1) + "\n")
+    elif flags.sh:
+        from dolium.plan import by_hand
+
+        render.write(1, by_hand.text(shown.steps, shown.spec))
     elif flags.save is not None:
         save(flags.save, shown)
     elif flags.diff is not None:
