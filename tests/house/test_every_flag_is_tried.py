@@ -5,7 +5,7 @@ import re
 
 from containers import TESTS
 
-from dolium.cli import flags
+from dolium.cli import explain_flags, flags
 
 LIVE = ("live", "api", "security", "faults")
 SHOWS = {"help", "debug", "json", "verbose"}
@@ -24,9 +24,9 @@ def written() -> str:
 
 def test_every_flag_is_tried() -> None:
     text, missing = written(), []
-    for _, rows in flags.GROUPS:
+    for _, rows in (*flags.GROUPS, explain_flags.GROUP):
         for flag in rows:
-            forms = [rf"--{flag.name}[ =\"']", *([rf"[\"']-{flag.short}[=\"']"] if flag.short else [])]
+            forms = [rf"--{flag.name}[ =\"']+", *([rf"[\"']-{flag.short}[=\"']"] if flag.short else [])]
             if flag.name not in SHOWS and not any(re.search(each, text) for each in forms):
                 missing.append(flag.name)
     assert not missing, "no live test has them"

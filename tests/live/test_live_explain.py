@@ -228,3 +228,33 @@ def test_files_that_cannot_be_compared(dolium: Dolium, folder: str) -> None:
         assert ended.code == 125 and f"{name}{says}" in ended.stderr.splitlines()[0] and "hint: " in ended.stderr, ended
     ended = dolium("explain", "--save", f"{folder}/none/a.plan", "@host", "sh")
     assert ended.code == 125 and f"--save: cannot write `{folder}/none/a.plan`: No such file" in ended.stderr
+
+
+def test_a_container_that_is_there(root: Dolium) -> None:
+    root.forgets = False
+    words = ("--network", "none", "--name", "explained", "--memory", "64m", "--read-only", "--hostname", "box", "@host", "sleep", "60")
+    assert root("run", "-d", *words).code == 0
+    try:
+        ended = root("explain", "--id", "explained")
+        assert (ended.code, ended.stderr) == (0, "")
+        assert ended.stdout.startswith("Plan for `sleep` in @host: ") and "explained is running." in ended.stdout.splitlines()[0]
+        pid = root("inspect", "--format", "{{.State.Pid}}", "explained").stdout.strip()
+        with open(f"/proc/{pid}/uid_map") as file:
+            assert f" uid_map 0 -> {file.read().split()[1]} " in ended.stdout
+        assert re.search(r"\* I  make the rootfs read-only", ended.stdout) and "* H  memory." in ended.stdout
+        step = number({int(found[1]): found[3].strip() for line in ended.stdout.splitlines() if (found := LINE.match(line))}, "pivot_root")
+        assert root("explain", "--id", "explained", "--step", str(step)).stdout.startswith(f"{step}  pivot_root")
+        assert "root can be written" not in root("explain", "--id", "explained", "--diff").stdout
+        tighter = root("explain", "--id", "explained", "--diff").stdout
+        assert "nothing can be written in its root" in tighter and "memory is bounded" in tighter
+        assert root("kill", "explained").code == 0 and root("wait", "explained").code == 0
+        assert "explained is exited." in root("explain", "--id", "explained").stdout.splitlines()[0]
+    finally:
+        root("rm", "-f", "explained")
+    missing = root("explain", "--id", "explained")
+    assert missing.code == 125 and "no container `explained`" in missing.stderr
+
+
+def test_a_bundle_of_an_engine(dolium: Dolium, folder: str) -> None:
+    ended = dolium("explain", "--bundle", folder)
+    assert ended.code == 125 and "--bundle" in ended.stderr and "hint: " in ended.stderr and "Traceback" not in ended.stderr

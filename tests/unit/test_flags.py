@@ -363,6 +363,7 @@ def test_a_plan_to_compare_with_is_named_or_not(tmp_path):
     (["--step", "3", "--json", "@host"], "`--json` and `--step` show different things"),
     (["--run", "--until", "3", "@host"], "`--run` and `--until` show different things"),
     (["--run", "-d", "@host"], "`--run` waits for the end, and `--detach` does not"),
+    (["--until", "3", "-t", "@host"], "`--until` leaves the shell your own terminal"),
     (["--until", "3", "--why-denied", "@host"], "`--why-denied` is about the program, which `--until` does not start"),
     (["--id", "a", "--bundle", "b"], "`--id` and `--bundle` name different containers"),
     (["--id", "a", "@host"], "`--id` names a container whose words are known: `@host` is one too many"),

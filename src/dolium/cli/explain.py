@@ -5,7 +5,7 @@ import os
 from dolium.cli import flags as grammar
 from dolium.cli import render, request
 from dolium.cli.explain_flags import ExplainFlags
-from dolium.engine import containers, life, rootfs
+from dolium.engine import containers, life, rootfs, store
 from dolium.errors import Unsupported, UsageError
 from dolium.plan import build, explain, failures
 from dolium.plan.quantities import quoted
@@ -28,13 +28,15 @@ FOOTER = """
 class Shown:
     """A plan to be shown: of what it is, its steps, the config that they were made of, and what the caller should be told."""
 
-    __slots__ = ("image", "spec", "steps", "notes")
+    __slots__ = ("image", "spec", "steps", "notes", "done")
 
-    def __init__(self, image: str, spec: "dict[str, Any]", steps: "list[Step]", notes: "list[str]") -> None:
+    def __init__(self, image: str, spec: "dict[str, Any]", steps: "list[Step]", notes: "list[str]",
+                 done: str = explain.NOTHING_RUN) -> None:  # fmt: skip
         self.image = image
         self.spec = spec
         self.steps = steps
         self.notes = notes
+        self.done = done
 
     @property
     def total(self) -> int:
@@ -57,7 +59,7 @@ def main(argv: "list[str]") -> int:
     flags.check()
     if flags.run:
         return run(flags)
-    shown = planned(flags)
+    shown = remembered(flags.id) if flags.id else engines(flags.bundle) if flags.bundle else planned(flags)
     if flags.until is not None:
         return stop_after(flags, shown)
     if flags.json:
@@ -159,6 +161,28 @@ def _tarball(image: str, user: "str | None") -> "tuple[str, bool]":
     return digest, unpacked
 
 
+def remembered(word: str) -> Shown:
+    """The plan of a container that is there, as it was started or would be.  Raises NotFound, and what `planned` raises."""
+    container = store.find(word)
+    now = life.state(container)
+    running = now["status"] == "running"
+    options = container.request()
+    life.equip(options, container.id, container.path, remove=container.remove, detached=False)
+    attachment = life.attach(options.network, now["lease"] if running else 0)
+    id_base = now["id_base"] or ID_FIRST if running else ID_FIRST
+    prepared = containers.prepare(container.image, options, container.user, id_base, container.id, attachment,
+                                  container.digest)  # fmt: skip
+    notes = [each for each in (prepared.note, *prepared.notes) if each]
+    done = f"{container.name} is {now['status']}"
+    return Shown(container.image, prepared.spec, build.plan(prepared.spec, prepared.facts), notes, done)
+
+
+def engines(directory: str) -> Shown:
+    """The plan for a bundle that an engine has made.  Raises Unsupported."""
+    raise Unsupported(f"--bundle {directory}", "the planner reads only configs of Dolium's own making",
+                      hint="`--id CONTAINER` explains one of ours")  # fmt: skip
+
+
 def page(shown: Shown, verbose: bool) -> str:
     """The whole plan, a line a step."""
     more = None
@@ -166,9 +190,10 @@ def page(shown: Shown, verbose: bool) -> str:
         from dolium.plan import one_step
 
         more = one_step.short
-    text = explain.text(shown.steps, shown.spec, shown.image, "\n".join(shown.notes), parts=verbose, more=more)
+    text = explain.text(shown.steps, shown.spec, shown.image, "\n".join(shown.notes), parts=verbose, more=more,
+                        done=shown.done)  # fmt: skip
     middle = next((number for number, step in explain.numbered(shown.steps) if step.op == "pivot_root"), 1)
-    return text + FOOTER.format(middle=middle)
+    return text + (FOOTER.format(middle=middle) if shown.done == explain.NOTHING_RUN else "")
 
 
 def document(shown: Shown) -> "dict[str, Any]":
@@ -197,7 +222,7 @@ def compare(flags: ExplainFlags, shown: Shown) -> str:
     """What differs from a saved plan, or from what the same rootfs and program get without any flag.  Raises UsageError."""
     from dolium.plan import differences
 
-    base = _saved(flags.diff) if flags.diff else _defaults(flags)
+    base = _saved(flags.diff) if flags.diff else _defaults(flags, shown)
     name = shown.spec["linux"]["cgroupsPath"].rpartition("/")[2]
     found = differences.between(base.steps, shown.steps, (base.id, name))
     return differences.text(found, shown.total, shown.spec["dolium"]["asked"], f"`{flags.diff}`" if flags.diff else "the defaults")
@@ -221,11 +246,11 @@ def _saved(path: str) -> "Saved":
     return found
 
 
-def _defaults(flags: ExplainFlags) -> "Saved":
+def _defaults(flags: ExplainFlags, shown: Shown) -> "Saved":
     from dolium.plan import saved
 
     plain = ExplainFlags()
-    plain.image, plain.argv = flags.image, flags.argv
+    plain.image, plain.argv = (shown.image, shown.spec["process"]["args"]) if flags.id else (flags.image, flags.argv)
     shown = planned(plain)
     return saved.Saved(shown.spec["linux"]["cgroupsPath"].rpartition("/")[2], shown.steps)
 

@@ -43,6 +43,8 @@ class ExplainFlags(Flags):
             self._stands_alone(kinds[0])
         if self.until is not None and self.why_denied:
             raise UsageError("`--why-denied` is about the program, which `--until` does not start", hint="leave one of them out")
+        if self.until is not None and self.tty:
+            raise UsageError("`--until` leaves the shell your own terminal", hint=f"leave `{self.asked['tty']}` out")
         for name in ("run", "until"):
             if self.asked.get(name) and self.detach:
                 raise UsageError(f"`--{name}` waits for the end, and `--detach` does not", hint="leave one of them out")

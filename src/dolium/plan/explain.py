@@ -21,6 +21,7 @@ LEGEND = """\
  H host: Python   O outside: dolium-init   I inside: its child   = they meet
 """
 WIDTH = 80
+NOTHING_RUN = "none of them has been run"
 
 
 def numbered(steps: "list[Step]") -> "list[tuple[int, Step]]":
@@ -39,11 +40,12 @@ def is_asked(step: "Step", asked: "set[str]") -> bool:
 
 
 def text(steps: "list[Step]", spec: "dict[str, Any]", image: str, note: str, parts: bool = False,
-         more: "Callable[[Step], list[str]] | None" = None) -> str:  # fmt: skip
-    """The whole plan; with `parts`, the parts of each step too, indented; below each what `more` says of it."""
+         more: "Callable[[Step], list[str]] | None" = None, done: str = NOTHING_RUN) -> str:  # fmt: skip
+    """The whole plan, of which `done` is known; with `parts`, the parts of each step too, indented; below each what `more`
+    says of it."""
     rows = numbered(steps)
     program = spec["process"]["args"][0] if spec["process"]["args"] else ""
-    lines = [fit(f"Plan for `{program}` in {image}: {rows[-1][0]} steps, none of them has been run."), *LEGEND.splitlines()]
+    lines = [fit(f"Plan for `{program}` in {image}: {rows[-1][0]} steps, {done}."), *LEGEND.splitlines()]
     lines += [fit("note: " + each) for each in note.splitlines()]
     chapter, asked = "", spec["dolium"]["asked"]
     for number, step in rows:
