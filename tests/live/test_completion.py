@@ -71,7 +71,7 @@ class Terminal:
     def __init__(self, place: str, *argv: str) -> None:
         if not shutil.which(argv[0]):
             pytest.skip(f"no {argv[0]} here")
-        environment = {"PATH": f"{TOP}/bin:/usr/bin:/bin", "HOME": place, "TERM": "vt100", "COLUMNS": "200", "ONLY_VARIABLE": "1",
+        environment = {"PATH": f"{TOP}/bin:/usr/bin:/bin", "HOME": "/", "TERM": "vt100", "COLUMNS": "200", "ONLY_VARIABLE": "1",
                        "LC_ALL": "C.UTF-8"}  # fmt: skip
         environment |= {name: os.environ[name] for name in ("DOLIUM_PYTHON", "XDG_RUNTIME_DIR") if name in os.environ}
         self.pid, self.fd = pty.fork()
@@ -126,7 +126,7 @@ def test_fish(place: str, two: None) -> None:
     if not shutil.which("fish"):
         pytest.skip("no fish here")
     script = f"source {place}/share/fish/vendor_completions.d/dolium.fish; for line in $argv; echo \"line $line\"; complete -C $line; end"
-    environment = {**os.environ, "PATH": f"{TOP}/bin:/usr/bin:/bin", "HOME": place, "ONLY_VARIABLE": "1"}
+    environment = {**os.environ, "PATH": f"{TOP}/bin:/usr/bin:/bin", "HOME": "/", "ONLY_VARIABLE": "1"}
     done = subprocess.run(["fish", "--no-config", "-c", script, *(line for line, _ in CASES), *NOT], cwd=place, env=environment,
                           capture_output=True, text=True)  # fmt: skip
     answers: dict[str, list[str]] = {}
