@@ -166,20 +166,19 @@ def podman_asleep(rootfs: str) -> Iterator[tuple[list[str], str]]:
     if not program:
         yield [], "podman is not installed"
         return
-    base = ["env", "HOME=/root", f"PATH={os.environ['PATH']}", program]
+    base = [shutil.which("env") or "", "HOME=/root", f"PATH={os.environ['PATH']}", program]
     words = ""
     for chosen in ([], ["--runtime", "runc"]):
-        argv = [*base, *chosen, "run", "-d", *LOW, "--network", "none", "--rootfs", rootfs, "sleep", "1000"]
+        identity = "dolium-bench-asleep"
+        argv = [*base, *chosen, "run", "-d", "--name", identity, *LOW, "--network", "none", "--rootfs", rootfs, "sleep", "1000"]
         begun = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
-        identity = begun.stdout.strip()
         try:
             if begun.returncode == 0:
                 yield [*base, *chosen, "exec", identity, "true"], ""
                 return
             words = (begun.stderr.strip().splitlines() or [f"exit code {begun.returncode}"])[-1][:150]
-        finally:
-            if identity:
-                subprocess.run([*base, *chosen, "rm", "-f", "-t", "0", identity], capture_output=True, check=False)
+        finally:  # also what was made and did not start
+            subprocess.run([*base, *chosen, "rm", "-f", "-t", "0", identity], capture_output=True, check=False)
     yield [], f"podman cannot run here: {words}"
 
 
