@@ -208,7 +208,7 @@ def test_more_controllers_for_everybodys_sessions(bench: Bench) -> None:
     words = ["unshare", "--mount", "--propagation", "private", "sh", "-c", script]
     done = subprocess.run(words, env={"PATH": f"{bench.folder}/bin:/usr/bin:/bin:/usr/sbin"}, capture_output=True, text=True)
     assert done.stdout == "[Service]\nDelegate=cpu cpuset io memory pids\n", done
-    assert bench.said("systemctl") == "daemon-reload\nrestart user@0.service\n"
+    assert bench.said("systemctl") == "daemon-reload\n--user daemon-reexec\n"
 
 
 def on_v1(controller: str) -> str:

@@ -50,10 +50,11 @@ def session() -> str:
 
 
 def delegation() -> str:
-    """All controllers for every user's session, from the next log-in on (systemd.resource-control(5), Delegate=)."""
+    """All controllers for every user's session (systemd.resource-control(5), Delegate=); a running manager learns of it by reexec,
+    which ends nothing."""
     return (
         f"sudo mkdir -p {DROP_IN.rpartition('/')[0]} && printf '[Service]\\nDelegate=cpu cpuset io memory pids\\n' | "
-        f"sudo tee {DROP_IN} >/dev/null && sudo systemctl daemon-reload && sudo systemctl restart user@$(id -u).service"
+        f"sudo tee {DROP_IN} >/dev/null && sudo systemctl daemon-reload && systemctl --user daemon-reexec"
     )
 
 
