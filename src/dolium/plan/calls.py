@@ -285,7 +285,7 @@ def _keep(step: "Step") -> "list[str]":
     for slot in range(250):
         words = [each.replace(f"{{{slot}}}", f"<{name(slot)}>") if "{" in each else each for each in words]
     argv = ", ".join(['"dolium-keep"', "<owner>", "<child>", *map(quoted, words)])
-    return ["recvmsg(peer)  # nothing more: exec has closed the child's end",
+    return ["recv(peer)  # nothing comes: exec has closed the child's end",
             f'execveat({_fd(step.fd)}, "", [{argv}], [], AT_EMPTY_PATH)']  # fmt: skip
 
 
