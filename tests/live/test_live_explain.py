@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pty
 import re
@@ -255,6 +256,25 @@ def test_a_container_that_is_there(root: Dolium) -> None:
     assert missing.code == 125 and "no container `explained`" in missing.stderr
 
 
-def test_a_bundle_of_an_engine(dolium: Dolium, folder: str) -> None:
-    ended = dolium("explain", "--bundle", folder)
-    assert ended.code == 125 and "--bundle" in ended.stderr and "hint: " in ended.stderr and "Traceback" not in ended.stderr
+def test_a_bundle_of_an_engine(root: Dolium, folder: str) -> None:
+    """What engines ask for, too, and what they ask for more or less than yesterday."""
+    made = {}
+    for name in ("one", "other"):
+        os.makedirs(f"{folder}/{name}/rootfs")
+        subprocess.run([f"{os.path.dirname(DOLIUM)}/dolium-oci", "spec"], cwd=f"{folder}/{name}", check=True)
+        with open(f"{folder}/{name}/config.json") as file:
+            made[name] = json.load(file)
+    made["other"]["process"]["noNewPrivileges"] = False
+    made["other"]["root"]["readonly"] = True
+    with open(f"{folder}/other/config.json", "w") as file:
+        json.dump(made["other"], file)
+    ended = root("explain", "--bundle", f"{folder}/one")
+    assert ended.code == 0 and ended.stdout.startswith(f"Plan for `sh` in {folder}/one: ") and "--run" not in ended.stdout, ended
+    pivot = number(steps(root, "--bundle", f"{folder}/one"), "pivot_root")
+    assert "asked    you, by root.path" in root("explain", "--bundle", f"{folder}/one", "--step", str(pivot)).stdout
+    ended = root("explain", "--bundle", f"{folder}/other", "--diff", f"{folder}/one/config.json")
+    assert ended.code == 0 and "weaker   setuid programs give rights again" in ended.stdout, ended
+    same = root("explain", "--bundle", f"{folder}/one", "--diff", f"{folder}/one/config.json")
+    assert " differs from " in " ".join(same.stdout.split())
+    missing = root("explain", "--bundle", f"{folder}/none")
+    assert missing.code == 125 and "there is no directory" in missing.stderr

@@ -6,7 +6,7 @@ from dolium.cli import flags as grammar
 from dolium.cli import render, request
 from dolium.cli.explain_flags import ExplainFlags
 from dolium.engine import containers, life, rootfs, store
-from dolium.errors import Unsupported, UsageError
+from dolium.errors import SpecError, Unsupported, UsageError
 from dolium.plan import build, explain, failures
 from dolium.plan.quantities import quoted
 from dolium.runtime import places
@@ -178,9 +178,15 @@ def remembered(word: str) -> Shown:
 
 
 def engines(directory: str) -> Shown:
-    """The plan for a bundle that an engine has made.  Raises Unsupported."""
-    raise Unsupported(f"--bundle {directory}", "the planner reads only configs of Dolium's own making",
-                      hint="`--id CONTAINER` explains one of ours")  # fmt: skip
+    """The plan for a bundle that an engine has made, as `dolium-oci` would carry it out.  Raises SpecError and Unsupported."""
+    from dolium.plan import oci
+    from dolium.runtime import bundle, host
+
+    spec = bundle.load(os.path.abspath(directory), "explained")
+    if not spec["process"]["args"]:
+        raise SpecError("process.args", "is empty")
+    facts = oci.with_users(spec, host.facts())
+    return Shown(directory, spec, build.plan(spec, facts), [], explain.NOTHING_RUN)
 
 
 def page(shown: Shown, verbose: bool) -> str:
@@ -193,7 +199,7 @@ def page(shown: Shown, verbose: bool) -> str:
     text = explain.text(shown.steps, shown.spec, shown.image, "\n".join(shown.notes), parts=verbose, more=more,
                         done=shown.done)  # fmt: skip
     middle = next((number for number, step in explain.numbered(shown.steps) if step.op == "pivot_root"), 1)
-    return text + (FOOTER.format(middle=middle) if shown.done == explain.NOTHING_RUN else "")
+    return text + (FOOTER.format(middle=middle) if shown.done == explain.NOTHING_RUN and not oci_made(shown) else "")
 
 
 def document(shown: Shown) -> "dict[str, Any]":
@@ -235,7 +241,11 @@ def _saved(path: str) -> "Saved":
 
     try:
         with open(path, encoding="utf-8") as file:
-            found = saved.read(json.load(file), path)
+            document = json.load(file)
+        if os.path.basename(path) == "config.json" and isinstance(document, dict) and "ociVersion" in document:
+            shown = engines(os.path.dirname(path) or ".")
+            return saved.Saved("explained", shown.steps)
+        found = saved.read(document, path)
     except OSError as error:
         raise UsageError(f"--diff: cannot read `{path}`: {error.strerror}", hint=saved.HOW) from None
     except ValueError:
@@ -250,9 +260,19 @@ def _defaults(flags: ExplainFlags, shown: Shown) -> "Saved":
     from dolium.plan import saved
 
     plain = ExplainFlags()
+    if flags.bundle:
+        raise UsageError("`--bundle` with `--diff`: an engine's container has no defaults of ours",
+                         hint="name a saved plan: --diff FILE")  # fmt: skip
     plain.image, plain.argv = (shown.image, shown.spec["process"]["args"]) if flags.id else (flags.image, flags.argv)
     shown = planned(plain)
     return saved.Saved(shown.spec["linux"]["cgroupsPath"].rpartition("/")[2], shown.steps)
+
+
+def oci_made(shown: Shown) -> bool:
+    """Whether an engine has made the config: then none of our commands starts it."""
+    from dolium.plan.origin import is_bundle
+
+    return is_bundle(shown.spec)
 
 
 def _total(steps: "list[Step]") -> int:
