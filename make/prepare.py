@@ -38,7 +38,8 @@ def write(path: str, data: bytes) -> None:
     os.rename(f"{path}.new", path)
 
 
-DOLIUM = ("dolium.cli.main", "dolium.cli.run", "dolium.engine.names", "dolium.plan.seccomp_default")
+DOLIUM = ("dolium.cli.main", "dolium.cli.run", "dolium.cli.exec", "dolium.cli.start", "dolium.cli.ps", "dolium.core.document",
+          "dolium.engine.names", "dolium.engine.networks", "dolium.plan.seccomp_default")
 OCI = ("dolium.cli.oci", "dolium.cli.oci_life", "dolium.plan.bundle", "dolium.plan.oci", "dolium.plan.process",
        "dolium.plan.resources", "dolium.plan.seccomp")  # fmt: skip
 """What either command loads at once, or later on its way."""

@@ -64,15 +64,18 @@ def options(flags: Flags) -> Options:
 def _profile(name: "str | None") -> "dict[str, Any] | str | None":
     if name is None or name == "unconfined":
         return name
-    import json
+    from dolium.core import document
+    from dolium.errors import SpecError
 
     try:
         with open(name, encoding="utf-8") as file:
-            profile = json.load(file)
+            profile = document.read(file.read(), "it")
     except OSError as error:
         raise UsageError(f"--security-opt seccomp={name}: {error.strerror}", hint="name a JSON file, or `unconfined`") from None
-    except ValueError as error:
-        raise UsageError(f"--security-opt seccomp={name}: not JSON: {error}") from None
+    except UnicodeDecodeError:
+        raise UsageError(f"--security-opt seccomp={name}: not JSON, nor any other text") from None
+    except SpecError as error:
+        raise UsageError(f"--security-opt seccomp={name}: it {error.problem}") from None
     if not isinstance(profile, dict):
         raise UsageError(f"--security-opt seccomp={name}: expected an object like linux.seccomp of the OCI specification")
     return profile

@@ -14,8 +14,9 @@ import os
 from fcntl import LOCK_EX, LOCK_NB, flock
 from time import time
 
+from dolium.core import document
 from dolium.engine import config
-from dolium.errors import DoliumError, Exists, NotFound
+from dolium.errors import DoliumError, Exists, NotFound, SpecError
 from dolium.runtime import places
 
 TYPE_CHECKING = False
@@ -363,7 +364,7 @@ def write(path: str, value: "dict[str, Any]", durable: bool = True) -> None:
     """A file that appears whole.  `durable`: not before the disk has it."""
     fd = os.open(f"{path}.new", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     try:
-        data = (to_json(value) + "\n").encode()
+        data = (document.write(value) + "\n").encode()
         while data:
             data = data[os.write(fd, data) :]
         if durable:
@@ -385,30 +386,11 @@ def read(path: str) -> "dict[str, Any]":
         return {}
     except OSError as error:
         raise DoliumError(f"`{path}` cannot be read: {error.strerror}", hint="somebody else has put it there; remove it") from None
-    import json
-
     try:
         with open(fd, "rb") as file:
-            found = json.loads(file.read())
-    except (OSError, ValueError, RecursionError) as error:
+            found = document.read(file.read().decode(), f"`{path}`")
+    except (OSError, UnicodeDecodeError, SpecError) as error:
         raise DoliumError(f"`{path}` cannot be read: {error}", hint="somebody else has written it; remove it") from None
     if not isinstance(found, dict) or found.get("format") not in READABLE:
         raise DoliumError(f"`{path}` is of another version of Dolium", hint="use that version, or remove it")
     return found
-
-
-def to_json(value: "Any") -> str:
-    """JSON without the module: its import takes longer than a container."""
-    if isinstance(value, str):
-        if value.isascii() and value.isprintable() and '"' not in value and "\\" not in value:
-            return f'"{value}"'
-        from _json import encode_basestring_ascii
-
-        return encode_basestring_ascii(value)
-    if isinstance(value, dict):
-        return "{" + ", ".join(f"{to_json(str(key))}: {to_json(each)}" for key, each in value.items()) + "}"
-    if isinstance(value, (list, tuple)):
-        return "[" + ", ".join(map(to_json, value)) + "]"
-    if value is None or isinstance(value, bool):
-        return {None: "null", True: "true", False: "false"}[value]
-    return repr(value)  # int and float
