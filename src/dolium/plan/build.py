@@ -26,8 +26,10 @@ def plan(spec: "dict[str, Any]", facts: "Facts") -> "list[Step]":
 
         facts = oci.with_users(spec, facts)
         attributes, preserve, mappings = process.attributes(spec), process.preserve(spec), bundle.users(spec)
+        own_dev = bundle.dev_index(spec) >= 0
     else:
         attributes = preserve = mappings = []
+        own_dev = True
     steps: list[Step] = []
     foreign = is_bundle(spec) and "user" in namespaces.joined(spec)  # with its users comes the end of our own rights
     files = [mounts.layers(spec, facts), devices.tree(spec, facts), mounts.sources(spec, facts)]
@@ -67,7 +69,7 @@ def plan(spec: "dict[str, Any]", facts: "Facts") -> "list[Step]":
         mounts.contents(spec, facts),
         mounts.all_of(spec, facts),        # proc and sysfs need the host's to be visible still, so before the pivot
         terminal.make(spec),               # in the devpts that is one of them
-        terminal.console(spec),
+        terminal.console(spec, own_dev),
     )  # fmt: skip
     chapter("NETWORK", network.connect(spec))  # outside, while inside mounts; some sysctls are of its devices
     chapter(

@@ -3,7 +3,7 @@
 from dolium.core.wire import BOTH, HOST, INSIDE, OUTSIDE, Step, part, strings
 from dolium.errors import SpecError, Unsupported
 from dolium.plan import cgroupmount, devices, slots
-from dolium.plan.attributes import NODEV, NOEXEC, NOSUID, OF_SUPERBLOCK, PROPAGATION, RDONLY, Options
+from dolium.plan.attributes import NODEV, NOEXEC, NOSUID, PROPAGATION, RDONLY, Options
 from dolium.plan.mounts import KERNEL_PATHS, LIKE_SOURCE, PLAIN_FILE, place
 from dolium.plan.onecall import Slot, call
 
@@ -73,7 +73,7 @@ def _options(mount: "dict[str, Any]", why: str) -> Options:
     options = Options(mount["options"])
     if mount["type"] in ("bind", "remount"):
         for each in options.data:
-            if each not in OF_SUPERBLOCK or mount["type"] == "remount":
+            if mount["type"] == "remount":  # on a bind they are passed over, as runc 1.1 and crun have it
                 raise SpecError(f"{why}.options", f"`{each}` is of a file system, which a {mount['type']} mount does not make")
     if options.copy_up and mount["type"] != "tmpfs":
         raise SpecError(f"{why}.options", "`tmpcopyup` is for a tmpfs")

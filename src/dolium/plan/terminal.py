@@ -1,8 +1,9 @@
 """Steps that give the program a terminal: one end is its stdin, stdout and stderr, the other goes out of the container."""
 
-from dolium.core.wire import BOTH, INSIDE, Step, part
+from dolium.core.wire import BOTH, INSIDE, OUTSIDE, Step, part
 from dolium.plan import slots
-from dolium.plan.mounts import PLAIN_FILE
+from dolium.plan.mounts import O_NOFOLLOW, PLAIN_FILE
+from dolium.plan.origin import is_bundle
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -32,15 +33,16 @@ def make(spec: "dict[str, Any]") -> "list[Step]":
     ]  # fmt: skip
 
 
-def console(spec: "dict[str, Any]") -> "list[Step]":
+def console(spec: "dict[str, Any]", own_dev: bool = True) -> "list[Step]":
     """Inside: /dev/console is that terminal too, by descriptor on both sides."""
     if not is_wanted(spec):
         return []
     return [
         part(Step("open_tree", INSIDE, WHY, fd=slots.SLAVE, out=slots.MOUNT, what="open_tree that end",
                   note="to show it once more")),
-        part(Step("move_mount", INSIDE, WHY, fd=slots.MOUNT, fd2=slots.DEV, path="console", n1=PLAIN_FILE,
-                  what="bind it on /dev/console", note="in our own tmpfs, by descriptor")),
+        part(Step("move_mount", INSIDE, WHY, fd=slots.MOUNT, fd2=slots.DEV if own_dev else slots.ROOT, n1=PLAIN_FILE,
+                  path="console" if own_dev else "/dev/console", what="bind it on /dev/console",
+                  note="in our own tmpfs, by descriptor" if own_dev else "by descriptor", n2=0 if own_dev else O_NOFOLLOW)),
     ]  # fmt: skip
 
 
@@ -49,8 +51,11 @@ def hand_over(spec: "dict[str, Any]") -> "list[Step]":
     so that the terminal lives as long as the program does, also where that closes it for a while, as an init does."""
     if not is_wanted(spec):
         return []
-    return [Step("sync", BOTH, WHY, n1=1, data=bytes((slots.MASTER, slots.SLAVE)), what="meet: the terminal goes out",
-                 note="its other end is yours, or the log's")]  # fmt: skip
+    steps = [Step("sync", BOTH, WHY, n1=1, data=bytes((slots.MASTER, slots.SLAVE)), what="meet: the terminal goes out",
+                  note="its other end is yours, or the log's")]  # fmt: skip
+    if is_bundle(spec):
+        steps.append(Step("offer", OUTSIDE, WHY, fd=slots.MASTER, what="give it to Python", note="for --console-socket"))
+    return steps
 
 
 def take(spec: "dict[str, Any]") -> "list[Step]":
@@ -70,4 +75,4 @@ def control(spec: "dict[str, Any]") -> "list[Step]":
 
 def words(spec: "dict[str, Any]") -> "list[str]":
     """What dolium-keep is told of it."""
-    return [f"terminal={{{slots.MASTER}}}", f"slave={{{slots.SLAVE}}}"] if is_wanted(spec) else []
+    return [f"terminal={{{slots.MASTER}}}", f"slave={{{slots.SLAVE}}}"] if is_wanted(spec) and not is_bundle(spec) else []

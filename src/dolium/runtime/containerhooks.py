@@ -32,6 +32,10 @@ class Helping(launch.Watched):
         """Its plan."""
         return self.planned
 
+    def offered(self) -> int:
+        """The descriptor that comes next: the terminal, or a pidfd of the program that runs.  Raises StepError."""
+        return self._hear_descriptor(b"S")
+
     def failure(self, died: bool) -> "DoliumError":
         """What went wrong, in words."""
         return self._failure(died)
@@ -89,7 +93,7 @@ def _run(helping: Helping, message: "Callable[[dict[int, int]], bytes]", hook: "
     try:
         helping.begin(message, (stdin, words, words), {})
         try:
-            os.close(helping.started())
+            os.close(helping.offered())
         except StepError as error:
             raise HookError(why, hook["path"], str(error)) from None
         waiting = poll()

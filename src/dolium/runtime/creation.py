@@ -6,7 +6,7 @@ from _socket import AF_UNIX, MSG_CMSG_CLOEXEC, SOCK_CLOEXEC, SOCK_SEQPACKET, soc
 from dolium.core import wire
 from dolium.errors import DoliumError
 from dolium.plan import build, slots
-from dolium.runtime import cgroup, containerhooks, hooks, launch, state
+from dolium.runtime import cgroup, console, containerhooks, hooks, launch, state
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ class Asked:
 class Creation(launch.Watched):
     """A container while its maker is at work on it."""
 
-    __slots__ = ("container", "made", "planned", "turns")
+    __slots__ = ("container", "made", "planned", "turns", "console")
 
     def __init__(self, spec: "dict[str, Any]", facts: "Facts", container: state.Container) -> None:
         super().__init__(spec, facts, {})
@@ -49,6 +49,7 @@ class Creation(launch.Watched):
         self.made: list[str] = []
         self.planned = build.plan(spec, facts)
         self.turns = turns(self.planned)
+        self.console: socket | None = None
 
     def steps(self) -> "list[Step]":
         """Its plan."""
@@ -60,12 +61,14 @@ class Creation(launch.Watched):
 
     def create(self, asked: Asked) -> None:
         """Until it waits for `start`.  Raises DoliumError; then all is undone but for the state."""
+        if asked.console_socket:
+            self.console = console.connect(asked.console_socket)
         for step in self.turns[0]:
             self.act(step)
         self.filled[slots.START] = _listen(self.container.path)
         self.begin(lambda passed: wire.encode(self.planned, passed).data, (0, 1, 2), preserved(asked.preserve))
         for turn in self.turns[1:]:
-            self._hear(b"H", 1)
+            self._next_question()
             if not turn and self.spec["dolium"]["keep"] and turn is self.turns[-1]:
                 break  # created; the answer is run's to give
             for step in turn:
@@ -75,6 +78,21 @@ class Creation(launch.Watched):
             self._finished()
         os.close(self.filled.pop(slots.START))
 
+    def _next_question(self) -> None:
+        """Before one of them comes the terminal, where there is one."""
+        assert self.helper
+        data, control = self._hear(b"HSF", 1)
+        if data == b"S":
+            self._give_terminal(control)
+            data, _ = self._hear(b"HF", 1)
+        if data == b"F":
+            raise self._failure(died=False)
+
+    def _give_terminal(self, control: "list[tuple[int, int, bytes]]") -> None:
+        assert self.console
+        console.send(self.console, int.from_bytes(control[0][2][:4], "little"))
+        self.console = None
+
     def answer(self) -> None:
         """Let dolium-init go on."""
         assert self.helper
@@ -83,7 +101,10 @@ class Creation(launch.Watched):
     def _finished(self) -> None:
         """dolium-init has come to its end.  Raises what went wrong."""
         assert self.helper
-        self._hear(b"F", 1)
+        data, control = self._hear(b"FS", 1)
+        if data == b"S" and self.console:
+            self._give_terminal(control)
+            self._hear(b"F", 1)
         if wire.Report(self.helper.report()).failed >= 0:
             raise self._failure(died=False)
 
@@ -94,7 +115,7 @@ class Creation(launch.Watched):
             data, control, _, _ = self.helper.socket.recvmsg(size, 32, MSG_CMSG_CLOEXEC)
         except ConnectionResetError:
             data, control = b"", []
-        if data[:1] != kind:
+        if not data or data[:1] not in kind:
             raise self._failure(died=not data)
         return data, control
 
@@ -123,7 +144,7 @@ class Creation(launch.Watched):
 
     def runs(self) -> None:
         """Wait until dolium-keep says that the program runs.  Raises what went wrong."""
-        os.close(self.started())
+        os.close(self._hear_descriptor(b"S"))
 
     def ended(self, size: int) -> bytes:
         """Wait for what dolium-keep says of its end."""

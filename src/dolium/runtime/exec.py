@@ -3,9 +3,9 @@
 import os
 
 from dolium.core import document, wire
-from dolium.errors import SpecError, StateError, Unsupported
+from dolium.errors import SpecError, StateError
 from dolium.plan import joining, oci, slots
-from dolium.runtime import bundle, lifecycle, state
+from dolium.runtime import bundle, console, lifecycle, state
 from dolium.runtime.containerhooks import Helping
 from dolium.runtime.creation import child, preserved, write_pid
 
@@ -98,8 +98,11 @@ def described(asked: Extra, own: "dict[str, Any]") -> "dict[str, Any]":
     for key, given in (("apparmorProfile", asked.apparmor), ("selinuxLabel", asked.label)):
         if given:
             found[key] = given
-    if asked.tty or found.get("terminal"):
-        raise Unsupported("process.terminal", "terminals are not given yet")
+    if asked.tty:
+        found["terminal"] = True
+    if bool(found.get("terminal")) != bool(asked.console_socket):
+        raise SpecError("process.terminal", "is asked for without --console-socket" if found.get("terminal")
+                        else "is not asked for, but --console-socket is given")  # fmt: skip
     return found
 
 
@@ -122,11 +125,14 @@ def start(top: str, identity: str, asked: Extra) -> "tuple[Helping, int]":
     steps = joining.plan(spec, facts)
     helping = Helping(steps, spec, facts, {slots.CONTAINER: first})
     try:
+        taker = console.connect(asked.console_socket) if asked.console_socket else None
         helping.begin(lambda passed: wire.encode(steps, passed).data, (0, 1, 2), preserved(asked.preserve))
+        if taker:
+            console.send(taker, helping.offered())
         if asked.detached:
             _hear_end(helping)
         else:
-            os.close(helping.started())
+            os.close(helping.offered())
         assert helping.helper
         joined = child(helping.helper)
         if asked.pid_file:

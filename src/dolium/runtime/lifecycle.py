@@ -4,7 +4,7 @@ import os
 from _socket import AF_UNIX, SOCK_CLOEXEC, SOCK_SEQPACKET, socket
 
 from dolium.core import wire
-from dolium.errors import DoliumError, HookError, StateError, Unsupported
+from dolium.errors import DoliumError, HookError, StateError
 from dolium.plan import build, resources
 from dolium.runtime import bundle, cgroup, containerhooks, hooks, host, launch, state
 from dolium.runtime.creation import Asked, Creation, kill_first, perform, write_pid
@@ -57,9 +57,9 @@ def _listen_fds(spec: "dict[str, Any]", asked: Asked) -> None:
 
 
 def _check_console(spec: "dict[str, Any]", asked: Asked) -> None:
-    if spec["process"].get("terminal"):
-        raise Unsupported("process.terminal", "terminals are not given yet")
-    if asked.console_socket:
+    if spec["process"].get("terminal") and not asked.console_socket:
+        raise DoliumError("process.terminal is asked for, so --console-socket is needed: somebody must take the terminal")
+    if asked.console_socket and not spec["process"].get("terminal"):
         raise DoliumError("--console-socket is given, but process.terminal is not asked for")
 
 

@@ -1,0 +1,117 @@
+"""Hooks: order, place, what they are told, and what becomes of the container where they fail."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from typing import Any
+
+import pytest
+from bundles import Bundle, config, script
+
+ALL = ("prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop")
+
+
+def hook(text: str, **fields: Any) -> dict[str, Any]:
+    return {"path": "/bin/sh", "args": ["sh", "-c", text], **fields}
+
+
+def test_hooks_run_in_their_order_and_place(bundle: Bundle) -> None:
+    out = f"{bundle.directory}/order"
+    hooks = {name: [hook(f"echo {name} $(readlink /proc/self/ns/mnt) >> {out}")] for name in ALL if name != "startContainer"}
+    hooks["startContainer"] = [hook("echo startContainer $(readlink /proc/self/ns/mnt) >> /order")]
+    spec = script("echo program $(readlink /proc/self/ns/mnt) >> /order; sleep 0.3", hooks=hooks)
+    assert bundle.create(spec).code == 0
+    before = [line.split()[0] for line in bundle.read("order").splitlines()]
+    assert before == ["prestart", "createRuntime", "createContainer"]
+    pid = bundle.state()["pid"]
+    inside, host = os.readlink(f"/proc/{pid}/ns/mnt"), os.readlink("/proc/self/ns/mnt")
+    places = dict(line.split() for line in bundle.read("order").splitlines())
+    assert places == {"prestart": host, "createRuntime": host, "createContainer": inside}
+    started = bundle.start()
+    assert started.code == 0, started
+    bundle.wait()
+    bundle.verb("delete", bundle.id)
+    assert [line.split()[0] for line in bundle.read("order").splitlines()][3:] == ["poststart", "poststop"]
+    with open(f"{bundle.rootfs}/order") as file:
+        assert [line.split() for line in file] == [["startContainer", inside], ["program", inside]]
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_a_hook_is_told_the_state(bundle: Bundle, name: str) -> None:
+    out = "/told" if name == "startContainer" else f"{bundle.directory}/told"
+    bundle.create(script("sleep 0.2", hooks={name: [hook(f"cat > {out}")]}, annotations={"a": "b"}))
+    pid = bundle.state()["pid"]
+    bundle.start()
+    bundle.wait()
+    bundle.verb("delete", bundle.id)
+    with open(f"{bundle.rootfs}/told" if name == "startContainer" else out) as file:
+        told = json.load(file)
+    assert told["id"] == bundle.id and told["bundle"] == bundle.directory and told["annotations"] == {"a": "b"} and told["ociVersion"]
+    assert told.get("pid", pid) == pid and ("pid" in told or name == "poststop")
+    assert told["status"] == {"poststop": "stopped", "poststart": "running", "prestart": "created", "startContainer": "created"}.get(name, "creating")
+
+
+@pytest.mark.parametrize("name", ALL[:3])
+def test_a_hook_that_fails_at_create(bundle: Bundle, name: str) -> None:
+    """An error, nothing runs, and what is to come after the end comes."""
+    stop = {"poststop": [hook(f"touch {bundle.directory}/stopped")]}
+    line = bundle.refused(config(hooks={name: [hook("echo its words >&2; exit 3")], **stop}))
+    assert line == f"hooks.{name}[0]: `/bin/sh` ended with exit code 3: its words"
+    assert os.path.exists(f"{bundle.directory}/stopped")
+
+
+def test_a_start_container_hook_that_fails(bundle: Bundle) -> None:
+    assert bundle.create(script("echo ran", hooks={"startContainer": [hook("exit 1")]})).code == 0
+    ended = bundle.start()
+    assert ended.code == 1 and "hooks.startContainer[0]" in ended.err
+    bundle.wait()
+    assert bundle.read("out") == ""
+
+
+def test_a_poststart_hook_that_fails_stops_the_container(bundle: Bundle) -> None:
+    """runtime-spec 1.3"""
+    bundle.create(config(process__args=["sleep", "1000"], hooks={"poststart": [hook("exit 1")]}))
+    ended = bundle.start()
+    assert ended.code == 1 and "hooks.poststart[0]" in ended.err
+    assert bundle.status() == "stopped"
+
+
+def test_a_poststop_hook_that_fails_is_only_told(bundle: Bundle) -> None:
+    out = f"{bundle.directory}/second"
+    bundle.create(config(hooks={"poststop": [hook("exit 1"), hook(f"touch {out}")]}))
+    bundle.start()
+    bundle.wait()
+    ended = bundle.verb("delete", bundle.id)
+    assert ended.code == 0 and "hooks.poststop[0]" in ended.err and os.path.exists(out) and bundle.status() == "gone"
+
+
+@pytest.mark.parametrize("name", ["createRuntime", "createContainer"])
+def test_a_hook_that_takes_too_long(bundle: Bundle, name: str) -> None:
+    began = time.monotonic()
+    line = bundle.refused(config(hooks={name: [hook("sleep 30", timeout=1)]}))
+    assert "took longer than its 1 s" in line and time.monotonic() - began < 25
+
+
+def test_a_hook_that_is_not_there(bundle: Bundle) -> None:
+    assert "No such file" in bundle.refused(config(hooks={"createRuntime": [{"path": "/nonexistent"}]}))
+    assert "No such file" in bundle.refused(config(hooks={"createContainer": [{"path": "/nonexistent"}]}))
+
+
+def test_the_environment_of_a_hook_is_what_the_config_says(bundle: Bundle) -> None:
+    """CVE-2024-0132, CVE-2025-23266: the image's LD_PRELOAD reached a hook; the directory was the rootfs."""
+    out = f"{bundle.directory}/env"
+    hooks = {name: [{"path": "/usr/bin/env", "args": ["env"], "env": ["ONE=1"]}, hook(f"pwd >> {out}; cat /proc/$$/environ >> {out}",
+                                                                                 env=["ONE=1"])] for name in ("createRuntime", "createContainer")}
+    assert bundle.create(config(hooks=hooks, process__env=["PATH=/bin", "LD_PRELOAD=./evil.so"])).code == 0
+    text = bundle.read("env")
+    assert "LD_PRELOAD" not in text and text.count("ONE=1") == 2
+    assert text.splitlines()[0] == bundle.directory and bundle.rootfs not in text
+
+
+def test_hooks_see_the_network_namespace_to_be(bundle: Bundle) -> None:
+    """As docker's own hook does, which moves a device into it."""
+    out = f"{bundle.directory}/ns"
+    bundle.create(config(hooks={"prestart": [hook(f"pid=$(sed 's/.*\"pid\":\\([0-9]*\\).*/\\1/'); readlink /proc/$pid/ns/net > {out}")]}))
+    assert bundle.read("ns").strip() == os.readlink(f"/proc/{bundle.state()['pid']}/ns/net") != os.readlink("/proc/self/ns/net")
