@@ -90,7 +90,7 @@ def test_a_poststop_hook_that_fails_is_only_told(bundle: Bundle) -> None:
 @pytest.mark.parametrize("name", ["createRuntime", "createContainer"])
 def test_a_hook_that_takes_too_long(bundle: Bundle, name: str) -> None:
     began = time.monotonic()
-    line = bundle.refused(config(hooks={name: [hook("sleep 30", timeout=1)]}))
+    line = bundle.refused(config(hooks={name: [hook("exec sleep 30", timeout=1)]}))
     assert "took longer than its 1 s" in line and time.monotonic() - began < 25
 
 
