@@ -191,13 +191,13 @@ def engines(directory: str) -> Shown:
 
 def page(shown: Shown, verbose: bool) -> str:
     """The whole plan, a line a step."""
-    more = None
+    more, words = None, ""
     if verbose:
         from dolium.plan import one_step
 
-        more = one_step.short
+        more, words = one_step.short, "\n" + one_step.WORDS
     text = explain.text(shown.steps, shown.spec, shown.image, "\n".join(shown.notes), parts=verbose, more=more,
-                        done=shown.done)  # fmt: skip
+                        done=shown.done, words=words)  # fmt: skip
     middle = next((number for number, step in explain.numbered(shown.steps) if step.op == "pivot_root"), 1)
     return text + (FOOTER.format(middle=middle) if shown.done == explain.NOTHING_RUN and not oci_made(shown) else "")
 

@@ -40,13 +40,15 @@ def is_asked(step: "Step", asked: "set[str]") -> bool:
 
 
 def text(steps: "list[Step]", spec: "dict[str, Any]", image: str, note: str, parts: bool = False,
-         more: "Callable[[Step], list[str]] | None" = None, done: str = NOTHING_RUN) -> str:  # fmt: skip
+         more: "Callable[[Step], list[str]] | None" = None, done: str = NOTHING_RUN,
+         words: str = "") -> str:  # fmt: skip
     """The whole plan, of which `done` is known; with `parts`, the parts of each step too, indented; below each what `more`
-    says of it."""
+    says of it; above all `words` that one has to know."""
     rows = numbered(steps)
     program = spec["process"]["args"][0] if spec["process"]["args"] else ""
     lines = [fit(f"Plan for `{program}` in {image}: {rows[-1][0]} steps, {done}."), *LEGEND.splitlines()]
     lines += [fit("note: " + each) for each in note.splitlines()]
+    lines += words.splitlines()
     chapter, asked = "", spec["dolium"]["asked"]
     for number, step in rows:
         if step.is_part and not parts:

@@ -34,9 +34,43 @@ def text(steps: "list[Step]", number: int, spec: "dict[str, Any]") -> str:
             lines += _said("", own.what)
         lines += _said("call", *calls.of(part))
     lines += _said("names", *_filled(mine, steps))
+    if first.op == "seccomp":
+        lines += _said("refuses", _refused(first))
     lines += _said("asked", asked) + _said("acts", ACTS[first.actor])
-    lines += _said("man", ", ".join(lesson.man)) + _said("see", ", ".join(lesson.see))
+    lines += _said("man", ", ".join(lesson.man)) + _said("see", ", ".join(_see(first, lesson)))
     return "\n".join(_fit(each) for each in lines) + "\n"
+
+
+WORDS = """\
+ namespace   a list of the kernel's (mounts, processes, users ...) that not all
+             processes share; who is in another one sees another list
+ cgroup      a group of processes that the kernel counts and limits together
+ mount       a file system, or a part of one, at a place in the tree of files
+ descriptor  a number by which a process holds something open: a file, a
+             directory, a mount, a namespace; it goes on meaning the same thing
+ capability  a piece of what root may do; a process holds some or none
+ EPERM ...   the names of errors; errno(3) lists them, pages such as mount(2)
+             are read by `man 2 mount`
+"""
+"""What one has to know to read the rest."""
+
+
+def _see(step: "Step", lesson: lessons.Lesson) -> "list[str]":
+    """Where it shows; of a limit the very file that was written."""
+    if step.op == "set_limit":
+        return [step.path, *(each for each in lesson.see if "/" in each)]
+    if step.op == "watch_oom":
+        return [f"{step.path}/{each}" for each in lesson.see]
+    return lesson.see
+
+
+def _refused(step: "Step") -> str:
+    """Which system calls a filter never allows, of all that it may have heard of."""
+    from dolium.plan import denied, syscalls
+
+    known, allowed = syscalls.numbers("x86_64"), denied.allowed(step.data)
+    never = sorted({*known} - allowed)
+    return f"{len(never)} of {len(known)} calls, whatever their arguments: {', '.join(never) or 'none'}"
 
 
 def short(step: "Step") -> "list[str]":
