@@ -26,15 +26,16 @@ if TYPE_CHECKING:
     from dolium.sandbox.box import Sandbox
     from dolium.sandbox.fresh import doctor, run
     from dolium.sandbox.process import Process
+    from dolium.sandbox.python import Python, Snippet
     from dolium.sandbox.result import Result
 
 __version__ = "0.1.0"
 __all__ = ["CommandFailed", "CommandTimeout", "DoliumError", "Exists", "HookError", "ImageError", "Mount", "NotFound", "Process",
-           "Result", "Sandbox", "SpecError", "StateError", "StepError", "Unsupported", "UsageError", "doctor", "ro", "run",
-           "rw", "tmp"]  # fmt: skip
+           "Python", "Result", "Sandbox", "Snippet", "SpecError", "StateError", "StepError", "Unsupported", "UsageError",
+           "doctor", "ro", "run", "rw", "tmp"]  # fmt: skip
 
-_PLACES = {"Mount": "asked", "Process": "process", "Result": "result", "Sandbox": "box", "doctor": "fresh", "ro": "asked",
-           "run": "fresh", "rw": "asked", "tmp": "asked"}  # fmt: skip
+_PLACES = {"Mount": "asked", "Process": "process", "Python": "python", "Result": "result", "Sandbox": "box",
+           "Snippet": "python", "doctor": "fresh", "ro": "asked", "run": "fresh", "rw": "asked", "tmp": "asked"}  # fmt: skip
 
 
 def __getattr__(name: str) -> object:

@@ -19,6 +19,8 @@ from typing import IO, Any, ParamSpec, TypeVar
 from dolium.sandbox import box, fresh
 from dolium.sandbox.job import Job
 from dolium.sandbox.process import Process as _Process
+from dolium.sandbox.python import Python as _Python
+from dolium.sandbox.python import Snippet
 from dolium.sandbox.result import Result
 
 P = ParamSpec("P")
@@ -182,6 +184,44 @@ class Process:
         await self.wait()
 
 
+class Python:
+    """`dolium.Python`, made by `await box.python()`; a cancelled `run` kills the interpreter."""
+
+    def __init__(self, python: _Python) -> None:
+        self._python = python
+
+    async def __aenter__(self) -> "Python":
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    def __repr__(self) -> str:
+        return repr(self._python)
+
+    @property
+    def status(self) -> str:
+        """`running`, or `ended` with why."""
+        return self._python.status
+
+    @property
+    def ended_by(self) -> str:
+        """Why it has ended, or nothing."""
+        return self._python.ended_by
+
+    async def run(self, code: str, *, timeout: float | str | None = None) -> Snippet:
+        """`dolium.Python.run`."""
+        return await _aside(lambda: self._python.run(code, timeout=timeout), self._python.kill)
+
+    async def restart(self) -> None:
+        """`dolium.Python.restart`."""
+        await _aside(self._python.restart)
+
+    async def close(self) -> None:
+        """End the interpreter and what it has started; the Sandbox stays.  Closing twice is no mistake."""
+        await _aside(self._python.close)
+
+
 class Sandbox:
     """`dolium.Sandbox`, with the same arguments; it starts in `async with` (or `await box.start()`)."""
 
@@ -266,6 +306,22 @@ class Sandbox:
                 each.kill()
             raise
         return process
+
+    async def python(self, **how: Any) -> Python:
+        """`dolium.Sandbox.python`."""
+        made: list[_Python] = []
+        started = self._started
+
+        def begin() -> None:
+            made.append(started.python(**how))
+
+        try:
+            await _aside(begin)
+        except asyncio.CancelledError:
+            for each in made:
+                each.close()
+            raise
+        return Python(made[0])
 
     async def read(self, *args: Any, **how: Any) -> Any:
         """`dolium.Sandbox.read`."""

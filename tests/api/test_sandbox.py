@@ -1,5 +1,6 @@
 """`dolium.Sandbox`, as a program uses it."""
 
+import gc
 import os
 import signal
 import subprocess
@@ -255,3 +256,45 @@ def test_killed_with_its_python() -> None:
         pid = int(process.stdout.readline())
     wait_for(lambda: not os.path.exists(f"/proc/{pid}"))
     assert Dolium()("run", "@host", "true").code == 0  # the next command mends
+
+
+def test_a_forgotten_program_goes_on_and_nothing_of_it_stays() -> None:
+    """As of subprocess.Popen: nobody need wait.  It held four descriptors and a helper for ever."""
+    before = len(os.listdir("/proc/self/fd"))
+    with dolium.Sandbox() as box:
+        inside = len(os.listdir("/proc/self/fd"))
+        box.popen(["sh", "-c", "sleep 0.2; touch /tmp/done; sleep 600"])
+        for _ in range(20):
+            box.popen(["true"])
+        wait_for(lambda: box.exists("/tmp/done"))
+        wait_for(lambda: [box.run(["true"]), len(os.listdir("/proc/self/fd")) <= inside + 6][1])
+    assert len(os.listdir("/proc/self/fd")) <= before + 2, "the two helpers"
+
+
+def test_a_kill_that_comes_too_late_changes_no_result() -> None:
+    """It then lies unread where dolium-keep has ended, and the kernel says so before it gives us what that had to say."""
+    with dolium.Sandbox() as box:
+        for _ in range(20):
+            process = box.popen(["sh", "-c", "exit 3"])
+            time.sleep(0.02 * SLOW)
+            process.kill()
+            assert process.wait() in (3, -signal.SIGKILL)
+
+
+def test_a_forked_child_does_no_harm_to_what_is_not_its_own() -> None:
+    with dolium.Sandbox() as box:
+        process = box.popen(["sleep", "600"])
+        child = os.fork()
+        if child == 0:
+            code = 1
+            try:
+                with pytest.raises(dolium.StateError, match="forked"):
+                    box.run(["true"])
+                box.close()
+                del process
+                gc.collect()
+                code = dolium.run(["sh", "-c", "exit 7"]).exit_code  # containers of its own it may have
+            finally:
+                os._exit(code)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
+        assert process.poll() is None and box.run(["echo", "fine"], text=True).stdout == "fine\n"

@@ -143,12 +143,17 @@ def _fill(fd: int, data: bytes) -> None:
 class Helper:
     """A running helper: `pid`, the owner's end of its socket, and the memfd that holds the plan and its report."""
 
-    __slots__ = ("pid", "socket", "plan")
+    __slots__ = ("pid", "socket", "plan", "_owner")
 
     def __init__(self, pid: int, owner: socket, plan: int) -> None:
         self.pid = pid
         self.socket = owner
         self.plan = plan
+        self._owner = os.getpid()
+
+    def is_ours(self) -> bool:
+        """Whether this process has started it, and not the one that this was forked from."""
+        return os.getpid() == self._owner
 
     def close(self) -> None:
         """Close the socket (a dolium-keep that watches over a container then kills it) and the plan."""
@@ -208,7 +213,9 @@ def start(plan: bytes, fds: "tuple[int, ...]", stdio: "tuple[int, int, int]") ->
 
 
 def _after_fork() -> None:
-    """A forked child must not keep its parent's containers alive."""
+    """A forked child must not keep its parent's containers alive, nor wait for a thread that it has not got."""
+    global _lock
+    _lock = allocate_lock()
     for each in _live:
         each.close()
     _live.clear()

@@ -196,10 +196,13 @@ def remove(directory: str, patience: float = 5.0) -> bool:
         except OSError as error:
             if error.errno not in (EBUSY, ENOTEMPTY):
                 raise
-        for each in os.scandir(directory):
-            if each.is_dir(follow_symlinks=False):
-                kill(each.path)
-                remove(each.path, deadline - monotonic())
+        try:
+            below = [each.path for each in os.scandir(directory) if each.is_dir(follow_symlinks=False)]
+        except FileNotFoundError:  # another command has just removed it
+            return True
+        for path in below:
+            kill(path)
+            remove(path, deadline - monotonic())
         if monotonic() > deadline:
             return False
         sleep(0.0005)

@@ -130,8 +130,8 @@ class Watched:
         assert self.helper
         try:
             data, control, _, _ = self.helper.socket.recvmsg(size, 32, MSG_CMSG_CLOEXEC)
-        except ConnectionResetError:
-            data, control = b"", []
+        except ConnectionResetError:  # it ended with a signal of ours unread; that is said once, before what it had told us
+            data, control, _, _ = self.helper.socket.recvmsg(size, 32, MSG_CMSG_CLOEXEC)
         if data[:1] != kind:
             error = self._failure(died=not data)
             self.abandon()
@@ -213,10 +213,14 @@ class Running(Watched):
         found.count(self.controllers, memory.version if memory else 0)
 
     def abandon(self) -> None:
-        """Kill the container if it lives, and remove all that was made for it."""
+        """Kill the container if it lives, and remove all that was made for it; in a forked child, which it does not belong to,
+        only close what is its own."""
         if self.helper:
             self.helper.close()
         self._close_filled()
+        if self.helper and not self.helper.is_ours():
+            self.lease.leave()
+            return
         left = [group for group in self.groups if not cgroup.remove(group)]
         if self.helper:
             self.helper.reap()

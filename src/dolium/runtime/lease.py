@@ -14,6 +14,7 @@ from dolium.runtime import places
 ID_FIRST, ID_SIZE, ID_RANGES = 0x80000, 0x10000, 28664
 """The host ids that containers' ranges are taken from: 524288 to 1879048191, the ones systemd sets aside for this."""
 
+_held: "set[Lease]" = set()
 RECENT = 64
 _recent: "list[int]" = []
 """Numbers that this process has given back.  It takes them again first: a plan holds the ids, and can then be used again."""
@@ -28,6 +29,7 @@ class Lease:
         self.path = path
         self.fd = fd
         self.number = number
+        _held.add(self)
 
     @property
     def id_base(self) -> int:
@@ -44,13 +46,15 @@ class Lease:
 
     def leave(self) -> None:
         """It goes on without this process."""
-        os.close(self.fd)
+        _held.discard(self)
+        if self.fd >= 0:
+            os.close(self.fd)
 
     def release(self, again: bool = True) -> None:
         """Nothing is left of the container.  `again`: the number may be taken at once; not where an address goes with it,
         for the kernel takes a network apart at its leisure."""
         os.unlink(self.path)
-        os.close(self.fd)
+        self.leave()
         if again and len(_recent) < RECENT:
             _recent.append(self.number)
 
@@ -64,7 +68,10 @@ def take() -> Lease:
     """A lease on a number that no living container has.  Raises OSError and DoliumError."""
     where = directory()
     for _ in range(1000):
-        number = _recent.pop() if _recent else int.from_bytes(os.urandom(4), "little") % ID_RANGES
+        try:
+            number = _recent.pop()  # no looking first: another thread may take the last one in between
+        except IndexError:
+            number = int.from_bytes(os.urandom(4), "little") % ID_RANGES
         if _reserved(number):
             continue
         path = f"{where}/{number}"
@@ -187,3 +194,14 @@ def _reserved(number: int) -> bool:
         _taken = found
     first = ID_FIRST + number * ID_SIZE
     return any(first < end and start < first + ID_SIZE for start, end in _taken)
+
+
+def _after_fork() -> None:
+    """A lock belongs to the open file: with a forked child, which may live on, it would outlive its owner."""
+    for each in _held:
+        os.close(each.fd)
+        each.fd = -1
+    _held.clear()
+
+
+os.register_at_fork(after_in_child=_after_fork)

@@ -19,8 +19,10 @@ if TYPE_CHECKING:
     from typing import IO, Any
 
     from dolium.runtime.ending import Ending
+    from dolium.runtime.joining import Joined
     from dolium.runtime.launch import Running
     from dolium.sandbox.asked import Mount
+    from dolium.sandbox.python import Python
     from dolium.sandbox.result import Result
 
 MOST = 1 << 30
@@ -45,6 +47,7 @@ class Sandbox:
                  network: str = "none", env: "Mapping[str, str] | None" = None, cwd: "str | None" = None,
                  user: "str | None" = None, timeout: "float | str | None" = None) -> None:  # fmt: skip
         self._running: Running | None = None  # for __del__, whatever fails below
+        self._forgotten: list[tuple[Joined, str]] = []
         self.ended_by = ""
         self._options = asked.options(env=env, cwd=cwd, memory=memory, cpus=cpus, pids=pids, disk=disk, network=network,
                                       mounts=mounts)  # fmt: skip
@@ -53,6 +56,7 @@ class Sandbox:
         self._deadline = None if seconds is None else monotonic() + seconds
         self._options.watch = {"life": seconds}
         self._may_end = memory is not None or seconds is not None
+        self._owner = os.getpid()
         self._lock = allocate_lock()
         self._count = 0
         self._options.cwd, asked_cwd = None, self._options.cwd
@@ -76,7 +80,7 @@ class Sandbox:
         self.close()
 
     def __del__(self) -> None:
-        if self._running:
+        if hasattr(self, "_first"):
             self.close()
 
     def __repr__(self) -> str:
@@ -90,8 +94,11 @@ class Sandbox:
         return "ended" if self.ended_by else "closed"
 
     def close(self) -> None:
-        """Kill what runs in it, and remove it with its files.  Closing twice is no mistake."""
-        self._settle(lambda running: running.abandon())
+        """Kill what runs in it, and remove it with its files.  Closing twice is no mistake.  In a process that was forked
+        from its owner this does nothing."""
+        if os.getpid() == self._owner:
+            self._settle(lambda running: running.abandon())
+            self._bury()
 
     def _settle(self, act: "Callable[[Running], Any]") -> None:
         """The one who comes first ends it; what it gives up is used by nobody any more."""
@@ -106,6 +113,9 @@ class Sandbox:
         running = self._running
         if running is None:
             return True
+        if os.getpid() != self._owner:
+            raise StateError(self.id, "running for the process that this one was forked from", "for this one",
+                             hint="make a Sandbox after the fork")  # fmt: skip
         waiter = poll()
         waiter.register(running.fileno(), POLLIN)
         if not waiter.poll(patience * 1000):
@@ -206,6 +216,7 @@ class Sandbox:
 
     def _start(self, argv: "Sequence[str]", stdio: "tuple[int, int, int]", env: "Mapping[str, str] | None", cwd: "str | None",
                user: "str | None", ends: "tuple[int, int, int]", text: asked.Text, bufsize: int) -> Process:  # fmt: skip
+        self._bury()
         options = _copy(self._options)
         options.argv = asked.words(argv)
         options.env = {**options.env, **(env or {})}
@@ -218,7 +229,7 @@ class Sandbox:
         try:
             group = self._group(spec)
             joined = joining.start(spec, self._facts, self._enter(), stdio)
-            return Process(options.argv, joined, group, lambda _: self._left(group), ends, text, bufsize)
+            return Process(options.argv, joined, group, self._left, self._forget, ends, text, bufsize)
         except BaseException:
             self._left(group)
             self._must_run()  # what went wrong may be that the container has ended meanwhile
@@ -246,6 +257,30 @@ class Sandbox:
                 os.rmdir(group)
             except OSError:
                 pass
+
+    def _forget(self, joined: "Joined", group: str) -> None:
+        """Nobody asks for the end of this program any more: it goes on, and what we hold of it must go some time after it.
+        This comes from the garbage collector, in the middle of anything: it takes no lock."""
+        self._forgotten.append((joined, group))
+        if not self._running and os.getpid() == self._owner:
+            self._bury()
+
+    def _bury(self) -> None:
+        """Let go of the forgotten programs that have ended: all, where there is no Sandbox any more."""
+        alive = []
+        while self._forgotten:
+            try:
+                joined, group = self._forgotten.pop()
+            except IndexError:  # another thread's
+                break
+            waiter = poll()
+            waiter.register(joined.fileno(), POLLIN)
+            if self._running and not waiter.poll(0):
+                alive.append((joined, group))
+            else:
+                joined.abandon()
+                self._left(group)
+        self._forgotten += alive
 
     def read(self, path: str, *, text: bool = False, encoding: str = "utf-8", errors: str = "strict",
              most: "int | str" = MOST) -> "Any":  # fmt: skip
@@ -275,6 +310,25 @@ class Sandbox:
     def remove(self, path: str) -> None:
         """Remove a file, or a directory with all in it.  Raises OSError and StateError."""
         self._visit(lambda first: files.remove(self._facts, first, path))
+
+    def harvest(self, path: str, number: int, most: int) -> "tuple[dict[str, bytes], bool]":
+        """What sandbox.files.regular does.  Raises OSError and StateError."""
+        found: tuple[dict[str, bytes], bool] = self._visit(lambda first: files.regular(self._facts, first, path, number, most))
+        return found
+
+    def python(self, *, executable: str = "python3", env: "Mapping[str, str] | None" = None, cwd: "str | None" = None,
+               user: "str | None" = None, timeout: "float | str | None" = None, max_output: "int | str" = asked.MAX_OUTPUT,
+               max_figures: "int | str" = "64M") -> "Python":  # fmt: skip
+        """Start a Python interpreter of the image's in it, which stays, and is given snippets: `with box.python() as python:
+        python.run("1 + 1").value`.  `timeout` is of each snippet, unless its own is given; `max_output` bounds what is kept of
+        its stdout and stderr, `max_figures` the bytes of the files that it writes to $DOLIUM_FIGURES.
+
+        Raises what `popen` does.
+        """
+        from dolium.sandbox.python import Python
+
+        return Python(self, executable=executable, env=env, cwd=cwd, user=user, timeout=timeout, max_output=max_output,
+                      max_figures=max_figures)  # fmt: skip
 
     def put(self, source: "str | os.PathLike[str] | IO[bytes]", target: str) -> None:
         """Copy a file or a directory of this host so that it is `target` there (below it, where that ends with `/`), or

@@ -35,13 +35,10 @@ def read(facts: "Facts", container: int, path: str, most: int) -> bytes:
     fd = open_path(facts, container, path, READ)
     try:
         _must_be_regular(fd, path)
-        pieces, size = [], 0
-        while piece := os.read(fd, CHUNK):
-            pieces.append(piece)
-            size += len(piece)
-            if size > most:
-                raise OSError(EFBIG, f"more than {show_size(most)}", path)
-        return b"".join(pieces)
+        data = _at_most(fd, most)
+        if data is None:
+            raise OSError(EFBIG, f"more than {show_size(most)}", path)
+        return data
     finally:
         os.close(fd)
 
@@ -66,6 +63,48 @@ def names(facts: "Facts", container: int, path: str) -> "list[str]":
         return sorted(os.listdir(fd))
     finally:
         os.close(fd)
+
+
+def regular(facts: "Facts", container: int, path: str, number: int, most: int) -> "tuple[dict[str, bytes], bool]":
+    """The regular files in a directory that a program can fill without end: at most so many, of so many bytes together; and
+    whether there was more.  Raises OSError."""
+    directory = open_path(facts, container, path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    found: dict[str, bytes] = {}
+    complete = True
+    try:
+        with os.scandir(directory) as entries:
+            for entry in entries:
+                try:
+                    fd = os.open(entry.name, READ | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)
+                except OSError:  # a link, a socket, or gone
+                    continue
+                try:
+                    if not stat.S_ISREG(os.fstat(fd).st_mode):
+                        continue
+                    if len(found) == number:
+                        return found, False
+                    data = _at_most(fd, most)
+                finally:
+                    os.close(fd)
+                if data is None:
+                    complete = False
+                else:
+                    found[entry.name] = data
+                    most -= len(data)
+    finally:
+        os.close(directory)
+    return found, complete
+
+
+def _at_most(fd: int, most: int) -> "bytes | None":
+    """What is in a file, if that is no more."""
+    pieces, size = [], 0
+    while piece := os.read(fd, CHUNK):
+        pieces.append(piece)
+        size += len(piece)
+        if size > most:
+            return None
+    return b"".join(pieces)
 
 
 def exists(facts: "Facts", container: int, path: str) -> bool:

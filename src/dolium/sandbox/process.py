@@ -32,8 +32,9 @@ class Process:
     exit_code              the same as a shell says it: 128 + N after signal N
     """
 
-    def __init__(self, argv: "list[str]", joined: "Joined", group: str, ended: "Callable[[Ending], None]",
-                 ends: "tuple[int, int, int]", text: "Text", bufsize: int = -1) -> None:  # fmt: skip
+    def __init__(self, argv: "list[str]", joined: "Joined", group: str, ended: "Callable[[str], None]",
+                 forgotten: "Callable[[Joined, str], None]", ends: "tuple[int, int, int]", text: "Text",
+                 bufsize: int = -1) -> None:  # fmt: skip
         self.args = argv
         self.returncode: int | None = None
         self.exit_code: int | None = None
@@ -42,6 +43,7 @@ class Process:
         self._ended = ended
         self._lock = RLock()  # a signal handler may ask in the middle of an answer
         os.close(joined.started())
+        self._forgotten = forgotten
         self.pid = joined.pid()
         self.ending: Ending | None = None
         self.stdin: IO[Any] | None = _file(ends[0], "wb", text, bufsize)
@@ -64,6 +66,10 @@ class Process:
         if kind is KeyboardInterrupt:
             self.kill()
         self.wait()
+
+    def __del__(self) -> None:
+        if hasattr(self, "_forgotten") and self.returncode is None:
+            self._forgotten(self._joined, self._group)
 
     def __repr__(self) -> str:
         return f"<Process {self.args!r}: {'running' if self.returncode is None else f'returncode {self.returncode}'}>"
@@ -98,7 +104,7 @@ class Process:
                 if not waiter.poll(None if seconds is None else seconds * 1000):
                     return False
                 self.ending = self._joined.finish()
-                self._ended(self.ending)
+                self._ended(self._group)
                 self.exit_code = self.ending.exit_code
                 self.returncode = -self.ending.signal if self.ending.signal else self.ending.exit_code
         return True
