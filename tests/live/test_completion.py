@@ -62,7 +62,8 @@ def two(dolium: Dolium) -> Iterator[None]:
         assert dolium("run", "--name", "completed-ended", "@host", "true").code == 0
         yield
     finally:
-        dolium("rm", "-f", "completed-runs", "completed-ended")
+        removed = dolium("rm", "-f", "completed-runs", "completed-ended")
+        assert removed.code == 0, removed
 
 
 class Terminal:

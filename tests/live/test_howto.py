@@ -57,7 +57,7 @@ def test_install(root: Dolium, folder: str) -> None:
 def test_rootless(plain: Dolium, folder: str) -> None:
     os.chown(folder, plain.uid, plain.uid)
     who = {} if plain.uid == os.geteuid() else {"user": plain.uid, "group": plain.uid, "extra_groups": []}
-    carry_out("rootless.md", folder, {**plain.environment, "HOME": folder, "PATH": f"{TOP}/bin:/usr/bin:/bin"}, **who)
+    carry_out("rootless.md", folder, {**plain.environment, "HOME": folder, "XDG_RUNTIME_DIR": folder, "PATH": f"{TOP}/bin:/usr/bin:/bin"}, **who)
 
 
 @pytest.mark.parametrize("name", sorted(each.name for each in HOWTO.iterdir()))
