@@ -1,5 +1,5 @@
 #!/bin/sh
-# make test | test-live | test-v2 | lint | golden | bench, after the set-up.
+# make test | test-live | test-v2 | lint | golden | bench | conformance, after the set-up.
 set -u
 cd "$(dirname "$0")/.." || exit 1
 . make/shared.sh
@@ -10,7 +10,7 @@ export DOLIUM_PYTHON
 [ -z "${ROOTFS:-}" ] && unset ROOTFS
 [ -z "${ARGS:-}" ] && ARGS=
 FAST='unit golden property house'
-LIVE='live security api faults'
+LIVE='live security api faults conformance'
 
 # The directories out of those named that have tests.
 present() {
@@ -108,8 +108,8 @@ test-v2)
     # A machine under emulation is some 20 times slower, and its user cannot reach an interpreter in root's home.  Its `/`
     # is an overlay, which cannot hold the upper directory of another.
     say "about 15 minutes under emulation; TEST_V2_USER=NAME runs them as that user, in a cgroup that is delegated to it"
-    directories=$(present live security api)
-    [ -n "$directories" ] || { say "no tests in: live security api"; exit 0; }
+    directories=$(present live security api conformance)
+    [ -n "$directories" ] || { say "no tests in: live security api conformance"; exit 0; }
     # shellcheck disable=SC2086
     exec "$machine" --mem 3G --tmpfs /tmp --tmpfs /var/tmp --tmpfs /var/lib --timeout "${TEST_V2_TIMEOUT:-7200}" \
         ${TEST_V2_USER:+--user "$TEST_V2_USER"} --env DOLIUM_TEST_SLOW=20 \
@@ -119,6 +119,10 @@ test-v2)
 golden)
     DOLIUM_GOLDEN=write "$venv/python" -m pytest -q tests/golden
     git diff --stat -- tests/golden 2>/dev/null
+    ;;
+conformance)
+    # shellcheck disable=SC2086
+    "$venv/python" make/conformance.py $ARGS
     ;;
 bench)
     # shellcheck disable=SC2086

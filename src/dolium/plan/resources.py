@@ -1,6 +1,6 @@
 """What linux.resources of an engine's config writes into which files of which groups, cgroups(7), cgroup-v1, cgroup-v2."""
 
-from dolium.core.wire import HOST, Step
+from dolium.core.wire import HOST, Step, one
 from dolium.errors import SpecError, Unsupported
 from dolium.plan.limits import shares_to_weight
 
@@ -217,13 +217,31 @@ def _unified(unified: "dict[str, str]", to: Writing) -> None:
 
 
 def device_entries(spec: "dict[str, Any]", where: "dict[str, str]") -> "list[Step]":
-    """linux.resources.devices where the controller is one of cgroup v1."""
+    """linux.resources.devices where the controller is one of cgroup v1.  What the config allows stands first and as it is
+    written, as runc and crun have it, if it refuses nothing in between; else as plan/device_filter.py says it."""
     rules = spec["linux"]["resources"].get("devices")
     if not rules or "devices" not in where:
         return []
     from dolium.plan import device_filter as filters
 
-    return filters.entries(rules, where["devices"])
+    read = filters.read(rules)
+    own = [each for each in read[:-len(filters.KINDS)] if (each.major, each.minor) not in filters.USUAL]
+    begun = max((index + 1 for index, each in enumerate(own) if not each.is_narrow and not each.allow), default=0)
+    if not all(each.allow and each.is_narrow for each in own[begun:]):
+        return filters.entries(rules, where["devices"])
+    last = [each for each in read if each not in own]
+    steps = [_device(where["devices"], False, "a")]
+    for rule in (*own[begun:], *last):
+        access = "".join(letter for letter, bit in filters.LETTERS if rule.access & bit)
+        numbers = ":".join("*" if each == filters.ANY else str(each) for each in (rule.major, rule.minor))
+        steps.append(_device(where["devices"], True, f"{rule.kind} {numbers} {access}"))
+    return one(steps, f"then {len(steps) - 1} rules")
+
+
+def _device(directory: str, allow: bool, text: str) -> Step:
+    file = "devices.allow" if allow else "devices.deny"
+    return Step("set_limit", HOST, "linux.resources.devices", path=f"{directory}/{file}", data=text.encode(),
+                what=f"{file} = {text}", note="as the config has it")  # fmt: skip
 
 
 def device_filter(spec: "dict[str, Any]", where: "dict[str, str]", facts: "Facts") -> "list[Step]":
