@@ -60,12 +60,6 @@ def test_rootless(plain: Dolium, folder: str) -> None:
     carry_out("rootless.md", folder, {**plain.environment, "HOME": folder, "XDG_RUNTIME_DIR": folder, "PATH": f"{TOP}/bin:/usr/bin:/bin"}, **who)
 
 
-@pytest.mark.parametrize("name", sorted(each.name for each in HOWTO.iterdir()))
-def test_links_lead_somewhere(name: str) -> None:
-    for link in re.findall(r"\]\(([^)#:]+)\)", (HOWTO / name).read_text()):
-        assert (HOWTO / link).exists(), link
-
-
 def test_macos_says_what_is_said_there() -> None:
     said = re.search(r"ImportError: (.*)", (HOWTO / "macos.md").read_text())
     assert said and said[1].replace("darwin", "{sys.platform}") in Path(TOP, "src/dolium/__init__.py").read_text()

@@ -102,3 +102,9 @@ def test_every_block_is_an_example_or_says_why_not() -> None:
         assert {each["kind"] for each in BLOCK.finditer("\n" + text)} <= {"console", "python", "json", "text"}, page
         for each in blocks(page, "console"):
             assert each.startswith("$ "), (page, each)
+
+
+def test_links_lead_somewhere() -> None:
+    for page in PAGES:
+        for link in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text()):
+            assert (page.parent / link).exists(), (page, link)
