@@ -6,7 +6,6 @@ In `dolium explain`: `clone3 mnt pid user`, `reset of signals, umask, session`, 
 import os
 import signal
 import sys
-import traceback
 
 from kernel import CLONE_NEWNS, CLONE_NEWPID, CLONE_NEWUSER, PR_SET_PDEATHSIG, call, clone3, show
 from step01_limits import Group
@@ -23,8 +22,8 @@ def born(inside, group, own_users):
             group.enter()
             reset()
             code = inside() or 0
-        except OSError:
-            traceback.print_exc()
+        except OSError as error:
+            print(f"refused {error}", file=sys.stderr, flush=True)
         finally:
             os._exit(code)
     return child

@@ -23,8 +23,8 @@ Every public name of `dolium` and `dolium.aio`, from their docstrings. To begin,
 """
 
 
-INTERNAL = {"job", "taken_along"}
-"""Methods of Sandbox that dolium.aio calls."""
+INTERNAL = {"harvest", "job", "taken_along"}
+"""Methods of Sandbox that other modules of ours call."""
 
 
 def signature(name: str, thing: Any) -> str:
@@ -58,7 +58,7 @@ def said(thing: Any) -> str:
     parts = []
     for part in inspect.cleandoc(thing.__doc__ or "").split("\n\n"):
         lines = part.splitlines()
-        table = all(re.match(r"\w[\w, ]*  +\S|  ", line) for line in lines)
+        table = re.match(r"\w[\w, ]*  +\S|  ", lines[0])
         parts.append(f"```text\n{textwrap.dedent(part)}\n```" if table else " ".join(lines).replace("  ", " "))
     return "\n\n".join(parts)
 

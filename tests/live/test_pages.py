@@ -72,7 +72,10 @@ def test_commands(page: Path, root: Dolium, folder: str, alpine: str) -> None:
         script.append(f"{{\n{command}\n}} </dev/null >{folder}/said.{at} 2>&1; echo $? >{folder}/code.{at}")
     script.append("dolium ps -aq | xargs -r dolium rm --force >/dev/null")
     Path(f"{folder}/steps.sh").write_text("\n".join(script))
-    environment = {**os.environ, "PATH": f"{TOP}/bin:{os.environ['PATH']}:/usr/sbin:/sbin", "HOME": folder}
+    if SLOW > 1:  # the pages wait as long as a bare machine needs
+        Path(f"{folder}/sleep").write_text(f'#!/bin/sh\nexec /bin/sleep "$(awk "BEGIN {{print $1 * {SLOW / 4}}}")"\n')
+        os.chmod(f"{folder}/sleep", 0o755)
+    environment = {**os.environ, "PATH": f"{folder}:{TOP}/bin:{os.environ['PATH']}:/usr/sbin:/sbin", "HOME": folder}
     done = subprocess.run(APART, cwd=folder, env=environment, capture_output=True, text=True, timeout=120 * SLOW)
     assert done.returncode == 0, done
     wrong = []
