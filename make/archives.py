@@ -46,6 +46,13 @@ def metadata() -> str:
         return "".join(f"{name}: {value}\n" for name, value in lines) + "\n" + file.read()
 
 
+def entry_points() -> str:
+    """What other programs find us by: pytest, its plugin."""
+    groups = project()["entry-points"]
+    return "".join(f"[{group}]\n" + "".join(f"{name} = {place}\n" for name, place in found.items())
+                   for group, found in groups.items())  # type: ignore  # fmt: skip
+
+
 def read(path: str) -> bytes:
     with open(path, "rb") as file:
         return file.read()
@@ -64,7 +71,8 @@ def wheel(directory: str, machine: str) -> str:
     for path, text in shipped.pages().items():
         files.append((f"{name}.data/data/{path}", text.encode(), 0o644))
     kind = "Wheel-Version: 1.0\nGenerator: dolium\nRoot-Is-Purelib: true\n" + "".join(f"Tag: {each}\n" for each in tags)
-    about = [("METADATA", metadata()), ("licenses/LICENSE", read(f"{shipped.TOP}/LICENSE").decode()), ("WHEEL", kind)]
+    about = [("METADATA", metadata()), ("entry_points.txt", entry_points()), ("WHEEL", kind),
+             ("licenses/LICENSE", read(f"{shipped.TOP}/LICENSE").decode())]
     files += [(f"{name}.dist-info/{each}", text.encode(), 0o644) for each, text in about]
     rows = [f"{path},sha256={_digest(content)},{len(content)}\n" for path, content, _ in files]
     rows.append(f"{name}.dist-info/RECORD,,\n")

@@ -9,7 +9,7 @@ import pytest
 
 TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 SOURCE = f"{TOP}/src/dolium"
-ORDER = ("core", "plan", "runtime", "engine", "sandbox", "aio", "cli")
+ORDER = ("core", "plan", "runtime", "engine", "sandbox", "aio", "pytest_plugin", "cli")
 """Each may import those before it."""
 PURE = {"dolium", "math", "marshal", "unicodedata", "_struct"}
 DEAR = ("argparse", "re", "enum", "typing", "dataclasses", "json", "logging", "pathlib", "subprocess", "asyncio", "ctypes")
