@@ -22,8 +22,9 @@ def container(inside, group=None):
     outside_end, inside_end = socket.socketpair()
 
     def first():
-        inside_end.recv(1)  # meet: the ids are mapped
         outside_end.close()
+        if not inside_end.recv(1):  # meet: the ids are mapped, or outside has failed
+            return 1
         inside_end.close()
         if root:
             os.setgroups([])
