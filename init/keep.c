@@ -201,6 +201,19 @@ static int watch(struct ending *ending)
     }
 }
 
+/* Whether the owner has left, or does; a container can be quicker than that.  It neither leaves nor reads what is sent where it
+ * dies or gives up. */
+static int leaves(void)
+{
+    unsigned char number = 1;
+    ssize_t got = 1;
+    while (!owner_left && (got == 1 || (got < 0 && errno == EINTR))) {
+        got = recv(owner, &number, 1, 0);
+        owner_left = got == 1 && !number;
+    }
+    return owner_left;
+}
+
 static void reap(struct ending *ending)
 {
     siginfo_t info = {0};
@@ -357,10 +370,10 @@ int main(int argc, char **argv)
         }
     if (record >= 0)
         write_record(&ending);
+    if (end_count && leaves()) /* else the owner is dead, or still has the lock that this wants: the next command settles it */
+        settle();
     if (present)
         present = send(owner, &ending, sizeof ending, MSG_NOSIGNAL) == sizeof ending;
-    if (owner_left && end_count) /* else the owner may have the lock that this wants, or is dead: the next command settles it */
-        settle();
     if (present && !ending.oom && !(ending.code == CLD_KILLED && ending.status == SIGKILL))
         return 0; /* the kernel takes the mounts apart while the owner reads */
     while (present) { /* the owner closes its end when it has read what it wants to know */

@@ -63,8 +63,11 @@ class Machine(Dolium):
         """All that a reboot takes: processes, cgroups, /run; and the kernel says that it is another run of it."""
         for row in self.rows().values():
             if row["State"] == "running":
-                with open(f"/proc/{row['Pid']}/stat") as file:
-                    watcher = int(file.read().rpartition(")")[2].split()[1])
+                try:
+                    with open(f"/proc/{row['Pid']}/stat") as file:
+                        watcher = int(file.read().rpartition(")")[2].split()[1])
+                except FileNotFoundError:  # it has ended since
+                    continue
                 os.kill(watcher, signal.SIGKILL)
                 wait_for(lambda pid=row["Pid"]: leaks.reap() or not os.path.exists(f"/proc/{pid}"))
         groups = {line for each in os.listdir(f"{self.root}/run/dolium/leases") for line in self._lease(each)[1:]}

@@ -14,7 +14,7 @@ import pytest
 from containers import NOBODY, SLOW, SYSTEM_PYTHON, Dolium
 
 from dolium.core import spawn, wire
-from dolium.engine import config, containers, life, processes, store
+from dolium.engine import config, containers, life, processes, settling, store
 from dolium.errors import DoliumError, StepError
 from dolium.runtime import launch, plans
 
@@ -89,7 +89,7 @@ def test_a_terminal_and_who_keeps_it(report: Path) -> None:
             found += os.read(running.terminal, 100)
         ending = running.finish()
         assert ending.exit_code == 0
-        life.ended(container, 0.0, ending)
+        settling.ended(container, 0.0, ending)
         with store.hold(container):
             life.begin(container, stdio, detached=True).running.leave()
         another = processes.Another(["sh", "-c", "tty; exit 4"], tty=True, size=(1, 2))

@@ -2,6 +2,7 @@
 
 import doctest
 import re
+import tarfile
 from pathlib import Path
 
 import pytest
@@ -45,6 +46,8 @@ def test_there_is_a_place_for_the_figures() -> None:
 def test_commands_of_the_first_screen_plan(dolium: Dolium, workshop: str) -> None:
     rootfs = Path(workshop, "alpine-of-the-readme")
     rootfs.mkdir()
+    with tarfile.open(f"{rootfs}.tar.gz", "w:gz") as archive:
+        archive.add(rootfs, ".")
     commands = re.findall(r"^    \$ (?:sudo )?bin/dolium (?:run|explain) (.*?)(?:   .*)?$", README, re.M)
     assert len(commands) >= 3
     for each in commands:

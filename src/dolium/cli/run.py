@@ -8,11 +8,13 @@ from time import monotonic
 from dolium.cli import flags as grammar
 from dolium.cli import render, request
 from dolium.engine import life, rootfs, settling, store
+from dolium.errors import Exists
 from dolium.plan.quantities import show_size
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Any
 
     from dolium.cli.terminal import Terminal
     from dolium.engine.store import Container
@@ -43,9 +45,15 @@ def execute(flags: grammar.Flags, seen: "Callable[[life.Begun], None] | None" = 
     screen = terminal(flags.interactive) if flags.tty and not flags.detach else None
     use = rootfs.provide(image, render.say)  # before the signals are the program's: Ctrl-C ends the unpacking
     signals = Signals()
-    container, held = store.create(image, options, flags.user, name=flags.name, remove=flags.rm, labels=flags.label,
-                                   stop_signal=flags.stop_signal, stop_timeout=flags.stop_timeout,
-                                   digest=use.digest if use else "")  # fmt: skip
+    how: dict[str, Any] = {
+        "name": flags.name, "remove": flags.rm, "labels": flags.label, "stop_signal": flags.stop_signal,
+        "stop_timeout": flags.stop_timeout, "digest": use.digest if use else ""}  # fmt: skip
+    try:
+        container, held = store.create(image, options, flags.user, **how)
+    except Exists:
+        if not flags.name or not life.has_gone(flags.name):
+            raise
+        container, held = store.create(image, options, flags.user, **how)
     if use:
         use.close()  # it is remembered now who needs it
         for each in use.notes:

@@ -185,6 +185,18 @@ def every() -> "list[Container]":
     return [each for each in store.every() if not _is_forsaken(each)]
 
 
+def has_gone(name: str) -> bool:
+    """Whether the container of that name was to be removed at its end, which has come unseen: then that is done now."""
+    try:
+        container = store.find(name)
+        if not _is_forsaken(container):
+            state(container)
+            return False
+    except NotFound:
+        pass
+    return True
+
+
 def _is_forsaken(container: "Container") -> bool:
     if not container.remove or settling.running(container):
         return False
