@@ -27,7 +27,8 @@ def modules(source: str, final: str) -> "dict[str, object]":
         path = sys.modules[name].__file__ or ""
         there = final + path.removeprefix(source)
         status = os.stat(path)
-        saved[name] = (path.endswith("__init__.py"), there, status.st_mtime_ns, status.st_size, compiled(path, there))
+        code = marshal.dumps(compiled(path, there))
+        saved[name] = (path.endswith("__init__.py"), there, status.st_mtime_ns, status.st_size, code)
     return saved
 
 
@@ -40,7 +41,8 @@ def write(path: str, data: bytes) -> None:
 
 DOLIUM = ("dolium.cli.main", "dolium.cli.run", "dolium.cli.exec", "dolium.cli.start", "dolium.cli.ps", "dolium.core.document",
           "dolium.engine.names", "dolium.engine.networks", "dolium.plan.seccomp_default")
-OCI = ("dolium.cli.oci", "dolium.cli.oci_life", "dolium.plan.bundle", "dolium.plan.oci", "dolium.plan.process",
+OCI = ("dolium.cli.oci", "dolium.cli.oci_life", "dolium.runtime.lifecycle", "dolium.runtime.exec",
+       "dolium.plan.bundle", "dolium.plan.oci", "dolium.plan.process",
        "dolium.plan.resources", "dolium.plan.seccomp")  # fmt: skip
 """What either command loads at once, or later on its way."""
 

@@ -42,7 +42,8 @@ def test_devices_without_a_dev_of_its_own(bundle: Bundle) -> None:
 
 def test_devices(bundle: Bundle) -> None:
     devices = [{"path": "/dev/fuse", "type": "c", "major": 10, "minor": 229, "fileMode": 0o640, "uid": 7, "gid": 8},
-               {"path": "/else/where", "type": "c", "major": 1, "minor": 3}, {"path": "/dev/pipe", "type": "p"}]
+               {"path": "/else/where", "type": "c", "major": 1, "minor": 3}, {"path": "/dev/pipe", "type": "p"},
+               {"path": "/dev/ptmx", "type": "c", "major": 5, "minor": 2}, {"path": "/dev/null", "type": "c", "major": 1, "minor": 3}]
     text = bundle.output(script("stat -c '%t:%T %a %u:%g' /dev/fuse; stat -c '%t:%T' /else/where; test -p /dev/pipe && echo pipe", linux__devices=devices))
     assert text == "a:e5 640 7:8\n1:3\npipe\n"
 

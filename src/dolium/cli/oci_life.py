@@ -4,18 +4,20 @@ import os
 
 from dolium.cli.oci import Words, show, warn
 from dolium.errors import UsageError
-from dolium.runtime import lifecycle
-from dolium.runtime.creation import Asked
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
+    from dolium.runtime.creation import Asked
+
 FORWARDED = (1, 2, 3, 10, 12, 15, 18, 28)
 
 
-def _asked(found: Words) -> Asked:
+def _asked(found: Words) -> "Asked":
+    from dolium.runtime.creation import Asked
+
     if "config" in found.flags:
         raise UsageError("--config: the config is the bundle's config.json")
     if "pidfd-socket" in found.flags:
@@ -39,18 +41,24 @@ def _path(found: Words, name: str) -> str:
 
 def create(found: Words, root: str) -> int:
     """`create`"""
+    from dolium.runtime import lifecycle
+
     lifecycle.create(root, found.id, _asked(found))
     return 0
 
 
 def start(found: Words, root: str) -> int:
     """`start`"""
+    from dolium.runtime import lifecycle
+
     lifecycle.start(root, found.id)
     return 0
 
 
 def run(found: Words, root: str) -> int:
     """`run`; without --detach its exit code is the program's."""
+    from dolium.runtime import lifecycle
+
     asked = _asked(found)
     if "detach" in found.flags:
         lifecycle.create(root, found.id, asked)
@@ -104,12 +112,16 @@ def signal_number(text: str) -> int:
 
 def kill(found: Words, root: str) -> int:
     """`kill`"""
-    lifecycle.kill(root, found.id, signal_number(found.words[1] if len(found.words) > 1 else "TERM"), "all" in found.flags)
+    from dolium.runtime import members
+
+    members.kill(root, found.id, signal_number(found.words[1] if len(found.words) > 1 else "TERM"), "all" in found.flags)
     return 0
 
 
 def delete(found: Words, root: str) -> int:
     """`delete`"""
+    from dolium.runtime import lifecycle
+
     for failed in lifecycle.delete(root, found.id, "force" in found.flags):
         warn(found, str(failed))
     return 0

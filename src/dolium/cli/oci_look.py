@@ -5,7 +5,7 @@ import os
 from dolium.cli.oci import Words, show
 from dolium.core import document
 from dolium.errors import DoliumError, StateError, UsageError
-from dolium.runtime import bundle, cgroup, lifecycle, state
+from dolium.runtime import bundle, cgroup, lifecycle, members, state
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def list(found: Words, root: str) -> int:
 def ps(found: Words, root: str) -> int:
     """`ps`: as JSON their numbers, else what ps(1) says of them."""
     container = state.find(root, found.id)
-    pids = lifecycle.processes(container)
+    pids = members.processes(container)
     if _format(found) == "json":
         show(document.write(pids) + "\n")
         return 0
@@ -77,7 +77,7 @@ def _freeze(found: Words, root: str, frozen: bool) -> int:
         status = container.status()
         if status not in (("running", "created") if frozen else ("paused",)):
             raise StateError(found.id, status, "running" if frozen else "paused")
-        lifecycle.freeze(container, frozen)
+        members.freeze(container, frozen)
     finally:
         container.unlock()
     return 0

@@ -2,19 +2,20 @@
 takes longer than to run what is in them.
 
 `programs/modules` holds the number that marks a Python's bytecode, as a .pyc does, and (the code of this module,
-{name: (is a package, path, mtime in ns, size, code)}).  `bin/dolium` runs `install` out of it; where a source is newer, or
-Python another one, imports go their usual way.
+{name: (is a package, path, mtime in ns, size, code)}), each code marshalled by itself, for a command runs only some of them.
+`bin/dolium` runs `install` out of it; where a source is newer, or Python another one, imports go their usual way.
 """
 
 import sys
 from _frozen_importlib import ModuleSpec
+from marshal import loads
 from posix import stat
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from types import CodeType, ModuleType
+    from types import ModuleType
 
-    Saved = dict[str, tuple[bool, str, int, int, CodeType]]
+    Saved = dict[str, tuple[bool, str, int, int, bytes]]
 
 
 class Finder:
@@ -41,7 +42,7 @@ class Finder:
         """Run the saved code in the module."""
         _, path, _, _, code = self.saved[module.__name__]
         module.__file__ = path
-        exec(code, module.__dict__)
+        exec(loads(code), module.__dict__)
 
 
 def install(saved: "Saved") -> bool:

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 INT64, UINT64, UINT32, UINT16 = (-(1 << 63), (1 << 63) - 1), (0, (1 << 64) - 1), (0, (1 << 32) - 1), (0, (1 << 16) - 1)
 NAMESPACES = ("pid", "network", "mount", "ipc", "uts", "user", "cgroup", "time")
+LINKS = ("/dev/ptmx", "/dev/fd", "/dev/stdin", "/dev/stdout", "/dev/stderr", "/dev/core")
+"""Places that are links in every container; a node of that name is passed over, as runc and crun have it."""
 PROPAGATIONS = ("private", "rprivate", "slave", "rslave", "shared", "rshared", "unbindable", "runbindable")
 
 
@@ -209,6 +211,7 @@ def read(config: object, bundle: str = "/", identity: str = "container") -> "dic
     for index, mount in enumerate(spec["mounts"]):
         _complete_mount(mount, f"mounts[{index}]", bundle)
     _check_namespaces(spec)
+    linux["devices"] = [each for each in linux["devices"] if each["path"] not in LINKS]  # podman --privileged names all of /dev
     for index, device in enumerate(linux["devices"]):
         device.setdefault("fileMode", 0o666)
         if device["type"] != "p" and not ("major" in device and "minor" in device):
