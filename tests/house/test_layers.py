@@ -63,7 +63,7 @@ def test_imports_go_one_way(path: str) -> None:
 
 
 @pytest.mark.parametrize("statement", ["import dolium.cli.main, dolium.cli.run, dolium.engine.containers", "import dolium; dolium.run",
-                                       "import dolium.cli.oci, dolium.cli.oci_life, dolium.plan.oci, dolium.plan.bundle, dolium.plan.resources"])
+                                       "import dolium.cli.oci, dolium.cli.oci_life, dolium.runtime.lifecycle, dolium.plan.oci, dolium.plan.bundle, dolium.plan.resources"])
 def test_a_start_loads_nothing_dear(statement: str) -> None:
     code = f"import sys; sys.path.insert(0, {TOP + '/src'!r}); {statement}; print(*sys.modules)"
     loaded = subprocess.run(["/usr/bin/python3", "-IS", "-c", code], capture_output=True, text=True, check=True).stdout.split()
