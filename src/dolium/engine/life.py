@@ -169,7 +169,7 @@ def state(container: "Container") -> "dict[str, Any]":
     if container.damage:
         return {"status": "dead", "reason": container.damage}
     ended = settling.last_end(container)
-    if not ended and not os.path.isdir(container.path):
+    if not ended and not store.load(container.id):  # somebody removes it, or has
         raise NotFound("container", container.name)
     return {"status": "exited", **ended} if ended else {"status": "created"}
 

@@ -149,6 +149,7 @@ def _hear_end(helping: Helping) -> None:
     data = helping.helper.socket.recv(1)
     if data != b"F" or wire.Report(helping.helper.report()).failed >= 0:
         raise helping.failure(died=data != b"F")
+    helping.helper.reap()  # only with its end is the process the caller's to wait for
 
 
 def _inner_group(spec: "dict[str, Any]", container: state.Container, path: str) -> None:
