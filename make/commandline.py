@@ -86,7 +86,7 @@ def signature(flag: Flag) -> "tuple[str, ...]":
 
 WORDS = {
     "cap-add": ("ALL", *flags.CAPABILITIES), "cap-drop": ("ALL", *flags.CAPABILITIES),
-    "network": ("none", "host", "bridge", "container:", "ns:"),
+    "network": ("none", "host", "bridge", "allow=", "container:", "ns:"),
     "security-opt": ("seccomp=", "seccomp=unconfined", "no-new-privileges=true", "no-new-privileges=false", "mask=", "unmask=",
                      "unmask=ALL"),
     "stop-signal": quantities.SIGNALS, "signal": quantities.SIGNALS,

@@ -78,6 +78,8 @@ def spec(host: Facts, asked: config.Options, image: str = "/srv/alpine") -> dict
     attachment = None
     if asked.network == "bridge":
         attachment = Attachment(cable={**CABLE})
+    elif asked.network.startswith("allow="):
+        attachment = Attachment(cable={**CABLE}, policy=asked.network)
     elif asked.network not in ("", "none", "host"):
         attachment = Attachment(path="/run/netns/other")
     found = config.specification(NAME, asked, rootfs(image), host, attachment)

@@ -22,7 +22,7 @@ from dolium.errors import (
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from dolium.sandbox.asked import Mount, ro, rw, tmp
+    from dolium.sandbox.asked import Mount, allow, ro, rw, tmp
     from dolium.sandbox.box import Sandbox
     from dolium.sandbox.fresh import doctor, run
     from dolium.sandbox.process import Process
@@ -32,10 +32,10 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 __all__ = ["CommandFailed", "CommandTimeout", "DoliumError", "Exists", "HookError", "ImageError", "Mount", "NotFound", "Process",
            "Python", "Result", "Sandbox", "Snippet", "SpecError", "StateError", "StepError", "Unsupported", "UsageError",
-           "doctor", "ro", "run", "rw", "tmp"]  # fmt: skip
+           "allow", "doctor", "ro", "run", "rw", "tmp"]  # fmt: skip
 
 _PLACES = {"Mount": "asked", "Process": "process", "Python": "python", "Result": "result", "Sandbox": "box",
-           "Snippet": "python", "doctor": "fresh", "ro": "asked", "run": "fresh", "rw": "asked", "tmp": "asked"}  # fmt: skip
+           "Snippet": "python", "allow": "asked", "doctor": "fresh", "ro": "asked", "run": "fresh", "rw": "asked", "tmp": "asked"}  # fmt: skip
 
 
 def __getattr__(name: str) -> object:

@@ -144,4 +144,4 @@ def test_deeds() -> None:
     assert hints.deed(Step("rlimit", INSIDE, "x", what="RLIMIT_CORE = 0")) == "set RLIMIT_CORE = 0"
     assert hints.deed(Step("mkdir", OUTSIDE, "x", what="make 3 directories"), "/etc") == "mkdir /etc"
     assert hints.deed(Step("read_only", INSIDE, "x", what="y"), "/proc/sys") == "make /proc/sys read-only"
-    assert {*hints.VERBS} <= {*OPERATIONS, "set_limit", "make_group", "watch_oom"}
+    assert {*hints.VERBS} <= {*OPERATIONS, "set_limit", "make_group", "watch_oom", "make_net", "nft", "resolver"}

@@ -54,7 +54,7 @@ class Flags:
         self.oom_score_adj: int | None = None
         self.timeout: float | None = None            # seconds
         self.hostname: str | None = None
-        self.network: str | None = None              # none, host, bridge, container:NAME, ns:FILE
+        self.network: str | None = None              # none, host, bridge, allow=RULES, container:NAME, ns:FILE
         self.add_host: list[tuple[str, str]] = []    # (name, address)
         self.dns: list[str] = []
         self.dns_search: list[str] = []
@@ -257,7 +257,7 @@ GROUPS = (
     )),
     ("What it sees", (
         Flag("hostname", "h", "NAME", quantities.hostname, "its own host name"),
-        Flag("network", "", "NETWORK", quantities.network, "bridge, none, host or another's; see below"),
+        Flag("network", "", "NETWORK", quantities.network, "bridge, none, host, allow=...; see below"),
         Flag("add-host", "", "NAME:ADDRESS", _each(etc.host), "for /etc/hosts; host-gateway: this host"),
         Flag("dns", "", "ADDRESS", _each(etc.address), "a name server instead of the host's"),
         Flag("dns-search", "", "DOMAIN", _each(quantities.word), "where short names are looked for"),

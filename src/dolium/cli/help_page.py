@@ -26,6 +26,8 @@ A flag whose value ends in `...` may be given more than once.
 --security-opt: seccomp=FILE, seccomp=unconfined, no-new-privileges=false,
   mask=PATH[:PATH...], unmask=PATH[:PATH...], unmask=ALL
 NETWORK: bridge (an address of its own, to the host and beyond; what root gets),
+  allow=HOST:PORT,... (the same, but it reaches only those: pypi.org:443,
+  *.example.org:80-90, 10.0.0.0/8:*; names as well as addresses),
   none (`lo` alone; what others get), host (the host's), container:NAME (shares
   that container's), ns:FILE (a namespace, such as /run/netns/NAME)
 SIZE: bytes, or with k, m, g, t (powers of 1024). TIME: seconds, or ms, s, m, h.

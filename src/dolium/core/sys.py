@@ -53,6 +53,23 @@ def sync_file_system(fd: int) -> None:
     call(SYS_SYNCFS, fd)
 
 
+CLONE_NEWNET = 0x40000000
+
+
+def new_network() -> None:
+    """This thread goes into a network namespace of its own, unshare(2).  Raises OSError."""
+    if _libc.unshare(CLONE_NEWNET):
+        error = ctypes.get_errno()
+        raise OSError(error, os.strerror(error))
+
+
+def enter_network(fd: int) -> None:
+    """This thread goes into that network namespace, setns(2).  Raises OSError."""
+    if _libc.setns(fd, CLONE_NEWNET):
+        error = ctypes.get_errno()
+        raise OSError(error, os.strerror(error))
+
+
 class Owner:
     """In a `with`, and between `enter` and `leave`: files that this thread makes belong to another user, setfsuid(2).  For
     root only.  Raises OSError."""

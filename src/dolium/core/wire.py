@@ -126,7 +126,9 @@ LISTS = frozenset(("mask", "read_only"))
 
 
 def items(step: Step) -> "list[str]":
-    """The paths that a step goes through one by one; none for a step on a single thing."""
+    """The paths, or rules, that a step goes through one by one; none for a step on a single thing."""
+    if step.op == "nft":
+        return step.path.split(",")
     if step.op not in PAIRS and step.op not in LISTS:
         return []
     parts = step.data.decode("utf-8", "surrogateescape").split("\0")[:-1]

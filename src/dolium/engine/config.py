@@ -5,7 +5,7 @@ import os
 from dolium.engine import etc
 from dolium.engine.users import ROOT
 from dolium.errors import SpecError, Unsupported
-from dolium.plan import capabilities
+from dolium.plan import capabilities, egress
 from dolium.plan.limits import PERIOD
 from dolium.plan.program import DEFAULT_PATH
 
@@ -118,7 +118,7 @@ def specification(
         "root": {"path": rootfs.path, "readonly": options.read_only},
         "mounts": _mounts(options, rootfs, facts, asked),
     }
-    sysctl = {**(OPEN_PORTS if attachment and attachment.cable else {}), **options.sysctl}
+    sysctl = {**(OPEN_PORTS if attachment and attachment.cable and not attachment.policy else {}), **options.sysctl}
     spec["linux"] |= {"devices": _devices(options, facts, asked), "sysctl": sysctl, **_paths(options, facts)}
     _allow_devices(spec, options, asked)
     if facts.id_base:
@@ -137,7 +137,7 @@ def specification(
         "links": rootfs.links,
         "files": rootfs.files,
         "bound": bound,
-        "network": attachment.cable if attachment else None,
+        "network": _cable(options, attachment),
         "notes": notes,
         "init": options.init,
         "watch": options.watch,
@@ -145,6 +145,13 @@ def specification(
         "asked": asked,
     }  # fmt: skip
     return spec
+
+
+def _cable(options: Options, attachment: "Attachment | None") -> "dict[str, Any] | None":
+    """For the plan (plan/network.py)."""
+    if not attachment or not attachment.cable or not attachment.policy:
+        return attachment.cable if attachment else None
+    return {**attachment.cable, "policy": {"rules": attachment.policy, "servers": etc.servers(options)}}
 
 
 def another(identity: str, options: Options, rootfs: "Rootfs", facts: "Facts") -> "dict[str, Any]":
@@ -195,6 +202,8 @@ def _default_profile(held: "frozenset[str]") -> "dict[str, Any]":
 def _namespaces(options: Options, facts: "Facts", attachment: "Attachment | None") -> "list[dict[str, str]]":
     types = ["mount", "pid", "uts", "ipc", "cgroup"]
     shared = attachment.path if attachment else ""
+    if options.network.startswith(egress.WORD):
+        shared = egress.PLACE
     if options.network != "host" and not shared:
         types.append("network")
     if facts.id_base:
@@ -246,6 +255,12 @@ def _capabilities(options: Options, facts: "Facts") -> "list[str]":
         held = set()
     for name in options.cap_add:
         held |= {*capabilities.NUMBERS} if name == "ALL" else {name}
+    if options.network.startswith(egress.WORD):
+        held.discard("CAP_NET_RAW")
+        void = [name for name in options.cap_add if name in egress.VOID]
+        if void:
+            raise Unsupported(f"--cap-add {void[0].removeprefix('CAP_')}", "with `--network allow=` nobody in the container may rule its network",
+                              hint="leave it out, or use another network")  # fmt: skip
     held -= set(options.cap_drop)
     if not facts.own_users and "devices" not in facts.controllers and "CAP_MKNOD" in held:
         # With the host's own users a device node is a door to the disk, unless a device filter closes it.

@@ -1,6 +1,7 @@
 """/etc/hosts, /etc/hostname and /etc/resolv.conf, which no image can know."""
 
 from dolium.errors import SpecError
+from dolium.plan import egress
 from dolium.plan.quantities import quoted, word
 
 TYPE_CHECKING = False
@@ -34,17 +35,29 @@ def _resolver(options: "Options", attachment: "Attachment | None") -> "tuple[str
     note, lines = "", []
     if options.network == "host" and not own:
         return _read(RESOLVERS[0]), ""
-    if attachment or options.network == "host":
+    if attachment and attachment.policy:
+        lines = [each for each in _of_the_host(loopback=True) if not each.startswith("nameserver")]
+        lines.insert(0, f"nameserver {egress.RESOLVER}")
+        if not servers(options):
+            note = "this host names no name server, so names lead nowhere: `--dns ADDRESS` names one"
+    elif attachment or options.network == "host":
         lines = _of_the_host(loopback=options.network == "host")
         if not any(each.startswith("nameserver") for each in lines) and not options.dns:
             note = "this host names no name server that containers can reach: `--dns ADDRESS` names one"
-    for key, given in (("nameserver", options.dns), ("search", options.dns_search), ("options", options.dns_options)):
+    for key, given in (("nameserver", [] if attachment and attachment.policy else options.dns), ("search", options.dns_search), ("options", options.dns_options)):
         if given:
             lines = [each for each in lines if each.split()[0] not in (key, "domain" if key == "search" else key)]
             lines += [f"{key} {each}" for each in given] if key == "nameserver" else [f"{key} {' '.join(given)}"]
     if not lines:
         return "# no network\n" if not attachment else "# no name server\n", note
     return "".join(f"{each}\n" for each in lines), note
+
+
+def servers(options: "Options") -> "list[str]":
+    """The name servers that a container's own resolver asks, from this host: those that were asked for, else the host's, also at
+    its loopback."""
+    found = options.dns or [words[1] for words in map(str.split, _of_the_host(loopback=True)) if words[0] == "nameserver" and words[1:]]
+    return [each for each in found if "%" not in each]
 
 
 def _of_the_host(loopback: bool) -> "list[str]":

@@ -9,7 +9,7 @@ from select import POLLIN, poll
 from time import sleep, time
 
 from dolium.engine import containers, settling, store
-from dolium.errors import NotFound, StateError
+from dolium.errors import NotFound, StateError, Unsupported
 from dolium.plan import filter, slots
 from dolium.runtime import host, launch, lease, places, process
 
@@ -53,6 +53,9 @@ def begin(container: "Container", stdio: "tuple[int, int, int]", *, detached: bo
         tarballs.must_be_there(container.image, container.digest)
     options = container.request()
     options.size = size
+    if detached and options.network.startswith("allow="):
+        raise Unsupported("a detached container with `--network allow=`", "its resolver lives as long as the command that waits for it",
+                          hint="leave out `--detach`, or `dolium start --attach`")  # fmt: skip
     equip(options, container.id, container.path, remove=container.remove, detached=detached)
     options.why_denied = denials is not None
     taken = lease.take()

@@ -14,7 +14,7 @@ from fcntl import LOCK_EX, flock
 
 from dolium.engine import netlink
 from dolium.errors import DoliumError, Exists, Unsupported, UsageError
-from dolium.plan import rtnetlink
+from dolium.plan import egress, rtnetlink
 from dolium.runtime import places
 
 TYPE_CHECKING = False
@@ -39,14 +39,17 @@ class Attachment:
     path     of the network namespace that it shares, or empty
     cable    for the plan (plan/network.py): address, prefix, gateway, bridge, its index, mtu; None without one
     notes    what the caller should be told
+    policy   whom it may talk to (plan/egress.py); empty: anybody
     """
 
-    __slots__ = ("path", "cable", "notes")
+    __slots__ = ("path", "cable", "notes", "policy")
 
-    def __init__(self, path: str = "", cable: "dict[str, object] | None" = None, notes: "tuple[str, ...]" = ()) -> None:
+    def __init__(self, path: str = "", cable: "dict[str, object] | None" = None, notes: "tuple[str, ...]" = (),
+                 policy: str = "") -> None:  # fmt: skip
         self.path = path
         self.cable = cable
         self.notes = notes
+        self.policy = policy
 
 
 def usual(facts: "Facts") -> str:
@@ -63,8 +66,10 @@ def attach(network: str, number: int, facts: "Facts", *, make: bool = True) -> "
         return None
     if network.startswith("ns:"):
         return shared(network[3:], network, facts)
+    if network.startswith(egress.WORD):
+        return _limited(network, number, facts, make)
     if network != "bridge":
-        raise UsageError(f"network: there is no `{network}`", hint="none, host, bridge, container:NAME or ns:FILE")
+        raise UsageError(f"network: there is no `{network}`", hint="none, host, bridge, allow=HOST:PORT, container:NAME or ns:FILE")
     if facts.rootless:
         raise Unsupported("--network bridge", ROOT_ONLY, hint="run dolium as root, or use --network none or host")
     found, out = bridge(), netlink.way_out()
@@ -76,6 +81,21 @@ def attach(network: str, number: int, facts: "Facts", *, make: bool = True) -> "
     cable = {"bridge": BRIDGE, "index": found.index, "gateway": found.gateway, "prefix": PREFIX, "mtu": found.mtu,
              "address": found.address(number)}  # fmt: skip
     return Attachment(cable=cable, notes=tuple(notes))
+
+
+def _limited(network: str, number: int, facts: "Facts", make: bool) -> Attachment:
+    """A place on the bridge from which nobody but those named can be reached."""
+    rules = egress.rules(network, "network")
+    if facts.rootless:
+        raise Unsupported("--network allow=", "it takes a place on the bridge, and only root may lay cables between networks",
+                          hint="run dolium as root, or use --network none, from which nobody is reached")  # fmt: skip
+    found = attach("bridge", number, facts, make=make)
+    assert found
+    six = [egress.shown(each) for each in rules if len(each.address) == 16]
+    if six:
+        found.notes += (f"the bridge has no IPv6: {', '.join(six)} cannot be reached",)
+    found.policy = network
+    return found
 
 
 def shared(path: str, asked: str, facts: "Facts") -> Attachment:

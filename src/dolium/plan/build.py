@@ -46,6 +46,7 @@ def plan(spec: "dict[str, Any]", facts: "Facts") -> "list[Step]":
         limits.doors(spec, facts),
         limits.devices(spec, facts),       # before anything is born there
     )  # fmt: skip
+    chapter("NETWORK", network.guard(spec))  # its rules are there before anybody who could break them
     chapter("NAMESPACES", mappings, namespaces.prepare(spec, facts))
     chapter("FILE SYSTEM", *(files if foreign else []))
     chapter(

@@ -88,7 +88,7 @@ def text(steps: "list[Step]", spec: "dict[str, Any]") -> str:
     who = "no root" if plan.rootless else "root"
     lines = HEAD.format(who=who, directories=directories, null=null).splitlines()
     lines += IDMAP.splitlines() if any(step.op == "set_attr" and step.why == "linux.uidMappings" for step in steps) else []
-    lines += BRIDGE.format(**plan.cable).splitlines() if plan.cable else []
+    lines += BRIDGE.format(**plan.cable).splitlines() if plan.cable and "policy" not in plan.cable else []
     lines += ["", "### host: as who you are", *plan.written(HOST)]
     lines += ["", "### inside: the first process of the container", "inside() {", *_indented(plan.written(INSIDE)), "}"]
     lines += ["", "### outside: beside it, in a copy of the mounts", "outside() {", *_indented(plan.written(OUTSIDE)), "}"]
@@ -176,7 +176,8 @@ class _Plan:
     def _clone(self) -> "list[str]":
         words = {"mount": "--mount --propagation slave", "pid": "--pid", "network": "--net", "cgroup": "--cgroup", "uts": "--uts",
                  "ipc": "--ipc", "time": "--time"}  # fmt: skip
-        flags = " ".join(words[name] for name, bit in FLAGS.items() if (self.born.n1 | self.inner) & bit and name in words)
+        made = any(step.op == "make_net" for step in self.steps) * FLAGS["network"]
+        flags = " ".join(words[name] for name, bit in FLAGS.items() if (self.born.n1 | self.inner | made) & bit and name in words)
         lines = ["users= child=", "trap 'kill -9 $child $users 2>/dev/null || true' EXIT"]
         enter = ""
         if self.own_users:
@@ -192,6 +193,8 @@ class _Plan:
         return [*lines, "{", *group, f"    exec {enter}unshare {flags} --fork --kill-child bash -euc inside", "} <&0 &", "child=$!"]
 
     def _netlink(self, step: "Step") -> "list[str]":
+        if "policy" in self.cable:
+            return ["# (missing: without its rules no cable is laid, so it reaches nobody)"]
         lines = []
         for said in netlink_words.read(step.data):
             name = said.get("name", "eth0")

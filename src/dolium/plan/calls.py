@@ -361,6 +361,13 @@ def _probe(step: "Step") -> "list[str]":
 _CALLS: "dict[str, Callable[[Step], list[str]]]" = {
     "make_group": lambda step: [f"mkdir({quoted(step.path)}, 0755)"],
     "set_limit": lambda step: [f"write(open({quoted(step.path)}, O_WRONLY), {quoted(_text(step.data))}, {len(step.data)})"],
+    "make_net": lambda step: ["unshare(CLONE_NEWNET)  # a thread of its own",
+                              f'{name(step.out)} = open("/proc/thread-self/ns/net", O_RDONLY|O_CLOEXEC)',
+                              'ioctl(any, SIOCSIFFLAGS, {"lo", IFF_UP})'],
+    "nft": lambda step: ["setns(network, CLONE_NEWNET)  # a thread of its own", 'execve("nft", {"nft", "-f", "-"})',
+                         *(f"# {line}" for line in _text(step.data).splitlines())],
+    "resolver": lambda step: ['bind(socket(AF_INET, SOCK_DGRAM), "127.0.0.11:53")', 'bind(socket(AF_INET, SOCK_STREAM), "127.0.0.11:53")',
+                              "netlink = socket(AF_NETLINK, SOCK_RAW, NETLINK_NETFILTER)"],
     "watch_oom": _watch_oom, "open": _open, "open_tree": _open_tree, "set_attr": _set_attr, "new_mount": _new_mount,
     "move_mount": _move_mount, "mkdir": _mkdir, "symlink": _symlink, "mknod": _mknod, "write_file": _write_file,
     "read_file": _read_file, "write": _write, "write_fd": _write_fd, "clone": _clone, "map_ids": _map_ids, "sync": _sync,

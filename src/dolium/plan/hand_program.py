@@ -16,6 +16,9 @@ LIMITS = {"RLIMIT_CORE": ("c", 1024), "RLIMIT_DATA": ("d", 1024), "RLIMIT_NICE":
 """ulimit of bash(1), and the bytes of its unit."""
 LAST = "# (in the last line, by setpriv: all of it at once)"
 MISSING = {
+    "make_net": "the rules for a network need it before anybody is in it; here it has `lo` alone",
+    "nft": "`ip netns exec NAME nft -f -` loads such rules",
+    "resolver": "dnsmasq(8) with `nftset=` is one of this kind",
     "watch_oom": "no command waits for it; without, the kernel kills one process, not all",
     "device_filter": "bpftool(8) could load one that somebody has compiled",
     "own_pipes": "the pipes stay yours",

@@ -1,6 +1,6 @@
 """Steps that decide whom the container can reach."""
 
-from dolium.core.wire import BOTH, INSIDE, OUTSIDE, Step, part
+from dolium.core.wire import BOTH, HOST, INSIDE, OUTSIDE, Step, part
 from dolium.plan import rtnetlink, slots
 from dolium.plan.attributes import NODEV, NOEXEC, NOSUID, RDONLY
 from dolium.plan.namespaces import joined, wanted
@@ -29,13 +29,35 @@ def hardware(address: str) -> bytes:
     return b"\x02\xd0" + _four(address)
 
 
+def guard(spec: "dict[str, Any]") -> "list[Step]":
+    """The host makes a network with an egress policy, and everything that keeps it, before anybody is in it."""
+    policy = _policy(spec)
+    if not policy:
+        return []
+    from dolium.plan import egress
+
+    rules = egress.rules(policy["rules"], "network")
+    shown = [egress.shown(each) for each in rules]
+    count = f"{len(rules)} rule{'s' if len(rules) > 1 else ''}"
+    asks = f"asks {', '.join(policy['servers']) or 'nobody'} for those names"
+    return [
+        Step("make_net", HOST, "network", what="a network namespace, lo up", out=slots.NETWORK,
+             note="no right of the container reaches it"),
+        Step("nft", HOST, "network", path=",".join(shown), data=egress.ruleset(rules).encode(),
+             what=f"nft: {count}, else refused", note="there, before anybody is in it"),
+        Step("resolver", HOST, "network", path=",".join(shown), path2=" ".join(policy["servers"]),
+             what=f"resolver at {egress.RESOLVER}", note=asks if any(each.name for each in rules) else "knows no name"),
+    ]  # fmt: skip
+
+
 def enter(spec: "dict[str, Any]", facts: "Facts") -> "list[Step]":
     """Outside goes into the network that is to be shared, and mounts its /sys; a child with users of its own could do
     neither."""
     if "network" not in joined(spec) or is_bundle(spec):
         return []
-    steps = [Step("enter_net", OUTSIDE, "network", fd=slots.NETWORK, what="enter the network it shares",
-                  note="with your rights, before it is born")]  # fmt: skip
+    which = "enter that network" if _policy(spec) else "enter the network it shares"
+    steps = [*_lay(spec), Step("enter_net", OUTSIDE, "network", fd=slots.NETWORK, what=which,
+                               note="with your rights, before it is born")]  # fmt: skip
     if facts.own_users:
         steps.append(Step("new_mount", OUTSIDE, "network", path="sysfs", n1=RDONLY | NOSUID | NODEV | NOEXEC, out=slots.SYS,
                           what="sysfs for /sys", note="with the devices of that network"))  # fmt: skip
@@ -59,13 +81,25 @@ def loopback(spec: "dict[str, Any]") -> "list[Step]":
 
 def announce(spec: "dict[str, Any]") -> "list[Step]":
     """Inside says that it has made its network namespace."""
-    if not _cable(spec):
+    if not _cable(spec) or _policy(spec):
         return []
     return [Step("sync", BOTH, "network", n1=1, what="meet: its network is made", note="outside waits for inside")]
 
 
 def connect(spec: "dict[str, Any]") -> "list[Step]":
     """Outside lays a cable from the bridge into the container, which waits until it carries packets."""
+    if not _cable(spec) or _policy(spec):
+        return []
+    return [
+        Step("open_ns", OUTSIDE, "network", path="ns/net", out=slots.NETWORK, what="open /proc/PID/ns/net",
+             note="where the cable ends"),
+        *_lay(spec),
+        Step("sync", BOTH, "network", what="meet: the network is ready", note="inside waits for outside"),
+    ]  # fmt: skip
+
+
+def _lay(spec: "dict[str, Any]") -> "list[Step]":
+    """The cable into the network that is in its slot."""
     cable = _cable(spec)
     if not cable:
         return []
@@ -77,8 +111,6 @@ def connect(spec: "dict[str, Any]") -> "list[Step]":
                           rtnetlink.add_default_route(_four(cable["gateway"])))  # fmt: skip
     ready = rtnetlink.batch(rtnetlink.ask_link(ours), rtnetlink.ask_link(cable["bridge"]))
     return [
-        Step("open_ns", OUTSIDE, "network", path="ns/net", out=slots.NETWORK, what="open /proc/PID/ns/net",
-             note="where the cable ends"),
         Step("netlink", OUTSIDE, "network", data=host, fd2=slots.NETWORK, n1=place, accept=(EAFNOSUPPORT,),
              what=f"veth {ours}", note=f"plugged into {cable['bridge']}"),
         Step("netlink", OUTSIDE, "network", data=own, fd=slots.NETWORK, path=DEVICE, accept=(EAFNOSUPPORT,),
@@ -86,13 +118,17 @@ def connect(spec: "dict[str, Any]") -> "list[Step]":
              note=f"default route by {cable['gateway']}"),
         part(Step("netlink", OUTSIDE, "network", data=ready, n3=PATIENCE, what="a way for the first packet",
                   note="waits until the bridge forwards")),
-        Step("sync", BOTH, "network", what="meet: the network is ready", note="inside waits for outside"),
     ]  # fmt: skip
 
 
 def _cable(spec: "dict[str, Any]") -> "dict[str, Any] | None":
     found: dict[str, Any] | None = spec["dolium"]["network"]
     return found
+
+
+def _policy(spec: "dict[str, Any]") -> "dict[str, Any] | None":
+    """Whom it may talk to: `rules` as egress.rules reads them, `servers` that are asked for names; None: anybody."""
+    return (_cable(spec) or {}).get("policy")
 
 
 def _four(address: str) -> bytes:

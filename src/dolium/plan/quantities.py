@@ -300,14 +300,19 @@ def signal(text: "str", where: "str") -> "int":
 
 
 def network(text: "str", flag: "str") -> "str":
-    """Which network a container is in: none, host, bridge, container:NAME or ns:FILE.  Raises SpecError."""
+    """Which network a container is in: none, host, bridge, allow=HOST:PORT, container:NAME or ns:FILE.  Raises SpecError."""
+    if text.startswith("allow="):
+        from dolium.plan import egress
+
+        egress.rules(text, flag)
+        return text
     kind, sign, rest = text.partition(":")
     if text in ("none", "host", "bridge") or (kind in ("container", "ns") and rest):
         return text
     if kind in ("container", "ns"):
         raise SpecError(flag, f"a {'name' if kind == 'container' else 'file'} is missing in {quoted(text)}",
                         hint="container:NAME, or ns:/run/netns/NAME")
-    raise SpecError(flag, f"expected none, host, bridge, container:NAME or ns:FILE, got {quoted(text)}",
+    raise SpecError(flag, f"expected none, host, bridge, allow=HOST:PORT, container:NAME or ns:FILE, got {quoted(text)}",
                     hint="networks of their own names do not exist yet" if not sign else "")
 
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from dolium.core.wire import Step
     from dolium.plan.facts import Facts
+    from dolium.runtime.guard import Guard
 
     class Use(Protocol):
         """What a container's files are, kept until it is closed (engine.tarballs.Use)."""
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 ECHILD, EPIPE, ECANCELED = 10, 32, 125
 KILLED = (("keep", ECHILD), ("born", ECHILD), ("sync", ECANCELED), ("sync", EPIPE))
 """How it looks to dolium-init when the child has been killed: after the last meeting, at one, before one."""
+GUARDED = {"make_net": "unshare", "nft": "execve", "resolver": "bind"}
+"""The host's steps that runtime/guard.py carries out, and the call that most likely fails in each."""
 _mended = False
 
 
@@ -169,7 +172,7 @@ class Watched:
 class Running(Watched):
     """A container on its way or alive.  `use`, where somebody has set it, is closed when it has ended."""
 
-    __slots__ = ("lease", "controllers", "groups", "spent", "own_steps", "use")
+    __slots__ = ("lease", "controllers", "groups", "spent", "own_steps", "use", "guard")
 
     def __init__(self, spec: "dict[str, Any]", facts: "Facts", taken: "lease.Lease", filled: "dict[int, int]",
                  own_steps: "list[Step] | None" = None) -> None:  # fmt: skip
@@ -180,6 +183,7 @@ class Running(Watched):
         self.spent: list[int] = []  # nanoseconds of each of the host's steps
         self.own_steps = own_steps
         self.use: Use | None = None
+        self.guard: Guard | None = None  # of a network with an egress policy
 
     def steps(self) -> "list[Step]":
         """Its plan, made anew, or the steps that it was given instead."""
@@ -226,6 +230,8 @@ class Running(Watched):
             self.helper.reap()
         if self.use:
             self.use.close()
+        if self.guard:
+            self.guard.close()
         if not left:
             self.lease.release(again=not self.spec["dolium"]["network"])
         else:  # the lease stays, for the next command to try again
@@ -261,6 +267,9 @@ def start(spec: "dict[str, Any]", facts: "Facts", taken: "lease.Lease", stdio: "
             _act(step, planned.renamed(step.path, spec), running)
             running.spent.append(monotonic_ns() - began)
         running.begin(lambda passed: planned.message(spec, passed), stdio, {slots.LEASE: taken.fd})
+        if running.guard:  # dolium-init has them now; here they would outlive us in a forked child
+            for slot in (slots.NETWORK, slots.HOST_NETWORK):
+                os.close(running.filled.pop(slot))
         _mend_once()
     except BaseException:
         running.abandon()
@@ -325,15 +334,25 @@ def _act(step: "Step", path: str, running: Running) -> None:
             cgroup.write(path, step.data)
         elif step.op == "watch_oom":
             running.filled[step.out] = cgroup.watch_oom(path)
+        elif step.op in GUARDED:
+            _guard(running).act(step, running.filled)
         else:
             raise AssertionError(f"no host step {step.op}")
     except OSError as error:
         if error.errno in step.accept:
             return
-        call = {"make_group": "mkdir", "set_limit": "write", "watch_oom": "eventfd"}[step.op]
+        call = {"make_group": "mkdir", "set_limit": "write", "watch_oom": "eventfd", **GUARDED}[step.op]
         steps = running.steps()
         failed = next(each for each in steps if (each.op, each.path, each.data) == (step.op, path, step.data))
         raise step_error(failed, steps, error.errno or 0, call, running.facts) from None
+
+
+def _guard(running: Running) -> "Guard":
+    if running.guard is None:
+        from dolium.runtime.guard import Guard
+
+        running.guard = Guard()
+    return running.guard
 
 
 def _make_group(path: str, running: Running) -> None:

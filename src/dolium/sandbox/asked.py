@@ -3,8 +3,8 @@
 import os
 
 from dolium.engine import config
-from dolium.errors import CommandFailed, CommandTimeout, UsageError
-from dolium.plan import quantities
+from dolium.errors import CommandFailed, CommandTimeout, SpecError, UsageError
+from dolium.plan import egress, quantities
 from dolium.sandbox.result import Result
 
 TYPE_CHECKING = False
@@ -51,6 +51,19 @@ def tmp(target: str, size: "int | str | None" = None) -> Mount:
     return Mount("tmpfs", "", target, 0 if size is None else quantities.size(size, "size", 4096))
 
 
+def allow(*given: str) -> str:
+    """The network of a container that may talk to these and to nobody else: `network=dolium.allow("pypi.org:443", ...)`.
+
+    Each is HOST:PORT: a name, `*.NAME` (all below NAME), an address or a subnet, and a port, a range or `*`.  For root only, as
+    `bridge` is.  Raises SpecError.
+    """
+    if not given:
+        raise SpecError("allow", "nothing is allowed", hint='for nothing at all: network="none"')
+    text = egress.WORD + ",".join(map(str, given))
+    egress.rules(text, "allow")
+    return text
+
+
 def _bind(kind: str, source: "str | os.PathLike[str]", target: "str | None") -> Mount:
     path = os.path.abspath(os.fspath(source))
     return Mount(kind, path, path if target is None else target)
@@ -65,7 +78,9 @@ def options(*, env: "Mapping[str, str] | None", cwd: "str | None", memory: "int 
     found.cwd = cwd
     found.network = network
     if network not in ("none", "host", "bridge"):
-        raise UsageError(f"network: expected none, host or bridge, got {network!r}")
+        if not network.startswith(egress.WORD):
+            raise UsageError(f"network: expected none, host, bridge or what dolium.allow returns, got {network!r}")
+        egress.rules(network, "network")
     if memory is not None:
         found.memory = quantities.size(memory, "memory", 4096)
     if cpus is not None:

@@ -9,6 +9,32 @@ loopback
   man      netdevice(7) network_namespaces(7)
   see      /proc/PID/net/dev
 
+make_net
+  what     makes a network namespace on the host's side, with nothing in it but `lo`, which is switched on.
+  why      a namespace belongs to the users of whoever makes it. This one is the host's, so no capability inside the container, which
+           has users of its own, reaches its rules or its routes.
+  here     before anything else of the container: its rules are to be there before anybody who could break them.
+  without  the container would make its own, and could do there what its capabilities let it.
+  man      network_namespaces(7) user_namespaces(7) unshare(2)
+  see      /proc/PID/ns/net
+
+nft
+  what     loads one table of nftables into that network: what was allowed may go out, answers may come in, all else is refused.
+  why      a list of whom a program may talk to holds against a program that does not want it to, if the kernel keeps it.
+  here     in the container's network, not in the host's: so it is there for this container alone, and goes with it.
+  without  the container reaches this host, its neighbours and what is beyond.
+  man      nft(8)
+  see      /proc/PID/net/dev
+
+resolver
+  what     starts a thread that answers the container's questions for names. It knows only those that are allowed, and puts each
+           address that it tells into a set of the table, for as long as the answer holds.
+  why      an address cannot be allowed before it is known, and DNS changes its mind; and questions for names are messages, too.
+  here     its sockets are made before the container is, so the container cannot take their place.
+  without  names would lead nowhere, and only addresses could be allowed.
+  man      resolv.conf(5) nft(8)
+  see      /proc/PID/net/udp
+
 enter_net
   what     dolium-init enters the network namespace that the container is to share.
   why      its child is born there. Later it could not join, having no rights over a namespace of somebody else.
