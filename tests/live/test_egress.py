@@ -10,8 +10,9 @@ import subprocess
 from collections.abc import Iterator
 
 import pytest
-from containers import SYSTEM_PYTHON, TESTS, TOP, Dolium, end, keeper, wait_for
+from containers import SHARED, SYSTEM_PYTHON, TESTS, TOP, Dolium, end, keeper, wait_for
 from networks import Site
+from test_howto import blocks
 
 SERVER = "192.0.2.1"
 ZONE = {
@@ -29,6 +30,7 @@ ZONE = {
     "silent.example": [["A", "198.51.100.2", 300]],
     "forged.example": [["A", "198.51.100.2", 300]],
     "many.example": [["A", f"198.51.100.{last}", 300] for last in range(1, 40)],
+    "pypi.org": [["A", "198.51.100.1", 300]],
     "loop.example": [["CNAME", "loop.example", 300]],
 }
 SERVE = """import socket, threading
@@ -118,6 +120,13 @@ def test_ports_and_subnets(beyond: Beyond, alpine: str) -> None:
     text = beyond.allowed("198.51.100.0/31:80-81,198.51.100.2:*", alpine, call(*places, "198.51.100.2 443"))
     heard = [line.rpartition(": ")[2].split()[0] for line in text.splitlines()]
     assert heard == ["from", "from", "refused", "from", "refused", "from"], text
+
+
+def test_a_wide_subnet_does_not_mean_this_host(beyond: Beyond, alpine: str) -> None:
+    code = "import socket; d = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); d.connect(('10.66.0.1', 9)); d.send(b'x')"
+    for rules, refused in (("0.0.0.0/0:*", True), ("10.66.0.1:9", False), ("10.66.0.0/16:*,0.0.0.0/0:*", False)):
+        ended = beyond("run", "--network", f"allow={rules}", "@host", SYSTEM_PYTHON, "-c", code)
+        assert ("Operation not permitted" in ended.stderr) == refused, ended
 
 
 def test_names_below_a_name(beyond: Beyond, alpine: str) -> None:
@@ -321,6 +330,57 @@ print(sorted(os.listdir("/proc/self/fd")) == fds, len(os.listdir("/proc/self/tas
     wait_for(lambda: beyond.links() == {"dolium0", "out"})
 
 
+def test_a_step_of_the_host_fails(beyond: Beyond) -> None:
+    """Whichever it is, the error names it, nothing runs and nothing is left."""
+    text = library(beyond, """
+import os
+from dolium.runtime import guard
+dolium.run(["true"], network="bridge")
+net = dolium.allow("192.0.2.1:80")
+dolium.run(["true"], network=net)
+held = sorted(os.listdir("/proc/self/fd"))
+def refuse(*_):
+    raise OSError(28, "No space left on device")
+for where, name in ((guard.sys, "new_network"), (guard, "ioctl"), (guard, "_load"), (guard.sys, "enter_network"), (guard, "start_new_thread"), (guard.os, "eventfd")):
+    usual = getattr(where, name)
+    setattr(where, name, refuse)
+    try:
+        dolium.run(["true"], network=net)
+        print("it ran")
+    except (dolium.StepError, RuntimeError, OSError) as error:
+        print(name, type(error).__name__, error)
+    setattr(where, name, usual)
+print(dolium.run(["true"], network=net).exit_code, sorted(os.listdir("/proc/self/fd")) == held, len(os.listdir("/proc/self/task")))
+""")
+    assert "it ran" not in text and text.count("StepError") == 6 and text.endswith("0 True 1\n"), text
+    for each in ("a network namespace, lo up", "nft: 1 rule, else refused", "resolver at 127.0.0.11"):
+        assert each in text
+    wait_for(lambda: beyond.links() == {"dolium0", "out"})
+
+
+def test_without_its_resolver_no_name_leads_anywhere(beyond: Beyond, alpine: str) -> None:
+    text = library(beyond, hosts_servers(beyond) + f"""
+with dolium.Sandbox(image={alpine!r}, network=dolium.allow("good.example:80", "198.51.100.2:80")) as box:
+    def heard(host):
+        return box.run(["nc", "-w", "3", host, "80"], text=True).stdout.strip()
+    print(heard("good.example"), heard("198.51.100.2"))
+    box._running.guard.close()
+    print([heard("good.example"), heard("198.51.100.2"), heard("198.51.100.3")])
+""")
+    assert text == "from 198.51.100.1 80 from 198.51.100.2 80\n['', 'from 198.51.100.2 80', '']\n"
+
+
+def test_aio(beyond: Beyond, alpine: str) -> None:
+    text = library(beyond, hosts_servers(beyond) + f"""
+import asyncio, dolium.aio
+async def main():
+    ran = [dolium.aio.run(["nc", "-w", "3", "good.example", "80"], image={alpine!r}, network=dolium.allow("good.example:80"), text=True) for _ in range(4)]
+    print({{each.stdout for each in await asyncio.gather(*ran)}})
+asyncio.run(main())
+""")
+    assert text == "{'from 198.51.100.1 80\\n'}\n"
+
+
 def test_a_flood_of_questions(beyond: Beyond) -> None:
     """It is slowed down, and still answers afterwards; what is malformed gets no further."""
     code = ("import os, socket, time\ndoor = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); door.connect(('127.0.0.11', 53))\n"
@@ -330,3 +390,19 @@ def test_a_flood_of_questions(beyond: Beyond) -> None:
     text = beyond.run("--dns", SERVER, "--network", "allow=good.example:80", "@host", SYSTEM_PYTHON, "-c", code)
     assert text == "198.51.100.1\n"
     assert {*beyond.questions()} <= {"good.example"}
+
+
+def test_the_page(beyond: Beyond, folder: str) -> None:
+    """docs/howto/egress.md, where pypi.org is one of our servers."""
+    hosts = f"{folder}/resolv.conf"
+    with open(hosts, "w") as file:
+        file.write(f"nameserver {SERVER}\n")
+    enter = ["unshare", "--mount", "sh", "-c", f"mount --bind {hosts} /etc/resolv.conf; export PATH={TOP}/bin:$PATH; exec sh -c \"$1\"", "-"]
+    steps = blocks("egress.md")
+    assert len(steps) > 5
+    beyond.run("@host", "true")  # the bridge is there, which is said once
+    for command, wanted in steps:
+        done = subprocess.run([*beyond.enter, *enter, command], capture_output=True, text=True, timeout=60, env=beyond.environment)
+        said = "".join(f"{line}\n" for line in (done.stdout + done.stderr).splitlines() if line.strip() and not line.startswith(SHARED))
+        assert said == wanted, command
+    assert {*beyond.questions()} == {"pypi.org"}

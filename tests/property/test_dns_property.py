@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from itertools import pairwise
 
 from hypothesis import example, given
 from hypothesis import strategies as some
@@ -69,7 +70,7 @@ def test_an_answer_fits_and_is_read_back(name: str, addresses: list[bytes], seco
 @given(some.lists(NAME, min_size=1, max_size=20, unique_by=str.lower), ADDRESS, some.lists(some.integers(0, 1 << 32 - 1), min_size=20, max_size=20),
        some.randoms())
 def test_a_chain_is_followed_and_what_is_beside_it_ignored(names: list[str], address: bytes, times: list[int], order: object) -> None:
-    records = [record(packed(one), 5, times[index], packed(two)) for index, (one, two) in enumerate(zip(names, names[1:], strict=False))]
+    records = [record(packed(one), 5, times[index], packed(two)) for index, (one, two) in enumerate(pairwise(names))]
     records.append(record(packed(names[-1]), 1, times[19], address))
     records.append(record(packed("beside." + names[0]) if len(names[0]) < 240 else packed("x"), 1, 5, b"\1\2\3\4"))
     order.shuffle(records)  # type: ignore[attr-defined]

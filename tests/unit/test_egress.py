@@ -84,12 +84,18 @@ def test_far(address: str) -> None:
 
 
 def test_the_table() -> None:
-    text = egress.ruleset(egress.rules("allow=a.example:443,*.b.example:443,c.example:80-90,10.0.0.0/8:*,[2001:db8::1]:1", ""))
+    text = egress.ruleset(egress.rules("allow=a.example:443,*.b.example:443,c.example:80-90,10.0.0.0/8:*,10.66.0.1:80,[2001:db8::1]:1", ""), "10.66.0.1", 16)
     assert text.count("policy drop;") == 3 and text.count("set names") == 2
     for line in ("ip daddr @names1 meta l4proto { tcp, udp } th dport 443 accept", "ip daddr @names0 meta l4proto { tcp, udp } th dport 80-90 accept",
                  "ip daddr 10.0.0.0/8 accept", "ip6 daddr 2001:db8::1/128 meta l4proto { tcp, udp } th dport 1 accept"):  # fmt: skip
         assert f"    {line}\n" in text
     assert "example" not in text, "names are the resolver's"
+    lines = [line.strip() for line in text.splitlines()]
+    own = lines.index("ip daddr 10.66.0.1/32 meta l4proto { tcp, udp } th dport 80 accept")
+    rest = lines.index("ip daddr 10.66.0.1/16 jump refuse")
+    assert own < rest < lines.index("ip daddr 10.0.0.0/8 accept"), "a wider subnet does not mean this host"
+    narrow = egress.ruleset(egress.rules("allow=10.66.0.0/16:*,192.168.0.0/16:*", ""), "10.66.0.1", 16)
+    assert "/16 jump" not in narrow
 
 
 def test_messages_to_sets() -> None:
@@ -140,6 +146,6 @@ def test_nothing_of_it_for_another_process() -> None:
 def test_nft_understands_it() -> None:
     """In a network namespace of its own."""
     nft = shutil.which("nft") or "/usr/sbin/nft"
-    text = egress.ruleset(egress.rules("allow=" + ",".join(GOOD), ""))
+    text = egress.ruleset(egress.rules("allow=" + ",".join(GOOD), ""), "10.66.0.1", 16)
     ended = subprocess.run(["unshare", "--net", nft, "-c", "-f", "-"], input=text, capture_output=True, text=True)
     assert (ended.returncode, ended.stderr) == (0, "")

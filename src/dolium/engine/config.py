@@ -259,7 +259,8 @@ def _capabilities(options: Options, facts: "Facts") -> "list[str]":
         held.discard("CAP_NET_RAW")
         void = [name for name in options.cap_add if name in egress.VOID]
         if void:
-            raise Unsupported(f"--cap-add {void[0].removeprefix('CAP_')}", "with `--network allow=` nobody in the container may rule its network",
+            raise Unsupported(f"--cap-add {void[0].removeprefix('CAP_')}",
+                              "with `--network allow=` nobody in the container may rule its network",
                               hint="leave it out, or use another network")  # fmt: skip
     held -= set(options.cap_drop)
     if not facts.own_users and "devices" not in facts.controllers and "CAP_MKNOD" in held:

@@ -44,7 +44,8 @@ def _resolver(options: "Options", attachment: "Attachment | None") -> "tuple[str
         lines = _of_the_host(loopback=options.network == "host")
         if not any(each.startswith("nameserver") for each in lines) and not options.dns:
             note = "this host names no name server that containers can reach: `--dns ADDRESS` names one"
-    for key, given in (("nameserver", [] if attachment and attachment.policy else options.dns), ("search", options.dns_search), ("options", options.dns_options)):
+    named = [] if attachment and attachment.policy else options.dns
+    for key, given in (("nameserver", named), ("search", options.dns_search), ("options", options.dns_options)):
         if given:
             lines = [each for each in lines if each.split()[0] not in (key, "domain" if key == "search" else key)]
             lines += [f"{key} {each}" for each in given] if key == "nameserver" else [f"{key} {' '.join(given)}"]
@@ -56,8 +57,9 @@ def _resolver(options: "Options", attachment: "Attachment | None") -> "tuple[str
 def servers(options: "Options") -> "list[str]":
     """The name servers that a container's own resolver asks, from this host: those that were asked for, else the host's, also at
     its loopback."""
-    found = options.dns or [words[1] for words in map(str.split, _of_the_host(loopback=True)) if words[0] == "nameserver" and words[1:]]
-    return [each for each in found if "%" not in each]
+    lines = [] if options.dns else map(str.split, _of_the_host(loopback=True))
+    found = options.dns or [words[1] for words in lines if words[0] == "nameserver" and words[1:]]
+    return [each for each in found if "%" not in each]  # of a link, which a number has no place for
 
 
 def _of_the_host(loopback: bool) -> "list[str]":

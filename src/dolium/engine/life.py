@@ -54,7 +54,8 @@ def begin(container: "Container", stdio: "tuple[int, int, int]", *, detached: bo
     options = container.request()
     options.size = size
     if detached and options.network.startswith("allow="):
-        raise Unsupported("a detached container with `--network allow=`", "its resolver lives as long as the command that waits for it",
+        raise Unsupported("a detached container with `--network allow=`",
+                          "its resolver lives as long as the command that waits for it",
                           hint="leave out `--detach`, or `dolium start --attach`")  # fmt: skip
     equip(options, container.id, container.path, remove=container.remove, detached=detached)
     options.why_denied = denials is not None

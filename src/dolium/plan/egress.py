@@ -28,8 +28,8 @@ NEAR = (
     (0x00000000, 8), (0x0A000000, 8), (0x64400000, 10), (0x7F000000, 8), (0xA9FE0000, 16), (0xAC100000, 12), (0xC0000000, 24),
     (0xC0A80000, 16), (0xC6120000, 15), (0xE0000000, 3),
 )  # fmt: skip
-"""Subnets that no name of the world outside should lead to: this network, private, shared, loopback, link-local, protocols, benchmarks,
-multicast and reserved (RFC 6890)."""
+"""Subnets that no name of the world outside should lead to: this network, private, shared, loopback, link-local, protocols,
+benchmarks, multicast and reserved (RFC 6890)."""
 
 
 class Rule:
@@ -127,15 +127,16 @@ def _subnet(text: str, ports: "tuple[int, int]", where: str) -> Rule:
     first = int.from_bytes(address, "big") >> most - prefix << most - prefix
     if first != int.from_bytes(address, "big"):
         meant = f"{show(first.to_bytes(most // 8, 'big'))}/{prefix}"
-        raise SpecError(where, f"{quoted(text)} is an address inside of a subnet", hint=f"the subnet is {meant}; the address alone {plain}")
+        raise SpecError(where, f"{quoted(text)} is an address inside of a subnet",
+                        hint=f"the subnet is {meant}; the address alone {plain}")  # fmt: skip
     return Rule("", False, address, prefix, ports)
 
 
 def _four(text: str) -> bytes:
     """Strictly four decimal numbers, none of which begins with a zero: others read that as octal.  Empty for anything else."""
     parts = text.split(".")
-    good = [each for each in parts if each.isascii() and each.isdigit() and len(each) <= 3 and int(each) < 256 and str(int(each)) == each]
-    return bytes(map(int, good)) if len(parts) == len(good) == 4 else b""
+    numbers = [int(each) for each in parts if each.isascii() and each.isdigit() and len(each) <= 3 and str(int(each)) == each]
+    return bytes(numbers) if len(parts) == len(numbers) == 4 and max(numbers) < 256 else b""
 
 
 def _six(text: str) -> bytes:
@@ -198,28 +199,37 @@ def near(address: bytes) -> bool:
     return any(value >> 32 - size == first >> 32 - size for first, size in NEAR)
 
 
-def ruleset(found: "list[Rule]") -> str:
+def ruleset(found: "list[Rule]", gateway: str, prefix: int) -> str:
     """The table for nft(8), in the container's own network namespace.
 
     What is refused is refused at once, so that programs need not wait: a connection as by a host that does not serve that port (an
     ICMP message is lost on who is inside of connect(2) still), anything else as "administratively prohibited".  Nobody begins
     a conversation with the container either: through a friend that calls it, it would talk to whom it liked.
+
+    `gateway` and `prefix` are the bridge's subnet: this host and the other containers.  A wider subnet does not mean them, or
+    `0.0.0.0/0:*`, which means the world, would open this host.
     """
     lines = [f"table inet {TABLE} {{"]
     for number, _ in enumerate(kinds(found)):
         lines.append(f"  set {set_of(number)} {{ type ipv4_addr; size {ADDRESSES}; flags timeout; }}")
-    lines += ["  chain input {", "    type filter hook input priority 0; policy drop;", '    iif "lo" accept',
+    lines += ["  chain refuse {", "    meta l4proto tcp reject with tcp reset", "    reject with icmpx type admin-prohibited",
+              "  }", "  chain input {", "    type filter hook input priority 0; policy drop;", '    iif "lo" accept',
               "    ct state established,related accept", "  }",
               "  chain forward {", "    type filter hook forward priority 0; policy drop;", "  }",
               "  chain output {", "    type filter hook output priority 0; policy drop;", '    oif "lo" accept',
               "    ct state established accept"]  # fmt: skip
     lines += [f"    ip daddr @{set_of(number)}{_to(ports)} accept" for number, ports in enumerate(kinds(found))]
-    for each in found:
-        if not each.name:
-            family = "ip" if len(each.address) == 4 else "ip6"
-            lines.append(f"    {family} daddr {show(each.address)}/{each.prefix}{_to(each.ports)} accept")
-    lines += ["    meta l4proto tcp reject with tcp reset", "    reject with icmpx type admin-prohibited"]
-    return "\n".join([*lines, "  }", "}", ""])
+    subnets = [each for each in found if not each.name]
+    wide = [each for each in subnets if each.prefix < prefix and each.holds(_four(gateway))]
+    lines += [_accept(each) for each in subnets if each not in wide]
+    lines += [f"    ip daddr {gateway}/{prefix} jump refuse"] if wide else []
+    lines += [_accept(each) for each in wide]
+    return "\n".join([*lines, "    jump refuse", "  }", "}", ""])
+
+
+def _accept(rule: Rule) -> str:
+    family = "ip" if len(rule.address) == 4 else "ip6"
+    return f"    {family} daddr {show(rule.address)}/{rule.prefix}{_to(rule.ports)} accept"
 
 
 def _to(ports: "tuple[int, int]") -> str:

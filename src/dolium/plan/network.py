@@ -31,8 +31,8 @@ def hardware(address: str) -> bytes:
 
 def guard(spec: "dict[str, Any]") -> "list[Step]":
     """The host makes a network with an egress policy, and everything that keeps it, before anybody is in it."""
-    policy = _policy(spec)
-    if not policy:
+    cable, policy = _cable(spec), _policy(spec)
+    if not cable or not policy:
         return []
     from dolium.plan import egress
 
@@ -43,8 +43,8 @@ def guard(spec: "dict[str, Any]") -> "list[Step]":
     return [
         Step("make_net", HOST, "network", what="a network namespace, lo up", out=slots.NETWORK,
              note="no right of the container reaches it"),
-        Step("nft", HOST, "network", path=",".join(shown), data=egress.ruleset(rules).encode(),
-             what=f"nft: {count}, else refused", note="there, before anybody is in it"),
+        Step("nft", HOST, "network", path=",".join(shown), data=egress.ruleset(rules, cable["gateway"], cable["prefix"]).encode(),
+             what=f"nft: {count}, else refused", note=", ".join(shown)),
         Step("resolver", HOST, "network", path=",".join(shown), path2=" ".join(policy["servers"]),
              what=f"resolver at {egress.RESOLVER}", note=asks if any(each.name for each in rules) else "knows no name"),
     ]  # fmt: skip

@@ -6,8 +6,19 @@ routes, nor send raw packets.  What must be done in it is done by threads that g
 """
 
 import os
-from _signal import SIG_BLOCK, pthread_sigmask
-from _socket import AF_INET, AF_NETLINK, SO_REUSEADDR, SOCK_CLOEXEC, SOCK_DGRAM, SOCK_NONBLOCK, SOCK_RAW, SOCK_STREAM, SOL_SOCKET, socket
+from _signal import SIG_BLOCK, pthread_sigmask, valid_signals
+from _socket import (
+    AF_INET,
+    AF_NETLINK,
+    SO_REUSEADDR,
+    SOCK_CLOEXEC,
+    SOCK_DGRAM,
+    SOCK_NONBLOCK,
+    SOCK_RAW,
+    SOCK_STREAM,
+    SOL_SOCKET,
+    socket,
+)
 from _thread import allocate_lock, start_new_thread
 from fcntl import F_DUPFD_CLOEXEC, fcntl, ioctl
 
@@ -101,7 +112,7 @@ class Guard:
 
     def _serve(self, resolver: "Resolver") -> None:
         try:
-            pthread_sigmask(SIG_BLOCK, range(1, 65))  # signals are for the thread that waits for the container
+            pthread_sigmask(SIG_BLOCK, valid_signals())  # signals are for the thread that waits for the container
             resolver.serve()
         finally:
             self.lock.release()
@@ -164,8 +175,8 @@ def _load(rules: bytes) -> None:
     ended = subprocess.run([found, "-f", "-"], input=rules, capture_output=True)
     if ended.returncode:
         said = " ".join((ended.stderr or ended.stdout).decode("utf-8", "replace").split())[:300]
-        raise DoliumError(f"the rules of the container's network cannot be loaded: nft: {said}",
-                          hint="it takes nftables in the kernel (nf_tables, nft_ct, nft_reject_inet) and nft 0.9.2 or later")  # fmt: skip
+        hint = "it takes nft 0.9.2 or later, and a kernel with nf_tables, nft_ct and nft_reject_inet"
+        raise DoliumError(f"the rules of the container's network cannot be loaded: nft: {said}", hint=hint)
 
 
 def _after_fork() -> None:

@@ -101,11 +101,10 @@ class Resolver:
 
     def drop(self) -> None:
         """Close all its sockets."""
-        for each in [*self.waiting.values(), *self.callers.values()]:
-            if each.line:
-                each.line.close()
-        for line in (self.door, self.desk, self.firewall, self.routes):
-            line.close()
+        lines = [each.line for each in self.waiting.values()] + [each.line for each in self.callers.values()]
+        for line in (*lines, self.door, self.desk, self.firewall, self.routes):
+            if line:
+                line.close()
 
     def _pause(self) -> "float | None":
         ends = [each.until for each in self.waiting.values()] + [each.until for each in self.callers.values()]
@@ -129,7 +128,7 @@ class Resolver:
             pass
 
     def _admit(self) -> None:
-        fd, _ = self.desk._accept()
+        fd, _ = self.desk._accept()  # type: ignore[attr-defined]  # of the module below `socket`
         line = socket(AF_INET, SOCK_STREAM, 0, fd)
         line.setblocking(False)
         os.set_inheritable(fd, False)

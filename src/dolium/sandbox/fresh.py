@@ -27,10 +27,10 @@ def run(argv: "Sequence[str]", *, image: str = "@host", check: bool = False, tex
     `image` is `@host`, `@venv`, a directory or a tarball, which is unpacked the first time; `memory`, `disk` (what it may
     write) and `max_output` are bytes or text such as "64M"; `cpus` is a number of CPUs; `timeout` is seconds; `pids` is a
     number of processes; `mounts` are what `ro`, `rw` and `tmp` return, or `SRC:DST[:ro]`; `network` is `none`, `host` or,
-    for root, `bridge` or what `allow` returns: a place on the bridge that reaches only those; `env` is all that the program gets besides PATH, HOME and HOSTNAME.  A program that fails is a
-    result, not an error, unless `check` is given.  Of output longer than `max_output` the first and the last half are
-    kept.  `on_stdout` and `on_stderr` are called with each piece of output (bytes) as it comes.  Safe to call from several
-    threads at once.
+    for root, `bridge` or what `allow` returns, which reaches only those; `env` is all that the program gets besides PATH,
+    HOME and HOSTNAME.  A program that fails is a result, not an error, unless `check` is given.  Of output longer than
+    `max_output` the first and the last half are kept.  `on_stdout` and `on_stderr` are called with each piece of output
+    (bytes) as it comes.  Safe to call from several threads at once.
 
     Raises UsageError, SpecError, NotFound, ImageError and Unsupported for a call that cannot be carried out, StepError where the
     kernel refuses (a program that is not there, above all), CommandFailed and CommandTimeout with `check`.

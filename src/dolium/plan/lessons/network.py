@@ -11,8 +11,8 @@ loopback
 
 make_net
   what     makes a network namespace on the host's side, with nothing in it but `lo`, which is switched on.
-  why      a namespace belongs to the users of whoever makes it. This one is the host's, so no capability inside the container, which
-           has users of its own, reaches its rules or its routes.
+  why      a namespace belongs to the users of whoever makes it. This one is the host's, so no capability inside the container,
+           which has users of its own, reaches its rules or its routes.
   here     before anything else of the container: its rules are to be there before anybody who could break them.
   without  the container would make its own, and could do there what its capabilities let it.
   man      network_namespaces(7) user_namespaces(7) unshare(2)
