@@ -35,7 +35,8 @@ __all__ = ["CommandFailed", "CommandTimeout", "DoliumError", "Exists", "HookErro
            "allow", "doctor", "ro", "run", "rw", "tmp"]  # fmt: skip
 
 _PLACES = {"Mount": "asked", "Process": "process", "Python": "python", "Result": "result", "Sandbox": "box",
-           "Snippet": "python", "allow": "asked", "doctor": "fresh", "ro": "asked", "run": "fresh", "rw": "asked", "tmp": "asked"}  # fmt: skip
+           "Snippet": "python", "allow": "asked", "doctor": "fresh", "ro": "asked", "run": "fresh", "rw": "asked",
+           "tmp": "asked"}  # fmt: skip
 
 
 def __getattr__(name: str) -> object:
