@@ -11,7 +11,7 @@ import dolium
 from dolium import aio
 
 NAMES = """CommandFailed CommandTimeout DoliumError Exists HookError ImageError Mount NotFound Process Python Result Sandbox Snippet
-SpecError StateError StepError Unsupported UsageError doctor ro run rw tmp""".split()
+SpecError StateError StepError Unsupported UsageError allow doctor ro run rw tmp""".split()
 MEMBERS = {
     "Sandbox": "close ended_by exists get harvest id job ls popen put python read remove run status taken_along write",
     "Process": "args communicate ending exit_code fileno kill pid poll returncode send_signal stderr stdin stdout terminate wait",
