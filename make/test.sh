@@ -72,7 +72,7 @@ took=.build/test-seconds-$user
 case $1 in
 lint) lint ;;
 test)
-    expected="about 2 minutes on 2 cores"
+    expected="about 10 minutes on 2 cores"
     [ -e "$took" ] && expected="$(cat "$took") s the last time"
     say "lint, then the tests that start nothing ($FAST), then those that start containers ($LIVE): $expected"
     start=$(now)
