@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 
         def close(self) -> None: ...
 
-ECHILD, EPIPE, ECANCELED = 10, 32, 125
-KILLED = (("keep", ECHILD), ("born", ECHILD), ("sync", ECANCELED), ("sync", EPIPE))
+ECHILD, EPIPE, ECONNRESET, ECANCELED = 10, 32, 104, 125
+KILLED = (("keep", ECHILD), ("born", ECHILD), ("sync", ECANCELED), ("sync", EPIPE), ("sync", ECONNRESET))
 """How it looks to dolium-init when the child has been killed: after the last meeting, at one, before one."""
 GUARDED = {"make_net": "unshare", "nft": "execve", "resolver": "bind"}
 """The host's steps that runtime/guard.py carries out, and the call that most likely fails in each."""
