@@ -29,6 +29,9 @@ EAGAIN, EACCES, EINVAL, EFBIG = 11, 13, 22, 27
 SIGNALS = tuple(number for number in range(1, 65) if number not in (32, 33))
 """Blocked while the helper starts; 32 and 33 are the C library's own, nptl(7)."""
 
+SIGCHLD = 17
+"""A caller that ignores it has no statuses of its children, and would have given that to the helper, wait(2)."""
+
 _lock = allocate_lock()
 _sealed: "dict[str, int]" = {}
 _live: "set[socket]" = set()
@@ -197,7 +200,8 @@ def start(plan: bytes, fds: "tuple[int, ...]", stdio: "tuple[int, int, int]") ->
         for fd in (theirs.fileno(), memory, *fds):  # onto itself: clears close-on-exec, posix_spawn_file_actions_adddup2(3)
             actions.append((os.POSIX_SPAWN_DUP2, fd, fd))
         argv = ["dolium-init", str(theirs.fileno()), str(memory)]
-        pid = os.posix_spawn(f"/proc/self/fd/{init}", argv, {}, file_actions=actions, setsigmask=SIGNALS)
+        pid = os.posix_spawn(f"/proc/self/fd/{init}", argv, {}, file_actions=actions, setsigmask=SIGNALS,
+                             setsigdef=(SIGCHLD,))  # fmt: skip
     except BaseException:
         os.close(memory)
         if ours is not None:

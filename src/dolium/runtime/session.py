@@ -12,9 +12,11 @@ def kill(leader: int) -> None:
     """
     from signal import pidfd_send_signal
 
+    empty = 0
     for _ in range(1000):
         found = [pid for pid in map(int, filter(str.isdigit, os.listdir("/proc"))) if _is_in(pid, leader)]
-        if not found:
+        empty = 0 if found else empty + 1
+        if empty == 2:  # once is not enough: who dies while /proc is read may have forked behind our back
             return
         for pid in found:
             try:
