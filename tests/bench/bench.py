@@ -16,6 +16,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from statistics import median
@@ -198,6 +199,60 @@ def another(rootfs: str, scratch: str, count: int, report: Report) -> None:
         subprocess.run([f"{TOP}/bin/dolium", "rm", "-f", identity], stdin=subprocess.DEVNULL, capture_output=True, check=False)
 
 
+def kept_box(rootfs: str, count: int, report: Report) -> None:
+    """One more program in a Sandbox, beside a fresh bubblewrap for each; and fresh runs by 16 threads beside those by one."""
+    with dolium.Sandbox(image=rootfs, memory=MEMORY, cpus=CPUS) as box, dolium.Sandbox() as own, own.python() as python:
+        contenders: dict[str, Work] = {"Sandbox.run": lambda: _must(box.run(["true"])), "Python.run": lambda: _same(python.run("1 + 1"))}
+        if peer := peers.bubblewrap("--bind", rootfs, "/"):
+            contenders[CALLED] = lambda: peers.call(peer)
+        samples = rounds(contenders, count)
+    report.table("In a Sandbox that is kept", samples, ())
+    if CALLED in samples:
+        for name in ("Sandbox.run", "Python.run"):
+            print(f"  {name}: {median(a / b for a, b in zip(samples[name], samples[CALLED], strict=True)):.2f} x {CALLED}")
+
+    def fresh() -> None:
+        _must(dolium.run(["true"], image=rootfs, memory=MEMORY, cpus=CPUS))
+
+    def crowd_of(threads: int) -> Work:
+        def work() -> None:
+            with ThreadPoolExecutor(threads) as pool:
+                [*pool.map(lambda _: fresh(), range(64))]
+
+        return work
+
+    both = rounds({"one thread": crowd_of(1), "16 threads": crowd_of(16)}, max(count // 20, 1))
+    ratio = median(one / many for one, many in zip(both["one thread"], both["16 threads"], strict=True))
+    report.head("64 runs by threads")
+    report.line("64 runs", "one thread", both["one thread"], "")
+    report.line("64 runs", "16 threads", both["16 threads"], f"{ratio:.2f} x as many (target 1.4, {'ok' if ratio >= 1.4 else 'NO'})")
+
+
+def _same(found: dolium.Snippet) -> None:
+    if found.value != "2":
+        raise RuntimeError(repr(found))
+
+
+def flat(rootfs: str, report: Report) -> None:
+    """Descriptors and memory of this process before and after 300 runs, and their time."""
+
+    def held() -> tuple[int, int]:
+        with open("/proc/self/statm") as file:
+            return len(os.listdir("/proc/self/fd")), int(file.read().split()[1]) * resource.getpagesize() >> 10
+
+    times, work = [], library(rootfs)
+    before = held()
+    for _ in range(300):
+        began = time.perf_counter()
+        work()
+        times.append(time.perf_counter() - began)
+    after = held()
+    report.head("300 runs")
+    first, last = median(times[:100]), median(times[200:])
+    report.line("300 runs", "start and finish", times, f"the last 100 {last / first:.2f} x the first; "
+                f"descriptors {before[0]} -> {after[0]}, resident {before[1]} -> {after[1]} KiB")  # fmt: skip
+
+
 def own_programs(count: int, report: Report) -> None:
     contenders = {"@host, start and finish": library("@host")}
     if peer := peers.bubblewrap(*peers.host_binds()):
@@ -362,6 +417,8 @@ def main() -> int:
             lambda: command(rootfs, scratch, max(given.rounds // 3, 1), report),
             lambda: another(rootfs, scratch, max(given.rounds // 3, 1), report),
             lambda: bridge(rootfs, max(given.rounds // 3, 1), report),
+            lambda: kept_box(rootfs, given.rounds, report),
+            lambda: flat(rootfs, report),
             lambda: own_programs(max(given.rounds // 2, 1), report),
             lambda: smallest(rootfs, report),
             lambda: caller_memory(rootfs, given.rounds, report),
