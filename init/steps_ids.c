@@ -13,6 +13,7 @@
 #include <sys/wait.h>
 #include "init.h"
 #include "kernel.h"
+#include "send.h"
 
 /* Undo what the caller of dolium may have changed: ignored signals survive exec, signal(7); so do the mask, the umask and
  * the affinity.  A session of its own keeps the caller's terminal out of reach (TIOCSTI). */
@@ -96,26 +97,6 @@ int step_no_new_privs(struct record *r)
     return prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) ? fail(r, 0) : 0;
 }
 
-/* A descriptor through a socket, and away with ours. */
-static int hand_over(int socket, int fd)
-{
-    char byte = 0;
-    union {
-        char room[CMSG_SPACE(sizeof(int))];
-        struct cmsghdr align;
-    } control;
-    struct iovec io = {&byte, 1};
-    struct msghdr message = {.msg_iov = &io, .msg_iovlen = 1, .msg_control = control.room, .msg_controllen = sizeof control.room};
-    struct cmsghdr *header = CMSG_FIRSTHDR(&message);
-    header->cmsg_level = SOL_SOCKET;
-    header->cmsg_type = SCM_RIGHTS;
-    header->cmsg_len = CMSG_LEN(sizeof(int));
-    memcpy(CMSG_DATA(header), &fd, sizeof fd);
-    if (sendmsg(socket, &message, MSG_NOSIGNAL) < 0)
-        return -1;
-    return close(fd);
-}
-
 /* data: struct sock_filter[]; n1: flags; fd: with SECCOMP_FILTER_FLAG_NEW_LISTENER, the socket of who is to listen.  It is
  * handed over here and at once: until somebody has it, a call that the filter asks about would wait for ever. */
 int step_seccomp(struct record *r)
@@ -124,7 +105,9 @@ int step_seccomp(struct record *r)
     long listener = syscall(SYS_seccomp, 1 /* SECCOMP_SET_MODE_FILTER */, r->n1, &program);
     if (listener < 0)
         return fail(r, 0);
-    return r->fd >= 0 && hand_over(slot(r->fd), (int)listener) ? fail(r, 1) : 0;
+    if (r->fd < 0)
+        return 0;
+    return send_descriptor(slot(r->fd), 0, (int)listener) < 0 || close((int)listener) ? fail(r, 1) : 0;
 }
 
 /* Never through a magic link such as /proc/self/fd/N, and after it the working directory must have a name below `/`
