@@ -7,7 +7,7 @@
     |-- Exists               kind, name
     |-- StateError           an illegal move: name, status, wanted
     |-- Unsupported          this host cannot: feature, missing
-    |-- ImageError           an image is not what it should be: image, problem, entry
+    |-- ImageError           an image is not what it should be: image, problem, entry, action
     |-- StepError (OSError)  the kernel refused a step: step, index, total, call, errno, filename, why
     |-- HookError            a hook of an OCI config failed: why, path, problem, said
     `-- CommandFailed        only with check=True: argv, result
@@ -115,15 +115,17 @@ class Unsupported(DoliumError):
 
 
 class ImageError(DoliumError):
-    """An image, or the archive of one, is malformed or hostile; `entry` is the one of its files where that shows, or empty."""
+    """An image, a part of it, or the archive of one is malformed or hostile; `entry` is the one of its files where that shows,
+    or empty; `action` what could not be done with it, such as `unpack`."""
 
     code = "image"
 
-    def __init__(self, image: str, problem: str, *, entry: str = "", hint: str = "") -> None:
-        super().__init__(f"cannot unpack {image}: {f'{entry}: ' if entry else ''}{problem}", hint=hint)
+    def __init__(self, image: str, problem: str, *, entry: str = "", hint: str = "", action: str = "unpack") -> None:
+        super().__init__(f"cannot {action} {image}: {f'{entry}: ' if entry else ''}{problem}", hint=hint)
         self.image = image
         self.problem = problem
         self.entry = entry
+        self.action = action
 
 
 class StepError(DoliumError, OSError):
