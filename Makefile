@@ -41,10 +41,10 @@ uninstall:
 
 wheel: all
 	@sh make/setup.sh helpers
-	@.build/python -IS make/archives.py wheel $(MACHINE)
+	@.build/python -IS make/distributions.py wheel $(MACHINE)
 
 sdist: all
-	@.build/python -IS make/archives.py sdist
+	@.build/python -IS make/distributions.py sdist
 
 clean:
 	@sh make/clean.sh

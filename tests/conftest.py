@@ -16,7 +16,7 @@ for _path in (f"{os.path.dirname(TESTS)}/src", TESTS):
 
 import leaks
 from bundles import Bundle, scratch
-from containers import DOLIUM, NOBODY, TOP, Dolium
+from containers import DOLIUM, NOBODY, TOP, Begin, Dolium
 from machine import Machine
 from networks import Site
 
@@ -158,6 +158,37 @@ def plain() -> Dolium:
     if _reachable[user.uid]:
         pytest.skip(_reachable[user.uid])
     return user
+
+
+@pytest.fixture(params=["root", "plain"])
+def user(request: pytest.FixtureRequest) -> Dolium:
+    """The command as root, then as a plain user."""
+    found: Dolium = request.getfixturevalue(request.param)
+    return found
+
+
+@pytest.fixture(params=["directory", "@host"])
+def image(request: pytest.FixtureRequest, user: Dolium) -> str:
+    """Alpine in a directory, then this host's own files."""
+    if request.param == "@host":
+        return "@host"
+    return str(request.getfixturevalue("alpine" if user.uid == 0 else "own_alpine"))
+
+
+@pytest.fixture
+def begin() -> Iterator[Begin]:
+    """Starts a container that runs detached, and removes it after the test."""
+    begun: list[tuple[Dolium, str]] = []
+
+    def start(who: Dolium, *words: str, program: tuple[str, ...] = ("sleep", "1000")) -> str:
+        ended = who("run", "-d", *words, *program)
+        assert (ended.code, ended.stderr) == (0, ""), ended
+        begun.append((who, ended.stdout.strip()))
+        return begun[-1][1]
+
+    yield start
+    for who, name in begun:
+        who("rm", "-f", name)
 
 
 def _can_read(user: Dolium) -> bool:

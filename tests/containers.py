@@ -171,3 +171,7 @@ def end(process: subprocess.Popen[bytes]) -> Ended:
 def fields(text: str) -> dict[str, str]:
     """/proc/PID/status and its like: name -> value."""
     return {name: value.strip() for name, _, value in (line.partition(":") for line in text.splitlines())}
+
+
+Begin = Callable[..., str]
+"""What the fixture `begin` is: (who, *words of `run -d`, program=("sleep", "1000")) -> the container's id."""

@@ -14,6 +14,9 @@ from typing import Any
 
 from containers import SLOW, Dolium, Started, wait_for
 
+LOOP = "while :; do sleep 0.02; done"
+"""For a shell that has set traps: it sleeps, and minds them."""
+
 
 class Desk:
     """Runs the command of that user with a new terminal as its controlling one: stdin, stdout and stderr, unless told
@@ -101,3 +104,13 @@ class Desk:
 
 def type_line(desk: Desk, line: str) -> None:
     desk.type(line.encode() + b"\n")
+
+
+def shell(desk: Desk) -> None:
+    """Its prompt, after which it reads; a mark of ours, since everybody's looks different."""
+    desk.until(rb"[#$] ")
+
+
+def sh(user: Dolium, image: str, line: str, *flags: str, **how: object) -> Desk:
+    """A container in which a shell does that."""
+    return Desk(user, "run", *flags, image, "sh", "-c", line, **how)

@@ -56,7 +56,7 @@ def test_from_the_clone(folder: str) -> None:
 
 def test_from_the_wheel(folder: str) -> None:
     """By its entry point alone, out of what pip would unpack."""
-    code = f"import sys; sys.path.insert(0, {TOP + '/make'!r}); import archives; print(archives.wheel({folder!r}, archives.platform.machine()))"
+    code = f"import sys; sys.path.insert(0, {TOP + '/make'!r}); import distributions; print(distributions.wheel({folder!r}, distributions.platform.machine()))"
     name = subprocess.run([SYSTEM_PYTHON, "-IBS", "-c", code], capture_output=True, text=True, check=True).stdout.strip()
     with zipfile.ZipFile(f"{folder}/{name}") as archive:
         archive.extractall(f"{folder}/site")

@@ -29,12 +29,6 @@ def said(name: str, user: Dolium) -> tuple[list[str], list[str]]:
     return [each[8:] for each in lines if each.startswith("before ")], [each[8:] for each in lines if each.startswith("after ")]
 
 
-@pytest.fixture(params=["root", "plain"])
-def user(request: pytest.FixtureRequest) -> Dolium:
-    found: Dolium = request.getfixturevalue(request.param)
-    return found
-
-
 def test_there_are_ten_and_a_page_that_names_each() -> None:
     page = (HERE / "README.md").read_text()
     assert [re.match(r"step(\d\d)_", each)[1] for each in STEPS] == [f"{n:02}" for n in range(1, 11)]  # type: ignore[index]

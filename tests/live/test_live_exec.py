@@ -3,36 +3,12 @@
 import functools
 import os
 import signal
-from collections.abc import Callable, Iterator
 
 import leaks
 import pytest
-from containers import SLOW, Dolium, Ended, Started, children, fields, program, read_line, wait_for
+from containers import SLOW, Begin, Dolium, Ended, Started, children, fields, program, read_line, wait_for
 
-Begin = Callable[..., str]
 NAMESPACES = ("cgroup", "ipc", "mnt", "net", "pid", "uts", "user", "time")
-
-
-@pytest.fixture(params=["root", "plain"])
-def user(request: pytest.FixtureRequest) -> Dolium:
-    found: Dolium = request.getfixturevalue(request.param)
-    return found
-
-
-@pytest.fixture
-def begin(request: pytest.FixtureRequest) -> Iterator[Callable[..., str]]:
-    """Starts a container that runs detached, and removes it after the test."""
-    begun: list[tuple[Dolium, str]] = []
-
-    def start(who: Dolium, *words: str, program: tuple[str, ...] = ("sleep", "1000")) -> str:
-        ended = who("run", "-d", *words, *program)
-        assert (ended.code, ended.stderr) == (0, ""), ended
-        begun.append((who, ended.stdout.strip()))
-        return begun[-1][1]
-
-    yield start
-    for who, name in begun:
-        who("rm", "-f", name)
 
 
 def rootfs(request: pytest.FixtureRequest, who: Dolium) -> str:

@@ -53,12 +53,6 @@ class Window:
         self("send-keys", *keys)
 
 
-@pytest.fixture(params=["root", "plain"])
-def user(request: pytest.FixtureRequest) -> Dolium:
-    found: Dolium = request.getfixturevalue(request.param)
-    return found
-
-
 @pytest.fixture
 def window(user: Dolium) -> Iterator[Window]:
     if not shutil.which("tmux"):

@@ -16,7 +16,7 @@ OTHER = "aarch64"
 
 def make(folder: str, kind: str, machine: str = "") -> str:
     """The path of a fresh one."""
-    code = f"import sys; sys.path.insert(0, {TOP + '/make'!r}); import archives; print(archives.{kind}({folder!r}{machine and ', ' + repr(machine)}))"
+    code = f"import sys; sys.path.insert(0, {TOP + '/make'!r}); import distributions; print(distributions.{kind}({folder!r}{machine and ', ' + repr(machine)}))"
     done = subprocess.run([SYSTEM_PYTHON, "-IBS", "-c", code], capture_output=True, text=True, check=True)
     return f"{folder}/{done.stdout.strip()}"
 
@@ -141,6 +141,6 @@ def test_elsewhere_one_line_says_what_to_do(system: str) -> None:
     done = subprocess.run([SYSTEM_PYTHON, "-IS", "-c", code + f"sys.argv = ['dolium']; import runpy; runpy.run_path({TOP + '/bin/dolium'!r})"],
                           capture_output=True, text=True)  # fmt: skip
     assert (done.returncode, done.stderr) == (125, f"error: Dolium needs the Linux kernel, and this is {system}: use it inside a Linux virtual machine\n")
-    done = subprocess.run([SYSTEM_PYTHON, "-IBS", "-c", code + f"sys.path.insert(0, {TOP + '/make'!r}); import archives; archives.build_wheel('.')"],
+    done = subprocess.run([SYSTEM_PYTHON, "-IBS", "-c", code + f"sys.path.insert(0, {TOP + '/make'!r}); import distributions; distributions.build_wheel('.')"],
                           capture_output=True, text=True)  # fmt: skip
     assert done.returncode and done.stderr.count("\n") == 1 and "needs the Linux kernel" in done.stderr, done

@@ -6,14 +6,13 @@ import re
 import shutil
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import pytest
-from containers import SLOW, Dolium, fields, wait_for
+from containers import SLOW, Begin, Dolium, fields, wait_for
 
 from dolium.core import PROGRAMS
 
-Begin = Callable[..., str]
 HERE = os.path.dirname(os.path.abspath(__file__))
 LONG_PATH = "PATH=" + "/a:" * 20000 + "/bin"
 """So long a search for the program that whoever looks sees who is searching."""
@@ -30,22 +29,6 @@ def watcher(workshop: str) -> str:
     os.chmod(path, 0o755)
     subprocess.run([compiler, "-static", "-Wall", "-Wextra", "-O1", "-o", f"{path}/watcher", f"{HERE}/watcher.c"], check=True)
     return path
-
-
-@pytest.fixture
-def begin() -> Iterator[Begin]:
-    """Starts a container that runs detached, and removes it after the test."""
-    begun: list[tuple[Dolium, str]] = []
-
-    def start(who: Dolium, *words: str, program: tuple[str, ...] = ("sleep", "1000")) -> str:
-        ended = who("run", "-d", *words, *program)
-        assert (ended.code, ended.stderr) == (0, ""), ended
-        begun.append((who, ended.stdout.strip()))
-        return begun[-1][1]
-
-    yield start
-    for who, name in begun:
-        who("rm", "-f", name)
 
 
 def output(who: Dolium, *words: str) -> str:

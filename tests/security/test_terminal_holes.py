@@ -3,29 +3,11 @@
 import os
 import shutil
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import pytest
-from containers import SLOW, SYSTEM_PYTHON, Dolium
+from containers import SLOW, SYSTEM_PYTHON, Begin, Dolium
 from terminals import Desk, type_line
-
-Begin = Callable[..., str]
-
-
-@pytest.fixture
-def begin() -> Iterator[Begin]:
-    """Starts a container that runs detached, and removes it after the test."""
-    begun: list[str] = []
-
-    def start(who: Dolium, *words: str) -> str:
-        ended = who("run", "-d", *words, "sleep", "1000")
-        assert (ended.code, ended.stderr) == (0, ""), ended
-        begun.append(ended.stdout.strip())
-        return begun[-1]
-
-    yield start
-    for name in begun:
-        Dolium()("rm", "-f", name)
 
 
 @pytest.fixture

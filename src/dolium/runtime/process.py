@@ -14,19 +14,34 @@ MOST = 4096
 """Bytes of a command line that are looked at."""
 
 
+def stat(pid: int) -> "tuple[str, int, int]":
+    """Its state (a letter), its session, and when it was started, in clock ticks since boot: proc_pid_stat(5).
+
+    Raises FileNotFoundError and ProcessLookupError where it has gone.
+    """
+    with open(f"/proc/{pid}/stat", "rb") as file:
+        fields = file.read().rpartition(b")")[2].split()  # its name, before that, may hold anything
+    return fields[0].decode(), int(fields[3]), int(fields[19])
+
+
 def start_time(pid: int) -> int:
-    """Of a process, in clock ticks since boot, proc_pid_stat(5); 0 where it is gone."""
+    """Of a process, in clock ticks since boot; 0 where it is gone."""
     try:
-        with open(f"/proc/{pid}/stat", "rb") as file:
-            return int(file.read().rpartition(b")")[2].split()[19])
+        return stat(pid)[2]
     except (FileNotFoundError, ProcessLookupError):
         return 0
 
 
+_boot_id = ""
+
+
 def boot_id() -> str:
     """Of this run of the kernel, random(4)."""
-    with open("/proc/sys/kernel/random/boot_id") as file:
-        return file.read().strip()
+    global _boot_id
+    if not _boot_id:
+        with open("/proc/sys/kernel/random/boot_id") as file:
+            _boot_id = file.read().strip()
+    return _boot_id
 
 
 def status(pid: int) -> "dict[str, Any]":

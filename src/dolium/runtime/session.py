@@ -2,6 +2,8 @@
 
 import os
 
+from dolium.runtime import process
+
 SIGKILL = 9
 
 
@@ -33,10 +35,9 @@ def kill(leader: int) -> None:
 
 
 def _is_in(pid: int, session: int) -> bool:
-    """proc_pid_stat(5): alive, and of that session."""
+    """Whether it is alive, and of that session."""
     try:
-        with open(f"/proc/{pid}/stat", "rb") as file:
-            fields = file.read().rpartition(b")")[2].split()
+        state, its_session, _ = process.stat(pid)
     except (FileNotFoundError, ProcessLookupError):
         return False
-    return fields[0] not in (b"Z", b"X") and int(fields[3]) == session
+    return state not in "ZX" and its_session == session

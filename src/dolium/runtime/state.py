@@ -13,7 +13,7 @@ from time import monotonic, sleep
 
 from dolium.core import document
 from dolium.errors import DoliumError, Exists, NotFound, StateError, UsageError
-from dolium.runtime import places
+from dolium.runtime import places, process
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -165,34 +165,17 @@ def _replace(path: str, text: str) -> None:
 
 def identify(pid: int) -> "tuple[int, int, str]":
     """A process as it is written down: pid, start time in clock ticks, boot.  Raises OSError where it is gone."""
-    return pid, _started(pid)[1], _boot()
-
-
-_known_boot = ""
-
-
-def _boot() -> str:
-    global _known_boot
-    if not _known_boot:
-        with open("/proc/sys/kernel/random/boot_id") as file:
-            _known_boot = file.read().strip()
-    return _known_boot
-
-
-def _started(pid: int) -> "tuple[str, int]":
-    with open(f"/proc/{pid}/stat", "rb") as file:
-        rest = file.read().rpartition(b")")[2].split()
-    return rest[0].decode(), int(rest[19])
+    return pid, process.stat(pid)[2], process.boot_id()
 
 
 def is_alive(found: "tuple[int, int, str] | list[Any]") -> bool:
     """Whether that very process lives; one that is dead but not waited for does not."""
     pid, started, boot = found
     try:
-        letter, now = _started(pid)
+        letter, _, now = process.stat(pid)
     except (OSError, ValueError, IndexError):
         return False
-    return now == started and boot == _boot() and letter not in "ZX"
+    return now == started and boot == process.boot_id() and letter not in "ZX"
 
 
 def make_root(top: str) -> None:

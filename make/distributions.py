@@ -1,7 +1,7 @@
 """Dolium as a wheel, with the helpers inside, and as an archive of its sources; also for pip and build, as their backend (PEP 517).
 
-    archives.py wheel [MACHINE]     into dist/; the helpers have been built (make/setup.sh helpers)
-    archives.py sdist
+    distributions.py wheel [MACHINE]     into dist/; the helpers have been built (make/setup.sh helpers)
+    distributions.py sdist
 
 A wheel is for one kind of processor and for every Python from 3.11 on.  The same sources and compiler give the same bytes.
 """
