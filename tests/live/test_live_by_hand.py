@@ -14,7 +14,7 @@ from networks import Site
 LOOK = """\
 id -u; id -G; hostname; echo $$; umask; pwd; ulimit -n; tr '\\0' '\\n' < /proc/self/environ | grep -v -e PWD -e SHLVL -e _= | sort
 grep -E '^(CapBnd|CapEff|CapInh|NoNewPrivs)' /proc/self/status; cut -d: -f2- /proc/self/cgroup | sort; ls -a / /dev /proc/self/ns
-awk '{print $5}' /proc/self/mountinfo | sort | uniq; cat /etc/hosts; cat /sys/class/net/lo/flags; ls /proc | grep -c '^[0-9]'
+awk '{print $5}' /proc/self/mountinfo | sort | uniq; cat /etc/hosts; cat /sys/class/net/lo/flags; set -- /proc/[0-9]*; echo $#
 echo a > /proc/sys/kernel/hostname; touch /dev/null/x; cat /proc/timer_list; exit 3
 """
 WORDS = ("--rm", "--network", "none", "--hostname", "box", "--ulimit", "nofile=50:60", "-e", "GREETING=it's $HOME", "--tmpfs",

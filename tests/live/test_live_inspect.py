@@ -9,11 +9,10 @@ import time
 from typing import Any
 
 import pytest
-from containers import SLOW, TOP, Dolium, wait_for
+from containers import SLOW, TOP, Begin, Dolium, wait_for
 from networks import Site
-from test_live_exec import Begin, begin, rootfs
+from test_live_exec import rootfs
 
-assert begin  # a fixture
 NESTED = ("State", "HostConfig", "Config", "NetworkSettings", "Dolium")
 
 

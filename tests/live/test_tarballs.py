@@ -261,8 +261,8 @@ def test_interrupted(place: Host, folder: str) -> None:
     with place.start("run", write(f"{folder}/x.tar", many()), "true") as process:
         wait_for(lambda: place.unpacked() and os.path.isdir(f"{place.cache}/{place.unpacked()[0]}/new/d3"), 30)
         process.send_signal(signal.SIGINT)
-        out, _ = process.communicate(timeout=60)
-    assert (process.returncode, out, place.unpacked()) == (130, b"", [])
+        out, err = process.communicate(timeout=60)
+    assert (process.returncode, out, place.unpacked()) == (130, b"", []), err
 
 
 def test_a_full_disk(root: Dolium, folder: str, small: bytes) -> None:

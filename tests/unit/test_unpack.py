@@ -280,7 +280,7 @@ from dolium.engine import compression, tar, unpack
 os.mkdir({str(tmp_path / "to")!r})
 fd, root = os.open({str(tmp_path / "x.tar")!r}, os.O_RDONLY), os.open({str(tmp_path / "to")!r}, os.O_RDONLY)
 stream = compression.Stream(fd, "x")
-reader, unpacker = tar.Reader(stream), unpack.Unpacker(root, "x", False)
+reader, unpacker = tar.Reader(stream), unpack.Unpacker(root, "x", os.geteuid() != 0)
 os.getppid()
 for each in reader:
     unpacker.add(each, reader.content())
