@@ -17,11 +17,15 @@ PLACES = ("/run/dolium/leases", "/run/dolium/running", "/var/lib/dolium/containe
 
 
 class Machine(Dolium):
-    """The command, run by root, with /run and /var/lib/dolium of its own; `size` of the latter, as mount(8) has it."""
+    """The command, run by root, with /run and /var/lib/dolium of its own; `size` of the latter, as mount(8) has it.
+
+    A second /proc, of which nothing is hidden: over the first one `reboot` mounts a file, and a container of its own users may
+    mount a fresh one only where one is whole (mount_too_revealing() in the kernel's fs/namespace.c).
+    """
 
     def __init__(self, size: str = "64m") -> None:
         super().__init__(forgets=False)
-        line = ("mount -t tmpfs -o mode=755 run /run; mkdir -p /var/lib/dolium && "
+        line = ("mount -t tmpfs -o mode=755 run /run; mkdir /run/proc && mount -t proc proc /run/proc && mkdir -p /var/lib/dolium && "
                 f"mount -t tmpfs -o mode=700,size={size} data /var/lib/dolium; exec sleep infinity")  # fmt: skip
         self.holder = subprocess.Popen(["unshare", "--mount", "--propagation", "private", "sh", "-c", line])
         wait_for(lambda: program(self.holder.pid) == "sleep")

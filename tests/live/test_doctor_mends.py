@@ -177,6 +177,8 @@ def test_a_file_system_in_a_module(bench: Bench) -> None:
 
 
 def test_a_python_that_others_cannot_reach(bench: Bench) -> None:
+    if Dolium()("doctor", "python", env={"DOLIUM_PYTHON": SYSTEM_PYTHON}).code:
+        pytest.skip("its mend would open the directory in which this clone lies")
     before = "mkdir -m 700 home; cp /usr/bin/python3 home/python3; export DOLIUM_PYTHON=$PWD/home/python3"
     assert bench.mends("python", before) == f"chmod o+x {bench.folder}/home"
 
