@@ -16,6 +16,8 @@ COMMANDS = {
     "wait": ("stop", "wait", "wait for its end"),
     "logs": ("logs", "main", "what a detached one has printed"),
     "rm": ("rm", "rm", "forget one, with what it wrote"),
+    "export": ("files", "export", "its files as one tar archive"),
+    "diff": ("files", "diff", "what it has changed of its image's files"),
     "rename": ("rm", "rename", "give it another name"),
     "system": ("system", "main", "system reset: remove all that Dolium has made"),
     "doctor": ("doctor", "main", "say what works on this host, and how to mend the rest"),

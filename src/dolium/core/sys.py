@@ -11,7 +11,7 @@ from dolium.errors import Unsupported
 
 SYS_SYNCFS, SYS_OPENAT2 = {"x86_64": 306, "aarch64": 267}.get(os.uname().machine, -1), 437
 """Numbers of calls newer than Linux 5.1 are the same everywhere."""
-RESOLVE_NO_MAGICLINKS, RESOLVE_IN_ROOT = 0x02, 0x10
+RESOLVE_NO_XDEV, RESOLVE_NO_MAGICLINKS, RESOLVE_NO_SYMLINKS, RESOLVE_BENEATH, RESOLVE_IN_ROOT = 0x01, 0x02, 0x04, 0x08, 0x10
 ENOSYS, EAGAIN = 38, 11
 ATTEMPTS = 64
 
@@ -35,7 +35,16 @@ def open_in_root(root: int, path: bytes, flags: int) -> int:
 
     Raises OSError, and Unsupported where the kernel has no openat2(2) or does not let us have it.
     """
-    how = b"".join(each.to_bytes(8, "little") for each in (flags | os.O_CLOEXEC, 0, RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS))
+    return _open(root, path, flags, RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS)
+
+
+def open_beneath(root: int, path: bytes, flags: int) -> int:
+    """The same of a path that is the file's own: no symbolic link on the way (ELOOP), and no mount (EXDEV)."""
+    return _open(root, path, flags, RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_XDEV)
+
+
+def _open(root: int, path: bytes, flags: int, resolve: int) -> int:
+    how = b"".join(each.to_bytes(8, "little") for each in (flags | os.O_CLOEXEC, 0, resolve))
     for attempt in range(ATTEMPTS):
         try:
             return call(SYS_OPENAT2, root, path, how, len(how))
@@ -53,7 +62,19 @@ def sync_file_system(fd: int) -> None:
     call(SYS_SYNCFS, fd)
 
 
-CLONE_NEWNET = 0x40000000
+CLONE_NEWUSER, CLONE_NEWNET = 0x10000000, 0x40000000
+
+
+def own_users() -> None:
+    """This process, which has one thread, goes into a user namespace of its own, in which it is root, and everybody else
+    nobody: as in a plain user's container, it may read whatever is his.  Raises OSError."""
+    uid, gid = os.geteuid(), os.getegid()
+    if _libc.unshare(CLONE_NEWUSER):
+        error = ctypes.get_errno()
+        raise OSError(error, os.strerror(error))
+    for name, text in (("setgroups", "deny"), ("uid_map", f"0 {uid} 1"), ("gid_map", f"0 {gid} 1")):
+        with open(f"/proc/self/{name}", "w") as file:
+            file.write(text)
 
 
 def new_network() -> None:
