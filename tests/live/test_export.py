@@ -310,3 +310,41 @@ def test_what_cannot_be_read_is_named(plain: Dolium, root: Dolium, own_alpine: s
         assert refused.code == 125 and refused.stderr == "error: cannot read `/srv/closed` of the container: Permission denied\n"
     finally:
         plain("rm", "-f", name)
+
+
+def test_what_overlayfs_does_in_its_own_way_is_named(root: Dolium, alpine: str) -> None:
+    """Directories moved without their content, files copied without theirs: only where a host turned that on."""
+    root.forgets = False
+    name = f"moved-{os.getpid()}"
+    try:
+        assert root("run", "--name", name, alpine, "sh", "-c", "mkdir /d; echo x > /f").code == 0
+        upper = root("inspect", "--format", "{{.Dolium.Upper}}", name).stdout.strip()
+        for path, mark, word in ((f"{upper}/d", "redirect", "redirect_dir"), (f"{upper}/f", "metacopy", "metacopy")):
+            os.setxattr(path, f"trusted.overlay.{mark}", b"/x")
+            for command in ("diff", "export"):
+                refused = root(command, name)
+                assert refused.code == 125 and f"({word})\n" in refused.stderr, refused
+                assert refused.stderr.endswith(f"hint: echo N > /sys/module/overlay/parameters/{word}, and run it anew\n")
+            os.removexattr(path, f"trusted.overlay.{mark}")
+        assert root("diff", name).code == 0
+    finally:
+        root("rm", "-f", name)
+
+
+def test_directories_too_deep_are_named(root: Dolium, alpine: str) -> None:
+    root.forgets = False
+    name = f"deep-{os.getpid()}"
+    try:
+        assert root("run", "--name", name, alpine, "mkdir", "/d").code == 0
+        fd = os.open(root("inspect", "--format", "{{.Dolium.Upper}}", name).stdout.strip() + "/d", os.O_RDONLY)
+        for _ in range(25):
+            os.mkdir("d" * 200, dir_fd=fd)
+            below = os.open("d" * 200, os.O_RDONLY, dir_fd=fd)
+            os.close(fd)
+            fd = below
+        os.close(fd)
+        refused = root("export", name)
+        assert refused.code == 125 and refused.stderr.splitlines()[0].endswith("of the container: File name too long"), refused
+        assert refused.stderr.endswith("hint: its directories lie deeper within each other than a path can say\n")
+    finally:
+        root("rm", "-f", name)

@@ -23,6 +23,7 @@ LENGTHS = {"sha256": 64, "sha512": 128}
 """Hexadecimal digits of the digests that image-spec registers."""
 WHOLE = 1 << 20
 MOST_SIZE = 1 << 40
+EISDIR, EOPNOTSUPP = 21, 95
 HEX = "0123456789abcdef"
 
 
@@ -238,6 +239,63 @@ class Writer:
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
+
+
+class Fresh:
+    """Takes the bytes of a blob whose digest comes with the last of them; used with `with`, at whose end nothing is kept of what
+    was not committed.
+
+    size  bytes so far;  digest  after `commit`
+    """
+
+    __slots__ = ("size", "digest", "_fd", "_partial", "_sum")
+
+    def __init__(self) -> None:
+        self.size = 0
+        self.digest = ""
+        self._partial = ""
+        self._sum = new_hash("sha256")
+        top = places.below(_top(), "partial")
+        try:
+            self._fd = os.open(top, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            if error.errno not in (EISDIR, EOPNOTSUPP):  # a file system that has no files without names, open(2)
+                raise
+            self._partial = f"{top}/new-{os.urandom(8).hex()}"
+            self._fd = os.open(self._partial, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+            flock(self._fd, LOCK_EX)  # whoever collects leaves it alone
+
+    def write(self, data: "bytes | memoryview") -> None:
+        """Add bytes.  Raises OSError."""
+        self._sum.update(data)
+        self.size += len(data)
+        rest = memoryview(data)
+        while rest:
+            rest = rest[os.write(self._fd, rest) :]
+
+    def reader(self) -> int:
+        """A descriptor to read what has been written, from the beginning.  Raises OSError."""
+        return os.open(f"/proc/self/fd/{self._fd}", os.O_RDONLY | os.O_CLOEXEC)
+
+    def commit(self) -> str:
+        """Put it in its place; its digest.  Raises OSError."""
+        self.digest = f"sha256:{self._sum.hexdigest()}"
+        target = path(self.digest)
+        os.fsync(self._fd)
+        try:
+            os.link(f"/proc/self/fd/{self._fd}", target, src_dir_fd=self._fd, follow_symlinks=True)
+        except FileExistsError:  # with the same bytes
+            pass
+        sync_directory(os.path.dirname(target))
+        return self.digest
+
+    def __enter__(self) -> "Fresh":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._partial:
+            os.unlink(self._partial)
+        os.close(self._fd)
 
 
 def sync_directory(name: str) -> None:

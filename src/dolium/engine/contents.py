@@ -2,7 +2,8 @@
 
 import os
 
-from dolium.engine import config, etc, life, merged, processes, rootfs, tar
+from dolium.engine import config, etc, life, processes, rootfs, tar
+from dolium.engine.stack import Stack
 from dolium.errors import StateError, Unsupported
 from dolium.runtime import host, joining
 
@@ -11,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import Any
 
-    from dolium.engine.merged import Change, Stack
+    from dolium.engine.stack import Change
     from dolium.engine.store import Container
 
 DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -39,7 +40,7 @@ def _lowers(container: "Container") -> "list[str]":
 def _opened(paths: "list[str]") -> "Stack":
     is_rootless = host.facts().rootless
     roots: list[int] = []
-    stack = merged.Stack(roots, rootless=is_rootless)
+    stack = Stack(roots, rootless=is_rootless)
     try:
         for path in paths:
             roots.append(os.open(path, DIRECTORY))
@@ -67,7 +68,7 @@ def _of_running(container: "Container") -> "Stack":
     finally:
         os.close(first)
     _see_as_container()
-    return merged.Stack([root], rootless=facts.rootless, id_base=facts.id_base)
+    return Stack([root], rootless=facts.rootless, id_base=facts.id_base)
 
 
 def changes(container: "Container") -> "Iterator[Change]":

@@ -1,0 +1,388 @@
+"""`dolium commit`, `import` and `save`: what they make is what others read, whole or not at all."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import shutil
+import subprocess
+import tarfile
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from archives import archive, entry
+from containers import Dolium, read_line, wait_for
+from test_export import WRITES, everything
+from test_tarballs import Host
+
+EPOCH = {"SOURCE_DATE_EPOCH": "1700000000"}
+
+
+@pytest.fixture(params=["plain", pytest.param("root", marks=pytest.mark.needs_root)])
+def host(request: pytest.FixtureRequest, plain: Dolium, folder: str) -> Iterator[Host]:
+    """The command with a store of its own, of root and of a plain user."""
+    found = Host(plain.uid if request.param == "plain" else 0, folder, size="512m")
+    found.forgets = False
+    os.chown(folder, found.uid, -1)
+    yield found
+    found.close()
+
+
+@pytest.fixture
+def root_of(host: Host, alpine: str, own_alpine: str) -> str:
+    return own_alpine if host.uid else alpine
+
+
+def good(host: Dolium, *words: str, **how: Any) -> str:
+    ended = host(*words, **how)
+    assert ended.code == 0, ended
+    return ended.stdout
+
+
+def layout(host: Host, folder: str, *names: str, form: str = "oci-dir") -> str:
+    path = f"{folder}/{form}"
+    good(host, "save", "--format", form, "-o", path, *names)
+    return path
+
+
+def blob(path: str, digest: str) -> Any:
+    with open(f"{path}/blobs/{digest.replace(':', '/')}", "rb") as file:
+        return json.load(file)
+
+
+def described(path: str, at: int = 0) -> tuple[Any, Any]:
+    """Manifest and config of an image in a layout."""
+    with open(f"{path}/index.json") as file:
+        manifest = blob(path, json.load(file)["manifests"][at]["digest"])
+    return manifest, blob(path, manifest["config"]["digest"])
+
+
+def left(host: Host) -> list[str]:
+    """What is in the store besides whole blobs."""
+    top = f"{host.data}/dolium/images/partial"
+    return os.listdir(top) if os.path.isdir(top) else []
+
+
+def blobs_of(host: Host) -> int:
+    top = f"{host.data}/dolium/images/blobs/sha256"
+    return len(os.listdir(top)) if os.path.isdir(top) else 0
+
+
+def test_a_container_becomes_an_image(host: Host, root_of: str, folder: str) -> None:
+    good(host, "run", "--name", "c", "-e", "A=b", "-w", "/root", "-l", "x=y", "--stop-signal", "INT", root_of, "sh", "-c", WRITES)
+    ended = host("commit", "-m", "why", "-a", "me", "-c", 'ENV B="c d"', "--change", "EXPOSE 80", "-c", 'CMD ["true"]', "c", "my/app:1", env=EPOCH)
+    assert ended.code == 0 and ended.stderr.startswith("dolium: 1 layer, "), ended
+    path = layout(host, folder, "my/app:1")
+    manifest, config = described(path)
+    assert ended.stdout == manifest["config"]["digest"] + "\n"
+    assert config["created"] == "2023-11-14T22:13:20Z" and config["author"] == "me" and config["os"] == "linux"
+    assert config["config"] == {
+        "Cmd": ["true"], "Env": ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "A=b", "B=c d"],
+        "Labels": {"x": "y"}, "StopSignal": "SIGINT", "WorkingDir": "/root", "ExposedPorts": {"80/tcp": {}}}  # fmt: skip
+    assert [(each["comment"], each["author"], each["created_by"][:6]) for each in config["history"]] == [("why", "me", "sh -c ")]
+    assert len(manifest["layers"]) == len(config["rootfs"]["diff_ids"]) == 1
+    with tarfile.open(f"{path}/blobs/{manifest['layers'][0]['digest'].replace(':', '/')}") as layer, \
+            tarfile.open(fileobj=io.BytesIO(host("export", "c").out)) as exported:  # fmt: skip
+        assert everything(layer) == everything(exported)
+
+
+def test_the_same_gives_the_same(host: Host, root_of: str) -> None:
+    good(host, "run", "--name", "c", root_of, "sh", "-c", WRITES)
+    assert good(host, "commit", "-q", "c", env=EPOCH) == good(host, "commit", "-q", "c", "a:b", env=EPOCH)
+    assert good(host, "commit", "-q", "c", env={"SOURCE_DATE_EPOCH": "1"}) != good(host, "commit", "-q", "c", env=EPOCH)
+    assert host("commit", "-q", "c").stderr == ""
+    first, second = (host("save", "a:b").out for _ in range(2))
+    assert first == second and b"docker.io/library/a:b" in first
+    refused = host("commit", "c", env={"SOURCE_DATE_EPOCH": "x"})
+    assert refused.code == 125 and "SOURCE_DATE_EPOCH: `x` is no number of seconds" in refused.stderr
+
+
+def test_names_that_say_removed_are_refused(host: Host, root_of: str) -> None:
+    good(host, "run", "--name", "c", root_of, "touch", "/.wh.motd")
+    refused = host("commit", "c")
+    assert refused.code == 125 and refused.stderr == (
+        "error: `.wh.motd` cannot be in an image: names that begin with `.wh.` say there what was removed\n\n"
+        "hint: rename it; `dolium export` takes it as it is\n")  # fmt: skip
+    assert b".wh.motd" in host("export", "c").out and blobs_of(host) == 0 and left(host) == []
+
+
+@pytest.mark.parametrize(("words", "problem"), [
+    (("-c", "RUN x"), "error: -c: `RUN` does not change how an image is run"),
+    (("c", "Big"), "error: image `Big`: names of images are in lower case"),
+    (("c", "oci:x"), "error: `oci:x` cannot be the name of a new image"),
+    (("gone",), "error: no container `gone`"),
+])  # fmt: skip
+def test_is_refused_before_anything_is_made(dolium: Dolium, words: tuple[str, ...], problem: str) -> None:
+    refused = dolium("commit", *words)
+    assert refused.code == 125 and refused.stderr.startswith(problem), refused
+
+
+def test_this_hosts_programs_make_no_image(host: Host) -> None:
+    good(host, "run", "--name", "c", "@host", "true")
+    refused = host("commit", "c")
+    assert refused.code == 125 and refused.stderr.startswith("error: unsupported: the files of @host:"), refused
+
+
+# ---- a container that runs
+
+
+class Busy:
+    """A container that runs and has a file which takes its time to be compressed."""
+
+    def __init__(self, host: Host, root: str) -> None:
+        self.host = host
+        code = "head -c 40000000 /dev/urandom > /big; echo ready; i=0; while :; do i=$((i+1)); echo $i > /a; echo $i > /b; done"
+        self.process = host.start("run", "--name", "busy", root, "sh", "-c", code)
+        assert read_line(self.process) == "ready"
+        found = json.loads(good(host, "inspect", "busy"))[0]
+        pid = found["State"]["Pid"]
+        with open(f"/proc/{pid}/cgroup") as file:
+            paths = [line.rstrip().partition("::")[2] for line in file if line.startswith("0::")]
+        tops = [each for each in ("/sys/fs/cgroup/unified", "/sys/fs/cgroup") if os.path.exists(f"{each}{paths[0]}/cgroup.events")]
+        self.events = f"{tops[0]}{paths[0]}/cgroup.events" if tops else ""
+
+    def is_frozen(self) -> bool:
+        with open(self.events) as file:
+            return "frozen 1" in file.read()
+
+    def close(self) -> None:
+        self.host("kill", "busy")
+        self.process.wait()
+        self.process.communicate()
+
+
+@pytest.fixture
+def busy(root: Dolium, folder: str, alpine: str) -> Iterator[Busy]:
+    place = Host(0, folder, size="512m")
+    place.forgets = False
+    found = Busy(place, alpine)
+    yield found
+    found.close()
+    place.close()
+
+
+def test_it_is_paused_meanwhile(busy: Busy) -> None:
+    with busy.host.start("commit", "busy", "x:1") as process:
+        wait_for(busy.is_frozen)
+        assert process.wait() == 0
+    assert not busy.is_frozen()
+    ended = busy.host("save", "x:1")
+    with tarfile.open(fileobj=io.BytesIO(ended.out)) as saved:
+        sizes = {each.name: each.size for each in saved.getmembers()}
+        layer = saved.extractfile(max(sizes, key=lambda each: sizes[each]))
+        assert layer
+        with tarfile.open(fileobj=layer) as files:
+            numbers = [files.extractfile(each) for each in "ab"]
+            first, second = (int(each.read() or b"-1") for each in numbers if each)
+    assert first in (second, second + 1) or -1 in (first, second)  # it was stopped at one moment
+
+
+def test_it_is_not_if_so_asked(busy: Busy) -> None:
+    with busy.host.start("commit", "--pause=false", "busy", "x:1") as process:
+        while process.poll() is None:
+            assert not busy.is_frozen()
+            time.sleep(0.01)
+        assert process.returncode == 0
+
+
+def test_it_goes_on_when_commit_is_killed(busy: Busy) -> None:
+    with busy.host.start("commit", "-p", "busy", "x:1") as process:
+        wait_for(busy.is_frozen)
+        process.kill()
+        process.wait()
+    wait_for(lambda: not busy.is_frozen())
+    assert left(busy.host) == [] and blobs_of(busy.host) == 0
+    assert busy.host("save", "x:1").code == 125
+    assert busy.host("commit", "busy", "x:1").code == 0
+
+
+def test_a_plain_users_cannot_be_paused_everywhere(plain: Dolium, own_alpine: str) -> None:
+    name = f"unpaused-{os.getpid()}"
+    plain.forgets = False
+    with plain.start("run", "--name", name, own_alpine, "sh", "-c", "echo ready; sleep 1000") as process:
+        assert read_line(process) == "ready"
+        try:
+            ended = plain("commit", name)
+            if ended.code:
+                assert ended.stderr.startswith(f"error: unsupported: pausing `{name}`: it has no cgroup v2 of its own"), ended
+                assert ended.stderr.endswith("hint: --pause=false takes its files while it goes on writing\n")
+            assert plain("commit", "--pause=false", name).code == 0
+        finally:
+            plain("rm", "-f", name)
+            process.wait()
+
+
+# ---- import and save
+
+
+def test_an_archive_becomes_an_image(host: Host, folder: str) -> None:
+    data = archive(entry("bin/", tarfile.DIRTYPE), entry("bin/x", data=b"program" * 1000, mode=0o4755, uid=7))
+    ended = host("import", "-c", "ENTRYPOINT /bin/x", "-m", "by hand", "--platform", "linux/arm64/v8", "-", "x:1", input=data, env=EPOCH)
+    assert ended.code == 0 and ended.stderr == "", ended
+    for kind, packed in (("tar", data), ("tar.gz", subprocess.run(["gzip"], input=data, capture_output=True).stdout)):
+        with open(f"{folder}/y.{kind}", "wb") as file:
+            file.write(packed)
+        assert good(host, "import", "--change", "ENTRYPOINT /bin/x", "--message", "by hand", "--platform", "linux/arm64/v8",
+                    f"{folder}/y.{kind}", env=EPOCH) == ended.stdout, "the same, however it comes"  # fmt: skip
+    manifest, config = described(layout(host, folder, "x:1"))
+    assert (config["architecture"], config["variant"], config["os"]) == ("arm64", "v8", "linux")
+    assert config["config"] == {"Entrypoint": ["/bin/sh", "-c", "/bin/x"]} and config["history"][0]["comment"] == "by hand"
+    with tarfile.open(f"{folder}/oci-dir/blobs/{manifest['layers'][0]['digest'].replace(':', '/')}") as layer:
+        assert layer.getmember("bin/x").mode == 0o4755 and layer.getmember("bin/x").uid == 7
+
+
+@pytest.mark.parametrize(("data", "problem"), [
+    (b"", "it is empty"), (b"x" * 2000, "it is no tar archive"), (archive(entry("a"))[:-1024], "it is cut short"), (bytes(1024), "the archive is empty"),
+    (archive(entry("a/../../b")), "`..` would lead out of the rootfs"),
+])  # fmt: skip
+def test_what_is_no_archive_makes_no_image(host: Host, data: bytes, problem: str) -> None:
+    refused = host("import", "-", "x:1", input=data)
+    assert refused.code == 125 and problem in refused.stderr.splitlines()[0], refused
+    assert blobs_of(host) == 0 and left(host) == []
+
+
+def test_addresses_and_nothing_are_not_imported(dolium: Dolium, folder: str) -> None:
+    refused = dolium("import", "https://x.example/y.tar")
+    assert refused.code == 125 and refused.stderr.endswith("hint: curl -L https://x.example/y.tar | dolium import - NAME\n")
+    refused = dolium("import", f"{folder}/none.tar")
+    assert refused.code == 125 and refused.stderr == f"error: cannot import `{folder}/none.tar`: No such file or directory\n"
+
+
+def test_shared_blobs_are_saved_once(host: Host, folder: str) -> None:
+    data = archive(entry("x", data=os.urandom(100_000)))
+    for name in ("x:1", "y:2"):
+        good(host, "import", "-m", name, "-", name, input=data)
+    ended = host("save", "x:1", "y:2", "x:1")
+    with tarfile.open(fileobj=io.BytesIO(ended.out)) as saved:
+        names = saved.getnames()
+        assert len(names) == len({*names}) and len([each for each in saved.getmembers() if each.size > 90_000]) == 1
+        file = saved.extractfile("manifest.json")
+        assert file and [each["RepoTags"] for each in json.load(file)] == [["docker.io/library/x:1"], ["docker.io/library/y:2"]]
+    assert len(ended.out) < 150_000
+
+
+def test_save_refuses(host: Host, folder: str) -> None:
+    good(host, "import", "-", "x:1", input=archive(entry("x")))
+    for words, problem in (
+        (("--format", "oci-dir", "x:1"), "--format oci-dir needs a directory to write"), (("--format", "zip", "x:1"), "--format: no format `zip`"),
+        (("gone:1",), "no image `"), (("--format", "oci-dir", "-o", "/proc", "x:1"), "cannot write `/proc`: there is something already"),
+    ):  # fmt: skip
+        refused = host("save", "-q", *words)
+        assert refused.code == 125 and refused.out == b"" and refused.stderr.startswith(f"error: {problem}"), refused
+
+
+def test_killed_at_any_moment(host: Host, root_of: str, folder: str) -> None:
+    """Nothing is half there, and the next command works."""
+    good(host, "run", "--name", "c", root_of, "sh", "-c", "head -c 8000000 /dev/urandom > /big")
+    good(host, "export", "-o", f"{folder}/x.tar", "c")
+    good(host, "commit", "c", "whole:1")
+    before = blobs_of(host)
+    for words in (("commit", "c", "half:1"), ("import", f"{folder}/x.tar", "half:1")):
+        for wait in (0.1, 0.3, 0.5):
+            with host.start(*words, env=EPOCH) as process:
+                time.sleep(wait)
+                process.kill()
+                process.wait()
+            assert left(host) == []
+        assert host("save", "-o", "/dev/null", "whole:1").code == 0
+        good(host, *words, env=EPOCH)
+        assert host("save", "-o", "/dev/null", "half:1").code == 0
+    assert blobs_of(host) <= before + 5
+    for form in ("docker-archive", "oci-dir"):
+        for wait in (0.1, 0.2):
+            with host.start("save", "--format", form, "-o", f"{folder}/saved", "half:1") as process:
+                time.sleep(wait)
+                process.kill()
+                process.wait()
+            if os.path.isdir(f"{folder}/saved"):
+                assert os.path.exists(f"{folder}/saved/oci-layout")
+                shutil.rmtree(f"{folder}/saved")
+            elif os.path.exists(f"{folder}/saved"):
+                assert tarfile.is_tarfile(f"{folder}/saved")
+                os.unlink(f"{folder}/saved")
+            for each in os.listdir(folder):
+                if each.startswith(".saved."):  # a directory has a name while it is filled; it says that it is none
+                    shutil.rmtree(f"{folder}/{each}")
+
+
+# ---- other people's programs
+
+
+def needs(*programs: str) -> None:
+    for each in programs:
+        if not shutil.which(each):
+            pytest.skip(f"no {each} here")
+
+
+def test_skopeo_reads_it(host: Host, root_of: str, folder: str) -> None:
+    needs("skopeo")
+    good(host, "run", "--name", "c", root_of, "sh", "-c", WRITES)
+    image = good(host, "commit", "-q", "c", "my/app:1").strip()
+    good(host, "save", "-o", f"{folder}/d.tar", "my/app:1")
+    layout(host, folder, "my/app:1")
+    layout(host, folder, "my/app:1", form="oci-archive")
+    for at, source in enumerate((f"docker-archive:{folder}/d.tar:my/app:1", f"oci:{folder}/oci-dir:1", f"oci-archive:{folder}/oci-archive")):
+        subprocess.run(["skopeo", "inspect", source], check=True, capture_output=True)
+        subprocess.run(["skopeo", "--insecure-policy", "copy", "-q", source, f"dir:{folder}/copy{at}"], check=True)
+        assert image.partition(":")[2] in os.listdir(f"{folder}/copy{at}"), "the config is the same byte for byte"
+
+
+@pytest.mark.needs_root
+def test_podman_loads_and_runs_it(host: Host, root_of: str, folder: str) -> None:
+    if host.uid:
+        pytest.skip("podman is root's here")
+    needs("podman")
+    good(host, "run", "--name", "c", root_of, "sh", "-c", WRITES)
+    image = good(host, "commit", "-q", "c", "my/app:1").strip().partition(":")[2]
+    good(host, "import", "-", "other:2", input=archive(entry("x")))
+    podman = ["podman", "--root", f"{folder}/store", "--runroot", f"{folder}/run", "--storage-driver", "vfs"]
+    try:
+        good(host, "save", "-o", f"{folder}/d.tar", "my/app:1", "other:2")
+        layout(host, folder, "my/app:1", form="oci-archive")
+        for each in ("d.tar", "oci-archive"):
+            subprocess.run([*podman, "load", "-q", "-i", f"{folder}/{each}"], check=True, capture_output=True)
+            found = subprocess.run([*podman, "images", "-q", "--no-trunc", "docker.io/my/app:1"], check=True, capture_output=True, text=True)
+            assert found.stdout.strip() == f"sha256:{image}"
+        mounted = subprocess.run([*podman, "image", "mount", "my/app:1"], check=True, capture_output=True, text=True).stdout.strip()
+        with tarfile.open(fileobj=io.BytesIO(host("export", "c").out)) as exported:
+            _must_be_in(mounted, exported)
+    finally:
+        subprocess.run([*podman, "image", "umount", "-a"], capture_output=True)
+        subprocess.run(["rm", "-rf", f"{folder}/store", f"{folder}/run"], check=True)
+
+
+def test_umoci_unpacks_it(host: Host, root_of: str, folder: str) -> None:
+    needs("umoci")
+    if host.uid:
+        pytest.skip("owners are root's to give")
+    good(host, "run", "--name", "c", root_of, "sh", "-c", WRITES)
+    good(host, "commit", "-q", "c", "my/app:1")
+    path = layout(host, folder, "my/app:1")
+    subprocess.run(["umoci", "unpack", "--image", f"{path}:1", f"{folder}/bundle"], check=True, capture_output=True)
+    with tarfile.open(fileobj=io.BytesIO(host("export", "c").out)) as exported:
+        _must_be_in(f"{folder}/bundle/rootfs", exported)
+
+
+def _must_be_in(top: str, exported: tarfile.TarFile) -> None:
+    """Every entry of an archive is below a directory, as it is, and nothing else."""
+    for name, (_, mode, uid, gid, mtime, size, target, _, content) in everything(exported).items():
+        path = f"{top}/{name}"
+        status = os.lstat(path)
+        member = exported.getmember(name)
+        if name != ".":
+            assert (status.st_uid, status.st_gid) == (uid, gid), name
+            if not member.issym():
+                assert status.st_mode & 0o7777 == mode, name
+        if member.isreg():
+            with open(path, "rb") as file:
+                assert file.read() == content, name
+            assert abs(status.st_mtime - mtime) < 1 and status.st_size == size, name
+        elif member.islnk():
+            assert os.path.samefile(path, f"{top}/{target}"), name
+        elif member.issym():
+            assert os.readlink(path) == target, name
+    found = {os.path.relpath(f"{directory}/{each}", top) for directory, names, files in os.walk(top) for each in (*names, *files)}
+    assert found == {each for each in exported.getnames() if each != "."}
