@@ -1,5 +1,5 @@
 #!/bin/sh
-# make test | test-live | test-v2 | lint | golden | bench | conformance, after the set-up.
+# make test | test-live | test-v2 | lint | golden | bench | conformance | clients, after the set-up.
 set -u
 cd "$(dirname "$0")/.." || exit 1
 . make/shared.sh
@@ -123,6 +123,14 @@ golden)
 conformance)
     # shellcheck disable=SC2086
     "$venv/python" make/conformance.py $ARGS
+    ;;
+clients)
+    if [ "$user" != 0 ]; then
+        say "not run: the engines take root"
+        exit 1
+    fi
+    # shellcheck disable=SC2086
+    whole clients
     ;;
 bench)
     # shellcheck disable=SC2086

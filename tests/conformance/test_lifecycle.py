@@ -376,3 +376,16 @@ def test_a_pid_that_was_given_away_is_not_the_containers(bundle: Bundle) -> None
     with open(path, "w") as file:
         json.dump({**found, "pid": pid}, file)
     assert bundle.status() == "created"
+
+
+def test_a_container_without_groups(bundle: Bundle) -> None:
+    """`podman run --cgroups=disabled`: only `create` is told."""
+    bundle.write(config(process__args=["sleep", "1000"]))
+    words = [bundle.runtime, "--root", bundle.root, "--cgroup-manager", "disabled", "create", "--bundle", bundle.directory, bundle.id]
+    subprocess.run(words, env=bundle.environment, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, check=True)
+    assert bundle.start().code == 0 and bundle.status() == "running"
+    paused = bundle.verb("pause", bundle.id)
+    assert paused.code == 1 and "no group that could be frozen" in paused.err
+    assert bundle.verb("kill", bundle.id, "KILL").code == 0
+    bundle.wait()
+    assert bundle.verb("delete", bundle.id).code == 0

@@ -144,7 +144,7 @@ class Container:
     def freezer(self) -> "tuple[str, str]":
         """The file that freezes it, and what freezes it there; empty where there is none."""
         groups, versions = self.fields["groups"], self.fields["versions"]
-        if versions.get("freezer") == 1:
+        if versions.get("freezer") == 1 and "freezer" in groups:
             return f"{groups['freezer']}/freezer.state", "FROZEN"
         if "unified" in groups:
             return f"{groups['unified']}/cgroup.freeze", "1"

@@ -1,0 +1,43 @@
+"""The machines with engines: one for each file of tests, because engines are slow to start."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import pytest
+from containers import TOP
+from lab import Lab
+
+ALPINE = f"{os.path.dirname(TOP)}/shared/rootfs/alpine-minirootfs-3.20.3-x86_64.tar.gz"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if os.path.dirname(item.path) == os.path.dirname(__file__):
+            item.add_marker(pytest.mark.needs_root)
+
+
+@pytest.fixture(scope="session")
+def tarball() -> str:
+    """Alpine, of which the engines make their image."""
+    source = os.environ.get("ROOTFS") or ALPINE
+    if not os.path.isfile(source):
+        pytest.skip(f"no Alpine tarball: {source} is none; name one by ROOTFS=")
+    return os.path.abspath(source)
+
+
+@pytest.fixture(scope="module")
+def lab(request: pytest.FixtureRequest) -> Iterator[Lab]:
+    """A machine with Dolium and the programs in NEEDS of the module that asks; those that the host has not are installed in it alone."""
+    found = Lab()
+    try:
+        for program, package in request.module.NEEDS.items():
+            if not found.has(program):
+                found.add(package)
+            if not found.has(program):
+                pytest.skip(f"{program} is not installed, and cannot be: apt-get install {package}")
+        found.install()
+        yield found
+    finally:
+        found.close()
