@@ -5,16 +5,14 @@
     rootfs/sha256-HEX/new         files on their way in or out
     rootfs/seen/DEVICE-INODE-SIZE-MTIME-CTIME -> ../sha256-HEX
 
-Who unpacks or removes one holds its directory (flock, exclusive), who is about to use it or does so without being remembered
-(dolium.run) shares it.  A directory without `tree` that nobody holds is the trace of a dolium that was killed.
+Who is about to use one, or does so without being remembered (dolium.run), shares its directory (engine/trees.py).
 """
 
 import os
-from fcntl import LOCK_EX, LOCK_NB, LOCK_SH, flock
 from time import time
 
-from dolium.engine import rootfs, store
-from dolium.errors import DoliumError, ImageError, NotFound
+from dolium.engine import rootfs, store, trees
+from dolium.errors import ImageError, NotFound
 from dolium.plan.quantities import quoted, show_size
 from dolium.runtime import places
 
@@ -25,7 +23,6 @@ if TYPE_CHECKING:
 
     Say = Callable[[str], object]
 
-DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 SETTLED = 2.0
 """Seconds: a file changed so lately can change again without a new time, whose grain is a tick of the clock."""
 WHOLE = 1 << 20
@@ -161,61 +158,24 @@ def _digest(fd: int, path: str) -> str:
     return f"sha256:{total.hexdigest()}"
 
 
-def _lock(path: str, how: int) -> int:
-    """A descriptor that holds a directory; -1 where it is gone, or somebody's and not to be waited for."""
-    try:
-        fd = os.open(path, DIRECTORY)
-    except FileNotFoundError:
-        return -1
-    try:
-        flock(fd, how)
-        if os.fstat(fd).st_nlink:
-            return fd
-    except BlockingIOError:
-        pass
-    except BaseException:
-        os.close(fd)
-        raise
-    os.close(fd)
-    return -1
-
-
 def _share(digest: str) -> int:
     """Keep it from being removed; -1 where it is not there.  Waits for whoever unpacks it."""
-    path = f"{_top()}/{_name(digest)}"
-    lock = _lock(path, LOCK_SH)
-    if lock >= 0 and not os.path.isdir(f"{path}/tree"):
-        os.close(lock)
-        return -1
-    return lock
+    return trees.share(f"{_top()}/{_name(digest)}")
 
 
 def _unpack(fd: int, path: str, digest: str, say: "Say | None") -> "list[str]":
     """The file into its place, or nothing of it; what there is to say of it.  It may be there already: somebody was faster."""
-    where = f"{_top()}/{_name(digest)}"
-    try:
-        os.mkdir(where, 0o700)
-    except FileExistsError:
-        pass
-    lock = _lock(where, LOCK_EX)
-    if lock < 0 or os.path.isdir(f"{where}/tree"):
-        if lock >= 0:
-            os.close(lock)
-        return []
-    try:
-        _erase(f"{where}/new")  # of one that was killed
+    notes: list[str] = []
+
+    def fill(where: str) -> "dict[str, Any]":
         if say and os.fstat(fd).st_size > LARGE:
             say(f"unpacking {_shown(path)} ({show_size(os.fstat(fd).st_size)}): only this time")
-        about, notes = _fill(fd, path, digest, f"{where}/new")
-        store.write(f"{where}/about.json", about)
-        os.rename(f"{where}/new", f"{where}/tree")
-        os.fsync(lock)
-        return notes
-    except BaseException:
-        _erase(where)
-        raise
-    finally:
-        os.close(lock)
+        about, said = _fill(fd, path, digest, where)
+        notes.extend(said)
+        return about
+
+    trees.make(f"{_top()}/{_name(digest)}", fill)
+    return notes
 
 
 def _fill(fd: int, path: str, digest: str, where: str) -> "tuple[dict[str, Any], list[str]]":
@@ -228,7 +188,7 @@ def _fill(fd: int, path: str, digest: str, where: str) -> "tuple[dict[str, Any],
     os.lseek(fd, 0, os.SEEK_SET)
     os.mkdir(where, 0o755)
     os.chmod(where, 0o755)
-    root = os.open(where, DIRECTORY)
+    root = os.open(where, trees.DIRECTORY)
     try:
         stream = compression.Stream(fd, name)
         try:
@@ -265,28 +225,16 @@ def _must_be_rootfs(name: str, found: "list[str]") -> None:
                          hint="make a tarball of the files: docker export CONTAINER, or podman export CONTAINER")  # fmt: skip
 
 
-def _erase(path: str) -> None:
-    if os.path.lexists(path):
-        from dolium.engine import erase
-
-        erase.tree(path)
-
-
 def mend() -> None:
     """Remove what one that was killed has left, and marks of files whose tarballs are gone."""
     top = _top()
     for name in os.listdir(top):
-        path = f"{top}/{name}"
         if name == "seen":
-            for each in os.listdir(path):
-                if not os.path.exists(f"{path}/{each}"):
-                    _forget(f"{path}/{each}")
-        elif not os.path.isdir(f"{path}/tree") and (lock := _lock(path, LOCK_EX | LOCK_NB)) >= 0:
-            try:
-                if not os.path.isdir(f"{path}/tree"):
-                    _erase(path)
-            finally:
-                os.close(lock)
+            for each in os.listdir(f"{top}/seen"):
+                if not os.path.exists(f"{top}/seen/{each}"):
+                    _forget(f"{top}/seen/{each}")
+        else:
+            trees.mend(f"{top}/{name}")
 
 
 def _forget(path: str) -> None:
@@ -303,21 +251,11 @@ def prune() -> "Iterator[tuple[str, int]]":
     top = _top()
     for name in sorted(os.listdir(top)):
         path = f"{top}/{name}"
-        if name == "seen" or (lock := _lock(path, LOCK_EX | LOCK_NB)) < 0:
+        if name == "seen":
             continue
-        try:
-            if any(_name(each.digest) == name for each in store.every()):
-                continue
-            try:
-                size = store.read(f"{path}/about.json").get("size", 0)
-            except DoliumError:  # another version's
-                size = 0
-            if os.path.isdir(f"{path}/tree"):
-                os.rename(f"{path}/tree", f"{path}/new")  # from here on it is a trace
-            _erase(path)
-            yield name, size
-        finally:
-            os.close(lock)
+        gone = trees.remove(path, lambda name=name: any(_name(each.digest) == name for each in store.every()))  # type: ignore[misc]
+        if gone is not None:
+            yield name, gone
     mend()
 
 
