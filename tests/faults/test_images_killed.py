@@ -9,7 +9,7 @@ import sys
 import pytest
 from layouts import Made, digest, layer, store
 
-from dolium.engine import blobs, images
+from dolium.engine import blobs, images, layers
 
 __all__ = ["store"]
 pytestmark = pytest.mark.usefixtures("store")
@@ -100,3 +100,38 @@ def test_a_name_that_is_taken_away_while_killed() -> None:
             break
         moment += 1
     assert images.every() == [] and [*blobs.every()] == []
+
+
+def test_layers_that_are_unpacked_while_killed() -> None:
+    """Also one that depends on the one below it, whose place is found out last."""
+    made = Made([layer("d/base"), layer("d/more")])
+    image = made.put("x:1")
+    moment = 1
+    while killed_at(moment, lambda: layers.provide(images.find("x:1")).close()):
+        layers.provide(image).close()
+        layers.mend()
+        assert len(os.listdir(layers.top_path())) == 3, "two, and the stacks"
+        images.untag("x:1")
+        images.forget(made.digest)
+        assert len(layers.collect() or ()) == 2 and os.listdir(layers.top_path()) == ["stacks"]
+        image = images.record("x:1", made.digest)
+        moment += 2
+    assert moment > 30
+
+
+def test_layers_that_are_collected_while_killed() -> None:
+    moment = 1
+    while True:
+        kept, gone = MADE.put("x:1"), Made([layer("base"), layer("other")]).put("y:1")
+        use = layers.provide(kept)
+        use.close()
+        layers.provide(gone).close()
+        images.untag("y:1")
+        images.forget(gone.digest)
+        killed = killed_at(moment, lambda: [*(layers.collect() or ())])
+        layers.must_be_there("x:1", use.digest)
+        assert layers.collect() is not None and len(os.listdir(layers.top_path())) == 3
+        if not killed:
+            break
+        moment += 1
+    assert moment > 5

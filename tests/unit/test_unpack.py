@@ -321,3 +321,48 @@ def test_a_file_that_changes_while_it_is_read(tmp_path: Path, monkeypatch: pytes
     (kept,) = os.listdir(tmp_path / "data" / "rootfs")
     assert (tmp_path / "data" / "rootfs" / kept / "tree" / "a").read_bytes() == b"two"
     assert [name for name, _ in tarballs.prune()] == [kept] and os.listdir(tmp_path / "data" / "rootfs") == []
+
+
+@pytest.mark.parametrize("form", ["gnu", "0.0", "0.1", "1.0"])
+def test_sparse_files(form: str, jail: Jail, tmp_path: Path) -> None:
+    """In each of GNU tar's forms: the content is that of the file, and its holes are holes."""
+    source = tmp_path / "source"
+    source.mkdir()
+    holes = {"begin": [(0, b"x")], "end": [(9 << 20, b"tail")], "many": [(n << 16, bytes([n]) * 5000) for n in range(1, 60)], "all": []}
+    for name, pieces in holes.items():
+        with open(source / name, "wb") as file:
+            for at, data in pieces:
+                file.seek(at)
+                file.write(data)
+            file.truncate(10 << 20)
+    format = ["--format=gnu"] if form == "gnu" else ["--format=pax", f"--sparse-version={form}"]
+    made = subprocess.run(["tar", "--sparse", *format, "-C", str(source), "-cf", "-", *holes], capture_output=True, check=True).stdout
+    assert len(made) < 2 << 20, "tar found the holes"
+    root = jail.unpack(made[: len(made) - 1024].rstrip(b"\0") + bytes(-len(made.rstrip(b"\0")) % 512))
+    for name in holes:
+        assert (root / name).read_bytes() == (source / name).read_bytes(), name
+        assert os.stat(root / name).st_blocks <= os.stat(source / name).st_blocks + 8, name
+    assert jail.unpacker and jail.unpacker.size < 2 << 20
+
+
+@pytest.mark.parametrize("records, data, problem", [
+    ({"GNU__sparse__size": "10", "GNU__sparse__map": "5,3,1,3"}, b"abcdef", "goes to 1+3, after 8"),
+    ({"GNU__sparse__size": "10", "GNU__sparse__map": "8,3"}, b"abc", "goes to 8+3"),
+    ({"GNU__sparse__size": "10", "GNU__sparse__map": "0,3"}, b"abcd", "is of 3 bytes, and 4 are there"),
+    ({"GNU__sparse__size": "10", "GNU__sparse__map": "0,3,5"}, b"abc", "malformed"),
+    ({"GNU__sparse__size": "10", "GNU__sparse__map": "0,-3"}, b"abc", "malformed"),
+    ({"GNU__sparse__size": "99999999999999999999", "GNU__sparse__map": "0,3"}, b"abc", "its size is"),
+    ({"GNU__sparse__major": "1", "GNU__sparse__minor": "0", "GNU__sparse__realsize": "9"}, b"1\n0\nx\n".ljust(512, b"\0"), "malformed"),
+    ({"GNU__sparse__major": "1", "GNU__sparse__minor": "0", "GNU__sparse__realsize": "9"}, b"1\n", "cut short"),
+    ({"GNU__sparse__major": "1", "GNU__sparse__minor": "0", "GNU__sparse__realsize": "9"}, b"9999999\n".ljust(512, b"\0"), "1048576 are the most"),
+    ({"GNU__sparse__major": "1", "GNU__sparse__minor": "0", "GNU__sparse__realsize": "9"}, b"1" * 1024, "malformed"),
+    ({"GNU__sparse__major": "2", "GNU__sparse__minor": "0", "GNU__sparse__realsize": "9"}, b"", "form that is not known"),
+])  # fmt: skip
+def test_maps_of_sparse_files_that_lie(records: dict[str, str], data: bytes, problem: str, jail: Jail) -> None:
+    assert problem in jail.refused(pax(**records), entry("sparse", data=data))
+
+
+def test_the_name_of_a_sparse_file_is_walked_as_any(jail: Jail) -> None:
+    records = {"GNU__sparse__size": "4", "GNU__sparse__map": "1,2"}
+    assert "would lead out" in jail.refused(pax(**records, GNU__sparse__name="../outside/x"), entry("harmless", data=b"ab"))
+    assert (jail.unpack(pax(**records, GNU__sparse__name="d/x"), entry("GNUSparseFile.1/x", data=b"ab")) / "d/x").read_bytes() == b"\0ab\0"

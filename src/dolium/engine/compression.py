@@ -37,16 +37,18 @@ class Stream:
     name      of the file, for errors
     kind      gzip, zstd, xz, bzip2, or empty
     consumed  bytes of the file so far;  produced  bytes made of them
+    `content` is the algorithm of a digest of what is made, for `content_digest`.
     """
 
-    def __init__(self, fd: int, name: str) -> None:
-        from hashlib import sha256
+    def __init__(self, fd: int, name: str, content: str = "") -> None:
+        from hashlib import new, sha256
 
         self.name = name
         self.fd = fd
         self.consumed = 0
         self.produced = 0
         self._sum = sha256()
+        self._content = new(content) if content else None
         self._buffer = b""
         self._view = memoryview(b"")
         self._at = 0
@@ -69,6 +71,8 @@ class Stream:
     def _refill(self) -> bool:
         chunk = next(self._chunks, b"")
         self.produced += len(chunk)
+        if self._content:
+            self._content.update(chunk)
         if self.produced > FREE_OF_RATIO and self.produced > self.consumed * MOST_RATIO:
             self.refuse(f"{show_size(self.consumed)} become over {show_size(self.produced)}, as of no file system", hint=BOMB)
         self._buffer, self._view, self._at = chunk, memoryview(chunk), 0
@@ -98,6 +102,13 @@ class Stream:
         while self.packed():
             pass
         return f"sha256:{self._sum.hexdigest()}"
+
+    def content_digest(self) -> str:
+        """Of all that is made of it, which is read to its end; its algorithm is the one that was asked for.  Raises ImageError."""
+        assert self._content
+        while self.some(UNPACKED):
+            self._at = len(self._buffer)
+        return f"{self._content.name}:{self._content.hexdigest()}"
 
     def close(self) -> None:
         """Ends a program that decompresses; the file stays open."""

@@ -104,6 +104,20 @@ def hold() -> Hold:
     return Hold(fd)
 
 
+def alone() -> "Hold | None":
+    """For whoever collects; None while somebody holds.  Raises OSError."""
+    fd = _lock_file()
+    try:
+        flock(fd, LOCK_EX | LOCK_NB)
+    except BlockingIOError:
+        os.close(fd)
+        return None
+    except BaseException:
+        os.close(fd)
+        raise
+    return Hold(fd)
+
+
 def _lock_file() -> int:
     return os.open(f"{_top()}/lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
 
@@ -273,17 +287,14 @@ def forget(digest: str) -> bool:
 def collect() -> "Iterable[tuple[str, int]] | None":
     """Remove the blobs that are of no image: digest and bytes of each.  None while a pull is under way: then nothing is removed,
     and the next who collects finds them.  Raises OSError and DoliumError."""
-    fd = _lock_file()
-    try:
-        flock(fd, LOCK_EX | LOCK_NB)
-        held = _with(lambda database: {row[0] for row in database.execute("select distinct blob from holds")})
+    held = alone()
+    if held is None:
+        return None
+    with held:
+        known = _with(lambda database: {row[0] for row in database.execute("select distinct blob from holds")})
         gone = [*blobs.forget_partial()]
         for digest, size in [*blobs.every()]:
-            if digest not in held:
+            if digest not in known:
                 blobs.remove(digest)
                 gone.append((digest, size))
         return gone
-    except BlockingIOError:
-        return None
-    finally:
-        os.close(fd)

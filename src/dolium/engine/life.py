@@ -180,12 +180,16 @@ def state(container: "Container") -> "dict[str, Any]":
 
 def every() -> "list[Container]":
     """All of them, the youngest first.  One that was to be removed at its end, and whose maker was killed before it ran, is
-    removed now: nobody will start it.  So is a tarball's half."""
+    removed now: nobody will start it.  So is half a tarball, or layer."""
     settling.sweep()
     if os.path.isdir(f"{places.data_path()}/rootfs"):
         from dolium.engine import tarballs
 
         tarballs.mend()
+    if os.path.isdir(f"{places.data_path()}/layers"):
+        from dolium.engine import layers
+
+        layers.mend()
     return [each for each in store.every() if not _is_forsaken(each)]
 
 

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-    from dolium.engine.tarballs import Use
+    from dolium.engine.trees import Use
 
 OWN = ("@host", "@venv")
 ETC = ("alternatives", "ssl/certs", "ssl/openssl.cnf", "ld.so.cache", "ld.so.conf", "ld.so.conf.d", "localtime",

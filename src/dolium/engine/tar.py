@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 BLOCK = 512
 HEADER = Struct("100s8s8s8s12s12s8s1s100s6s2s32s32s8s8s155s12x")
 FILE, HARDLINK, SYMLINK, CHARACTER, BLOCK_DEVICE, DIRECTORY, FIFO = "0", "1", "2", "3", "4", "5", "6"
-KINDS = {b"0": FILE, b"\0": FILE, b"7": FILE, b"1": HARDLINK, b"2": SYMLINK, b"3": CHARACTER, b"4": BLOCK_DEVICE, b"5": DIRECTORY,
-         b"D": DIRECTORY, b"6": FIFO}  # fmt: skip
-"""Type flags; 7 is a contiguous file, D a directory with a list of what was in it."""
+KINDS = {b"0": FILE, b"\0": FILE, b"7": FILE, b"S": FILE, b"1": HARDLINK, b"2": SYMLINK, b"3": CHARACTER, b"4": BLOCK_DEVICE,
+         b"5": DIRECTORY, b"D": DIRECTORY, b"6": FIFO}  # fmt: skip
+"""Type flags; 7 is a contiguous file, S a sparse one, D a directory with a list of what was in it."""
 
 MOST_EXTRA = 1 << 20
 """Bytes of one PAX header or long name.  A path has 4096 bytes at most, an extended attribute 64 KiB."""
@@ -38,10 +38,11 @@ class Entry:
     """One of an archive: all names are bytes, ids as they are inside, `mtime` nanoseconds since 1970.
 
     kind    FILE, DIRECTORY ...;  target  of a link;  device  (major, minor);  xattrs  name -> value, PAX `SCHILY.xattr.`
-    size    bytes of content, as they come with Reader.content
+    size    bytes of the file;  stored  those that come with Reader.content: of a sparse file, less
+    pieces  where they go in a sparse file, (offset, bytes) each; None for any other
     """
 
-    __slots__ = ("name", "kind", "mode", "uid", "gid", "size", "mtime", "target", "device", "xattrs")
+    __slots__ = ("name", "kind", "mode", "uid", "gid", "size", "stored", "pieces", "mtime", "target", "device", "xattrs")
 
     def __init__(self, name: bytes, kind: str, mode: int = 0o644, uid: int = 0, gid: int = 0, size: int = 0, mtime: int = 0,
                  target: bytes = b"", device: "tuple[int, int]" = (0, 0)) -> None:  # fmt: skip
@@ -51,6 +52,8 @@ class Entry:
         self.uid = uid
         self.gid = gid
         self.size = size
+        self.stored = size
+        self.pieces: list[tuple[int, int]] | None = None
         self.mtime = mtime
         self.target = target
         self.device = device
@@ -101,15 +104,52 @@ class Reader:
             if flag in b"xgLKX" and flag:
                 self._extra(flag, self._number(fields[4], "size"), pax)
                 continue
-            entry = self._entry(fields, {**self._defaults, **pax} if self._defaults else pax)
+            known = {**self._defaults, **pax} if self._defaults else pax
+            entry = self._entry(fields, known)
             if pax:
                 pax = {}
             if flag == b"V":  # the label of a volume
                 continue
             self._left, self._padding = entry.size, -entry.size % BLOCK
+            if entry.kind == FILE and (flag == b"S" or (known and any(each.startswith(b"GNU.sparse.") for each in known))):
+                self._sparse(entry, b"" if flag != b"S" else block, known)
             yield entry
         if pax:
             self.stream.refuse("it ends after the header of an entry that never comes", hint=AGAIN)
+
+    def _sparse(self, entry: Entry, header: bytes, pax: "dict[bytes, bytes]") -> None:
+        """Of a file with holes: what is where (engine/sparse.py)."""
+        from dolium.engine import sparse
+
+        if header:
+            pieces, size = sparse.old(header, self._block, lambda field: self._number(field, "map of holes"), self._refuse)
+        else:
+            version = (pax.get(b"GNU.sparse.major", b"0"), pax.get(b"GNU.sparse.minor", b"0"))
+            key = b"GNU.sparse.realsize" if version == (b"1", b"0") or b"GNU.sparse.size" not in pax else b"GNU.sparse.size"
+            if key not in pax or (version != (b"1", b"0") and version[0] != b"0"):
+                self._refuse("a sparse file in a form that is not known", WITHOUT)
+            size = self._decimal(pax, key)
+            if version == (b"1", b"0"):
+                pieces = sparse.leading(self._stored_block, self._refuse)
+            else:
+                pieces = sparse.listed(pax.get(b"GNU.sparse.map", b""), self._refuse)
+        if not 0 <= size <= MOST_SIZE:
+            self._refuse(f"its size is {size}", AGAIN)
+        sparse.check(pieces, size, self._left, self._refuse)
+        entry.size, entry.stored, entry.pieces = size, self._left, pieces
+
+    def _block(self) -> bytes:
+        block = self.stream.read(BLOCK)
+        if len(block) < BLOCK:
+            self._cut_short()
+        return block
+
+    def _stored_block(self) -> bytes:
+        """One of the content; the last may be short, with its padding behind it."""
+        if self._left < BLOCK:
+            self._refuse("the map of a sparse file is cut short")
+        self._left -= BLOCK
+        return self._block()
 
     def _next_header(self) -> "bytes | None":
         for _ in self.content():
@@ -175,9 +215,13 @@ class Reader:
         if flag in b"LK":
             pax.setdefault(b"path" if flag == b"L" else b"linkpath", data.partition(b"\0")[0])
             return
-        found = dict(self._records(data))
+        found: dict[bytes, bytes] = {}
+        for key, value in self._records(data):
+            if key in (b"GNU.sparse.offset", b"GNU.sparse.numbytes"):  # PAX 0.0: one of each for every piece
+                key, value = b"GNU.sparse.map", found[b"GNU.sparse.map"] + b"," + value if b"GNU.sparse.map" in found else value
+            found[key] = value
         if flag == b"g":
-            if shared := found.keys() & {b"path", b"linkpath", b"size"}:
+            if shared := found.keys() & {b"path", b"linkpath", b"size", b"GNU.sparse.name", b"GNU.sparse.map"}:
                 self.stream.refuse(f"a global header gives every file the same {show(min(shared))}")
             self._defaults |= found
         else:
@@ -204,7 +248,7 @@ class Reader:
         name, flag = fields[0].partition(b"\0")[0], fields[7]
         if fields[15][0] and fields[9] == b"ustar\0":
             name = fields[15].partition(b"\0")[0] + b"/" + name
-        self._name = name = pax.get(b"path", name)
+        self._name = name = pax.get(b"GNU.sparse.name", pax.get(b"path", name)) if pax else name
         kind = KINDS.get(flag)
         if kind is None and flag != b"V":
             self._refuse(f"an entry of type {show(flag)}: {UNREADABLE.get(flag, 'unknown')}", WITHOUT)
@@ -231,8 +275,6 @@ class Reader:
         for key, value in pax.items():
             if key.startswith(b"SCHILY.xattr."):
                 entry.xattrs[key.removeprefix(b"SCHILY.xattr.")] = value
-            elif key.startswith(b"GNU.sparse."):
-                self._refuse(f"an entry of type `PAX sparse`: {UNREADABLE[b'S']}", WITHOUT)
 
     def _decimal(self, pax: "dict[bytes, bytes]", key: bytes) -> int:
         if not pax[key].isdigit() or len(pax[key]) > 20:
@@ -262,5 +304,5 @@ class Reader:
         return seconds * 1_000_000_000 + nanoseconds
 
 
-WITHOUT = "make the archive anew, with tar and none of --sparse, --incremental, --multi-volume"
-UNREADABLE = {b"S": "sparse files cannot be read yet", b"M": "it goes on in another archive", b"N": "a form given up in 1989"}
+WITHOUT = "make the archive anew, with tar and none of --incremental, --multi-volume"
+UNREADABLE = {b"M": "it goes on in another archive", b"N": "a form given up in 1989"}

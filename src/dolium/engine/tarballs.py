@@ -33,27 +33,7 @@ ROOTS = {"bin", "dev", "etc", "lib", "sbin", "usr"}
 """What a rootfs has at least one of, if it is to be told from something else."""
 
 
-class Use:
-    """A tarball that is unpacked, and will not be removed before `close`.
-
-    digest  `sha256:HEX` of the file;  notes  what the caller should be told
-    """
-
-    __slots__ = ("digest", "notes", "_lock")
-
-    def __init__(self, digest: str, lock: int, notes: "list[str]") -> None:
-        self.digest = digest
-        self.notes = notes
-        self._lock = lock
-
-    def close(self) -> None:
-        """It may go, as far as we are concerned."""
-        if self._lock >= 0:
-            os.close(self._lock)
-            self._lock = -1
-
-
-def provide(path: str, say: "Say | None" = None) -> Use:
+def provide(path: str, say: "Say | None" = None) -> trees.Use:
     """Unpack the tarball at that path, unless that is done; `say` is told before it takes time.
 
     Raises ImageError, Unsupported, OSError and DoliumError; then nothing is left of it.
@@ -63,7 +43,7 @@ def provide(path: str, say: "Say | None" = None) -> Use:
         status = os.fstat(fd)
         digest = _seen(_top(), status)
         if digest and (lock := _share(digest)) >= 0:
-            return Use(digest, lock, [])
+            return trees.Use(digest, lock, [])
         mend()
         digest = _digest(fd, path)
         notes: list[str] = []
@@ -74,7 +54,7 @@ def provide(path: str, say: "Say | None" = None) -> Use:
         except BaseException:
             os.close(lock)
             raise
-        return Use(digest, lock, notes)
+        return trees.Use(digest, lock, notes)
     finally:
         os.close(fd)
 

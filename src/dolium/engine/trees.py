@@ -22,6 +22,26 @@ if TYPE_CHECKING:
 DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
+class Use:
+    """A tarball or an image that is unpacked, and will not be removed before `close`.
+
+    digest  what it is remembered by (rootfs.find);  notes  what the caller should be told
+    """
+
+    __slots__ = ("digest", "notes", "_lock")
+
+    def __init__(self, digest: str, lock: int, notes: "list[str]") -> None:
+        self.digest = digest
+        self.notes = notes
+        self._lock = lock
+
+    def close(self) -> None:
+        """It may go, as far as we are concerned."""
+        if self._lock >= 0:
+            os.close(self._lock)
+            self._lock = -1
+
+
 def lock(path: str, how: int) -> int:
     """A descriptor that holds a directory; -1 where it is gone, or somebody's and not to be waited for."""
     try:

@@ -37,7 +37,7 @@ MAJORS, MINORS = 1 << 12, 1 << 20
 """How many device numbers there are, makedev(3)."""
 
 
-class _Directory:
+class Directory:
     """One that is open; `mtime` is what it will have when it is closed, whatever is made in it; `gives_group`: files in it get
     its group (set-group-ID)."""
 
@@ -63,8 +63,8 @@ class Unpacker:
         self.size = 0
         self.no_devices = 0
         self._root = root
-        self._open: dict[bytes, _Directory] = {}
-        self._known: dict[tuple[int, int], _Directory] = {}
+        self._open: dict[bytes, Directory] = {}
+        self._known: dict[tuple[int, int], Directory] = {}
         self._next_look = 0
         self._look(0)
 
@@ -74,26 +74,28 @@ class Unpacker:
         if self.entries > MOST_ENTRIES:
             self._refuse(entry, f"the archive has more than {MOST_ENTRIES} entries", YOURS)
         try:
-            if self.entries % STRIDE_ENTRIES == 0 or entry.size > STRIDE:
-                self._look(entry.size)
+            if self.entries % STRIDE_ENTRIES == 0 or entry.stored > STRIDE:
+                self._look(entry.stored)
             if len(self._open) > MOST_OPEN:
                 self.flush()
-            path = self._path(entry, entry.name)
-            if entry.kind == tar.DIRECTORY:
-                self._directory(entry, path)
-            elif not path:
-                self._refuse(entry, "no name")
-            elif entry.kind == tar.FILE:
-                self._file(entry, path, content)
-            elif entry.kind == tar.HARDLINK:
-                self._hardlink(entry, path)
-            else:
-                self._special(entry, path)
+            self._put(entry, self._path(entry, entry.name), content)
         except OSError as error:
             hint = ROOM if error.errno in (ENOSPC, EDQUOT) else ""
             if error.errno == EINVAL and not self.own:
                 hint = f"does its owner, {entry.uid}:{entry.gid}, have an id in the user namespace that dolium runs in?"
             self._refuse(entry, error.strerror or str(error), hint)
+
+    def _put(self, entry: tar.Entry, path: bytes, content: "Iterable[memoryview]") -> None:
+        if entry.kind == tar.DIRECTORY:
+            self._directory(entry, path)
+        elif not path:
+            self._refuse(entry, "no name")
+        elif entry.kind == tar.FILE:
+            self._file(entry, path, content)
+        elif entry.kind == tar.HARDLINK:
+            self._hardlink(entry, path)
+        else:
+            self._special(entry, path)
 
     def _refuse(self, entry: tar.Entry, problem: str, hint: str = "") -> "NoReturn":
         raise ImageError(self.image, problem, entry=entry.shown(), hint=hint) from None
@@ -117,7 +119,7 @@ class Unpacker:
 
     # ---- directories on the way
 
-    def _parent(self, path: bytes) -> "tuple[_Directory, bytes]":
+    def _parent(self, path: bytes) -> "tuple[Directory, bytes]":
         """The directory of a path, made if need be, and the last name."""
         above, _, leaf = path.rpartition(b"/")
         found = self._open.get(above)
@@ -129,19 +131,19 @@ class Unpacker:
                 found = self._enter(above)
         return found, leaf
 
-    def _enter(self, path: bytes) -> _Directory:
+    def _enter(self, path: bytes) -> Directory:
         """Open one that is there."""
         found = self._open.get(path)
         return found or self._keep(path, open_in_root(self._root, path or b".", DIRECTORY))
 
-    def _keep(self, path: bytes, fd: int) -> _Directory:
+    def _keep(self, path: bytes, fd: int) -> Directory:
         """Known by its inode too: symbolic links give one directory several names, and it has one time."""
         status = os.fstat(fd)
         found = self._known.get((status.st_dev, status.st_ino))
         if found:
             os.close(fd)
         else:
-            found = self._known[status.st_dev, status.st_ino] = _Directory(fd, status)
+            found = self._known[status.st_dev, status.st_ino] = Directory(fd, status)
         self._open[path] = found
         return found
 
@@ -184,7 +186,7 @@ class Unpacker:
 
     # ---- the entry itself
 
-    def _anew(self, path: bytes, make: "Callable[[bytes, int], int]") -> "tuple[_Directory, bytes, int]":
+    def _anew(self, path: bytes, make: "Callable[[bytes, int], int]") -> "tuple[Directory, bytes, int]":
         """Have it made, of its last name and the descriptor of its directory, in place of whatever is there."""
         parent, leaf = self._parent(path)
         try:
@@ -193,7 +195,7 @@ class Unpacker:
             parent, leaf = self._clear(path)
             return parent, leaf, make(leaf, parent.fd)
 
-    def _clear(self, path: bytes) -> "tuple[_Directory, bytes]":
+    def _clear(self, path: bytes) -> "tuple[Directory, bytes]":
         """Remove what has the name of an entry, with all that is in it; its directory and its last name.  A name that leads
         elsewhere now makes all open directories doubtful."""
         parent, leaf = self._parent(path)
@@ -222,10 +224,17 @@ class Unpacker:
                     raise
             parent, leaf = self._clear(path)
             os.mkdir(leaf, 0o700, dir_fd=parent.fd)
+            fd = os.open(leaf, DIRECTORY | os.O_NOFOLLOW, dir_fd=parent.fd)
+            self._is_new(fd)
+            return fd
         return os.open(leaf, DIRECTORY | os.O_NOFOLLOW, dir_fd=parent.fd)
+
+    def _is_new(self, fd: int) -> None:
+        """Told of a directory where something else was (engine/whiteouts.py)."""
 
     def _file(self, entry: tar.Entry, path: bytes, content: "Iterable[memoryview]") -> None:
         parent, _, fd = self._anew(path, _new_file)
+        places = None if entry.pieces is None else _Places(fd, entry.pieces)
         try:
             for piece in content:
                 if self.size + len(piece) > self._next_look:
@@ -233,8 +242,12 @@ class Unpacker:
                         self._refuse(entry, f"with it the archive has more than {show_size(MOST_BYTES)}", YOURS)
                     self._look(len(piece))
                 self.size += len(piece)
+                if places:
+                    piece = places.write(piece)
                 while piece:
                     piece = piece[os.write(fd, piece) :]
+            if places:
+                os.ftruncate(fd, entry.size)
             self._settle(fd, entry, always=parent.gives_group)
             os.utime(fd, ns=(entry.mtime, entry.mtime))
         finally:
@@ -243,13 +256,13 @@ class Unpacker:
     def _settle(self, fd: int, entry: tar.Entry, always: bool) -> None:
         """Owner, attributes, mode, in this order: a change of owner takes set-user-ID and capabilities away, chown(2)."""
         mode = entry.mode
-        if not self.own:
-            if always or entry.uid or entry.gid:
-                os.fchown(fd, entry.uid, entry.gid)
-            for name, value in entry.xattrs.items():
-                if name == b"security.capability" or (name.startswith(b"user.") and not name.startswith(b"user.overlay.")):
-                    os.setxattr(fd, name, value)
-        elif entry.kind == tar.DIRECTORY:
+        if not self.own and (always or entry.uid or entry.gid):
+            os.fchown(fd, entry.uid, entry.gid)
+        for name, value in entry.xattrs.items():
+            own = name.startswith(b"user.") and not name.startswith(b"user.overlay.")
+            if own or (name == b"security.capability" and not self.own):
+                os.setxattr(fd, name, value)
+        if self.own and entry.kind == tar.DIRECTORY:
             mode |= 0o700
         os.fchmod(fd, mode)
 
@@ -257,12 +270,11 @@ class Unpacker:
         """A second name, of a file of this rootfs only; of a symbolic link, the link itself."""
         target = self._path(entry, entry.target)
         missing = f"it is a hard link to {tar.show(entry.target)}, and no file before it has that name"
-        try:
-            source = self._enter(target.rpartition(b"/")[0])
-            name = target.rpartition(b"/")[2]
-            status = os.stat(name or b".", dir_fd=source.fd, follow_symlinks=False)
-        except (FileNotFoundError, NotADirectoryError):
+        found = self._target(target)
+        if found is None:
             self._refuse(entry, missing)
+        target, source, status = found
+        name = target.rpartition(b"/")[2]
         if status.st_mode & 0o170000 == 0o040000:
             self._refuse(entry, f"it is a hard link to {tar.show(entry.target)}, which is a directory")
         parent, leaf = self._parent(path)
@@ -278,6 +290,14 @@ class Unpacker:
                 os.link(name, leaf, src_dir_fd=source.fd, dst_dir_fd=parent.fd, follow_symlinks=False)
             except FileNotFoundError:
                 self._refuse(entry, missing)
+
+    def _target(self, path: bytes) -> "tuple[bytes, Directory, os.stat_result] | None":
+        """Of a hard link: its path, its directory, and what it is; None where it is not there."""
+        try:
+            source = self._enter(path.rpartition(b"/")[0])
+            return path, source, os.stat(path.rpartition(b"/")[2] or b".", dir_fd=source.fd, follow_symlinks=False)
+        except (FileNotFoundError, NotADirectoryError):
+            return None
 
     def _special(self, entry: tar.Entry, path: bytes) -> None:
         if entry.kind == tar.SYMLINK and not entry.target:
@@ -311,6 +331,26 @@ class Unpacker:
         except PermissionError:
             self.no_devices += 1
         return False
+
+
+class _Places:
+    """Where in a sparse file what comes is to be written."""
+
+    def __init__(self, fd: int, pieces: "list[tuple[int, int]]") -> None:
+        self._fd = fd
+        self._pieces = iter(pieces)
+        self._at = self._left = 0
+
+    def write(self, data: memoryview) -> memoryview:
+        """All of it, each part in its place; what is left: nothing."""
+        while data:
+            while not self._left:
+                self._at, self._left = next(self._pieces)
+            done = os.pwrite(self._fd, data[: self._left], self._at)
+            data = data[done:]
+            self._at += done
+            self._left -= done
+        return data
 
 
 def _new_file(name: bytes, directory: int) -> int:

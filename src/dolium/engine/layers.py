@@ -1,0 +1,278 @@
+"""Layers of images, unpacked: one tree for each, which images share, and of each image a list of those that it is a stack of.
+
+    layers/sha256-HEX   unpacked (engine/trees.py), by the digest of the uncompressed archive (its diff_id)
+    layers/chain-HEX    one that takes something from those below it, by the digest of all down to it (image-spec, ChainID)
+    layers/stacks/HEX   of the image with that ChainID: the names of those directories, the lowest first
+
+Who starts from an image shares (flock) the file of its stack; so does dolium.run, until it has ended.  Layers that are in no stack
+go when images are pruned.
+"""
+
+import os
+from fcntl import LOCK_EX, LOCK_NB, LOCK_SH, flock
+from hashlib import sha256
+from time import time
+
+from dolium.engine import blobs, images, store, trees
+from dolium.errors import DoliumError, ImageError, NotFound
+from dolium.plan.quantities import show_size
+from dolium.runtime import places
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    from dolium.engine.manifests import Descriptor
+
+    Say = Callable[[str], object]
+
+KIND = "layers:"
+"""What the digest of a Use of an image begins with; its ChainID follows."""
+EMPTY = "empty"
+"""The directory that an image without layers is a stack of."""
+LARGE = 8 << 20
+
+
+class _Depends(Exception):
+    """A layer was unpacked, and its place is another."""
+
+
+def chain_ids(diff_ids: "tuple[str, ...]") -> "list[str]":
+    """The ChainID of each layer, image-spec config.md."""
+    found: list[str] = []
+    for each in diff_ids:
+        found.append(f"sha256:{sha256(f'{found[-1]} {each}'.encode()).hexdigest()}" if found else each)
+    return found
+
+
+def provide(image: images.Image, say: "Say | None" = None) -> trees.Use:
+    """Unpack the layers of an image, unless that is done; `say` is told before it takes time.  Close what is returned when a
+    container is remembered that uses it, or has ended.
+
+    Raises ImageError, Unsupported, OSError and DoliumError.
+    """
+    config = image.config()
+    chain = chain_ids(config.diff_ids)
+    identity = chain[-1] if chain else f"sha256:{sha256(b'').hexdigest()}"
+    notes: list[str] = []
+    while (lock := _share(identity)) < 0:
+        with images.hold():
+            names: list[str] = []  # of a layer that comes twice only the upper: overlayfs refuses two, and it hides the lower
+            for at, layer in enumerate(image.manifest().layers):
+                name = _unpacked(layer, config.diff_ids[at], chain[at], names, _shown(image), say, notes)
+                names = [name] if _hides_all(name) else [*(each for each in names if each != name), name]
+            if not names:
+                trees.make(f"{_top()}/{EMPTY}", _make_empty)
+            _write(identity, names or [EMPTY])
+    return trees.Use(KIND + identity, lock, notes)
+
+
+def names(digest: str) -> "list[str]":
+    """The directories, below `top_path`, that the image with that digest (of a Use) is a stack of, the lowest first.  Raises
+    DoliumError for one that is not unpacked."""
+    found = store.read(_stack(digest.removeprefix(KIND))).get("layers")
+    if not found or not isinstance(found, list) or not all(isinstance(each, str) and "/" not in each for each in found):
+        raise NotFound("unpacked copy of", digest, hint="its directory has been removed; pull the image anew")
+    return [f"{each}/tree" for each in found]
+
+
+def top_path() -> str:
+    """Where layers are; nothing is made."""
+    return f"{places.data_path()}/layers"
+
+
+def must_be_there(image: str, digest: str) -> None:
+    """Of a container that was made from it.  Raises NotFound."""
+    try:
+        if all(os.path.isdir(f"{top_path()}/{each}") for each in names(digest)):
+            return
+    except NotFound:
+        pass
+    raise NotFound("unpacked copy of", image, hint="its directory has been removed; dolium rm the container, and run it anew")
+
+
+def _top() -> str:
+    return places.below(places.data(), "layers")
+
+
+def _stack(identity: str) -> str:
+    return f"{top_path()}/stacks/{identity.partition(':')[2]}"
+
+
+def _shown(image: images.Image) -> str:
+    return image.names[0] if image.names else image.short_id
+
+
+def _share(identity: str) -> int:
+    """Keep a stack from being removed: a descriptor; -1 where it is not there, or not whole."""
+    try:
+        fd = os.open(_stack(identity), os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return -1
+    try:
+        flock(fd, LOCK_SH)
+        if os.fstat(fd).st_nlink and all(os.path.isdir(f"{top_path()}/{each}") for each in names(identity)):
+            return fd
+    except DoliumError:  # of another version
+        pass
+    except BaseException:
+        os.close(fd)
+        raise
+    os.close(fd)
+    return -1
+
+
+def _hides_all(name: str) -> bool:
+    """Whether its root is opaque, which overlayfs does not look at."""
+    from dolium.engine import lookup
+
+    fd = os.open(f"{_top()}/{name}/tree", trees.DIRECTORY)
+    try:
+        return lookup.is_opaque(fd)
+    finally:
+        os.close(fd)
+
+
+def _write(identity: str, found: "list[str]") -> None:
+    """Once: whoever shares the file shares it by its inode."""
+    lock = os.open(places.below(_top(), "stacks"), trees.DIRECTORY)
+    try:
+        flock(lock, LOCK_EX)
+        try:
+            if names(identity) == [f"{each}/tree" for each in found]:
+                return
+        except DoliumError:
+            pass
+        store.write(_stack(identity), {"format": store.FORMAT, "layers": found})
+    finally:
+        os.close(lock)
+
+
+def _make_empty(where: str) -> "dict[str, Any]":
+    os.mkdir(where, 0o755)
+    return {"format": store.FORMAT, "size": 0, "time": time()}
+
+
+def _unpacked(layer: "Descriptor", diff_id: str, chain_id: str, below: "list[str]", image: str, say: "Say | None",
+              notes: "list[str]") -> str:  # fmt: skip
+    """The name of a layer's directory, which is there now; those `below` it are there already."""
+    own, chained = diff_id.replace(":", "-"), f"chain-{chain_id.partition(':')[2]}"
+
+    def fill(where: str) -> "dict[str, Any]":
+        if say and layer.size > LARGE:
+            say(f"unpacking layer {len(below) + 1} of {image} ({show_size(layer.size)}): only this time")
+        about, depends = _fill(layer, diff_id, [f"{_top()}/{each}/tree" for each in below], where, image, notes)
+        if not depends:
+            return about
+
+        def take(new: str) -> "dict[str, Any]":
+            os.rename(where, new)
+            return about
+
+        trees.make(f"{_top()}/{chained}", take)
+        raise _Depends
+
+    while True:
+        for name in (own, chained):
+            if os.path.isdir(f"{_top()}/{name}/tree"):
+                return name
+        try:
+            trees.make(f"{_top()}/{own}", fill)
+        except _Depends:
+            pass
+
+
+def _fill(layer: "Descriptor", diff_id: str, below: "list[str]", where: str, image: str,
+          notes: "list[str]") -> "tuple[dict[str, Any], bool]":  # fmt: skip
+    """Unpack a layer into a new directory, until the disk has it all: what is to be remembered of it, and whether it depends on
+    those below it."""
+    from dolium.core import sys
+    from dolium.engine import compression, lookup, tar, whiteouts
+    from dolium.runtime import host
+
+    name = f"layer {layer.digest.partition(':')[2][:12]} of {image}"
+    os.mkdir(where, 0o755)
+    os.chmod(where, 0o755)
+    blob, root = blobs.open_blob(layer.digest), os.open(where, trees.DIRECTORY)
+    try:
+        stream = compression.Stream(blob, name, diff_id.partition(":")[0])
+        try:
+            if stream.kind not in ("", "gzip", "zstd"):
+                stream.refuse(f"it is compressed with {stream.kind}, which no layer is")
+            under = lookup.Layers(below) if below else None
+            unpacker = whiteouts.LayerUnpacker(root, name, host.facts().rootless, under)
+            try:
+                reader = tar.Reader(stream)
+                for entry in reader:
+                    unpacker.add(entry, reader.content())
+            finally:
+                unpacker.flush()
+            if (found := stream.content_digest()) != diff_id:
+                stream.refuse(f"what is in it has the digest {found}, and the config says {diff_id}")
+            whole = stream.digest()
+            if layer.digest.startswith("sha256:") and whole != layer.digest:
+                stream.refuse("it has been changed since it was stored", hint=blobs.DAMAGED)
+            if stream.consumed != layer.size:
+                stream.refuse(f"it has {stream.consumed} bytes, and the manifest says {layer.size}")
+        finally:
+            stream.close()
+        sys.sync_file_system(root)
+    finally:
+        os.close(root)
+        os.close(blob)
+    if count := unpacker.no_devices:
+        notes.append(f"{name}: {count} device node{'s' if count > 1 else ''} left out, which only root can make; "
+                     "each container has a /dev of its own")  # fmt: skip
+    about = {"format": store.FORMAT, "source": layer.digest, "entries": unpacker.entries, "size": unpacker.size, "time": time()}
+    return about, unpacker.depends
+
+
+def mend() -> None:
+    """Remove what one that was killed has left."""
+    for name in os.listdir(_top()):
+        if name != "stacks":
+            trees.mend(f"{_top()}/{name}")
+
+
+def collect() -> "list[tuple[str, int]] | None":
+    """Remove what is of no image in the store and of no container: the name and the bytes of each.  None while a pull is under way,
+    or something is unpacked: then all stays.  Raises OSError and DoliumError."""
+    if not os.path.isdir(top_path()):
+        return []
+    held = images.alone()
+    if held is None:
+        return None
+    with held:
+        used = {each.digest.removeprefix(KIND) for each in store.every() if each.digest.startswith(KIND)}
+        for image in images.every():
+            try:
+                used.update(chain_ids(image.config().diff_ids)[-1:])
+            except ImageError:  # damaged: it cannot be unpacked either
+                pass
+        kept: set[str] = set()
+        stacks = places.below(_top(), "stacks")
+        for name in os.listdir(stacks):
+            if f"sha256:{name}" in used or not _forget(f"{stacks}/{name}"):
+                try:
+                    kept.update(each.partition("/")[0] for each in names(f"sha256:{name}"))
+                except DoliumError:  # damaged
+                    pass
+        gone = []
+        for name in sorted(os.listdir(_top())):
+            if name != "stacks" and name not in kept and (size := trees.remove(f"{_top()}/{name}", lambda: False)) is not None:
+                gone.append((name, size))
+        return gone
+
+
+def _forget(path: str) -> bool:
+    """Whether a stack that nobody shares is gone now."""
+    fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        flock(fd, LOCK_EX | LOCK_NB)
+        os.unlink(path)
+        return True
+    except BlockingIOError:
+        return False
+    finally:
+        os.close(fd)
