@@ -13,6 +13,7 @@ from dolium.errors import (
     HookError,
     ImageError,
     NotFound,
+    RegistryError,
     SpecError,
     StateError,
     StepError,
@@ -31,8 +32,8 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 __all__ = ["CommandFailed", "CommandTimeout", "DoliumError", "Exists", "HookError", "ImageError", "Mount", "NotFound", "Process",
-           "Python", "Result", "Sandbox", "Snippet", "SpecError", "StateError", "StepError", "Unsupported", "UsageError",
-           "allow", "doctor", "ro", "run", "rw", "tmp"]  # fmt: skip
+           "Python", "RegistryError", "Result", "Sandbox", "Snippet", "SpecError", "StateError", "StepError", "Unsupported",
+           "UsageError", "allow", "doctor", "ro", "run", "rw", "tmp"]  # fmt: skip
 
 _PLACES = {"Mount": "asked", "Process": "process", "Python": "python", "Result": "result", "Sandbox": "box",
            "Snippet": "python", "allow": "asked", "doctor": "fresh", "ro": "asked", "run": "fresh", "rw": "asked",

@@ -8,6 +8,7 @@
     |-- StateError           an illegal move: name, status, wanted
     |-- Unsupported          this host cannot: feature, missing
     |-- ImageError           an image is not what it should be: image, problem, entry, action
+    |-- RegistryError        a registry refuses, fails or cannot be reached: doing, registry, problem, status
     |-- StepError (OSError)  the kernel refused a step: step, index, total, call, errno, filename, why
     |-- HookError            a hook of an OCI config failed: why, path, problem, said
     `-- CommandFailed        only with check=True: argv, result
@@ -126,6 +127,20 @@ class ImageError(DoliumError):
         self.problem = problem
         self.entry = entry
         self.action = action
+
+
+class RegistryError(DoliumError):
+    """A registry refuses, fails, sends what is wrong, or cannot be reached: `doing` is what cannot be done (`pull NAME`),
+    `registry` its HOST[:PORT], or that of whom it led us to, `status` of its answer, or 0."""
+
+    code = "registry"
+
+    def __init__(self, doing: str, registry: str, problem: str, *, status: int = 0, hint: str = "") -> None:
+        super().__init__(f"cannot {doing}: {registry}: {problem}", hint=hint)
+        self.doing = doing
+        self.registry = registry
+        self.problem = problem
+        self.status = status
 
 
 class StepError(DoliumError, OSError):

@@ -10,7 +10,7 @@ import sys
 import dolium
 from dolium import aio
 
-NAMES = """CommandFailed CommandTimeout DoliumError Exists HookError ImageError Mount NotFound Process Python Result Sandbox Snippet
+NAMES = """CommandFailed CommandTimeout DoliumError Exists HookError ImageError Mount NotFound Process Python RegistryError Result Sandbox Snippet
 SpecError StateError StepError Unsupported UsageError allow doctor ro run rw tmp""".split()
 MEMBERS = {
     "Sandbox": "close ended_by exists get harvest id job ls popen put python read remove run status taken_along write",

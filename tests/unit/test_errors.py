@@ -22,7 +22,8 @@ ONE_OF_EACH: list[errors.DoliumError] = [
     errors.DoliumError("plain", hint="mend it"), errors.UsageError("wrong word"),
     errors.SpecError("mounts[2].source", "is empty", hint="name it"),
     errors.NotFound("container", "ngnix", similar=("nginx", "ngrep")), errors.Exists("container", "web"),
-    errors.ImageError("`./x.tar`", "no", entry="`../a`", hint="x"), errors.StateError("web", "stopped", "running"), errors.Unsupported("--memory", "no controller", hint="boot with it"),
+    errors.ImageError("`./x.tar`", "no", entry="`../a`", hint="x"), errors.StateError("web", "stopped", "running"),
+    errors.RegistryError("pull alpine", "docker.io", "it was asked too often (429)", status=429, hint="wait"), errors.Unsupported("--memory", "no controller", hint="boot with it"),
     errors.HookError("hooks.prestart[0]", "/bin/x", "ended with exit code 1", "its words"),
     STEP, errors.CommandFailed(["x", "-y"], RESULT), errors.CommandTimeout(["x", "-y"], RESULT),
 ]  # fmt: skip

@@ -102,6 +102,18 @@ FAILURES = {
         example=("echo hello >hello.tar.gz", "dolium run ./hello.tar.gz true"),
         says="error: cannot unpack `hello.tar.gz`: it is no tar archive",
     ),
+    "registry": Failure(
+        "A registry refuses, fails, sends what is wrong, or cannot be reached. What has come whole stays, and the next try goes on "
+        "where this one was.",
+        "RegistryError", "doing (what cannot be done), registry (its host), problem, status (of its answer, or 0)",
+        causes=("the name is wrong, or the image is private and you are not logged in",
+                "the machine is offline, or the host is not the registry that it was taken for",
+                "the registry's certificate is signed by a CA that this host does not know", "it was asked too often (429)"),
+        mends=("`dolium login HOST`", "put its CA into `/etc/docker/certs.d/HOST:PORT/ca.crt`",
+               "`--plain-http` for one without TLS, or say so in `registries.toml`"),
+        example=("dolium pull 127.0.0.1:9/alpine",),
+        says="error: cannot pull 127.0.0.1:9/alpine:latest: 127.0.0.1:9: nothing listens there (connection refused)",
+    ),
     "step": Failure(
         "The kernel refused a step of the plan. The second line says which, and which key of the configuration asked for it; what "
         "was made until then is gone. The exit code is 127 where the program was not found, 126 where it could not be run, else "
