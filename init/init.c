@@ -318,6 +318,33 @@ int step_wait_start(struct record *r)
     return 0;
 }
 
+/* inside, made in advance, waits until its owner has written into the records that follow what is to run: one message on the
+ * socket in slot fd, with the program's 0, 1 and 2.  An owner that closes it wants nothing */
+int step_wait_command(struct record *r)
+{
+    union {
+        char room[CMSG_SPACE(sizeof(int) * 3)];
+        struct cmsghdr align;
+    } control;
+    char byte;
+    struct iovec io = {&byte, 1};
+    struct msghdr message = {.msg_iov = &io, .msg_iovlen = 1, .msg_control = control.room, .msg_controllen = sizeof control.room};
+    const struct cmsghdr *header = &control.align;
+    int from = slot(r->fd), fds[3];
+    ssize_t got;
+    syscall(NR_close_range, 3, from - 1, 0); /* nothing of the host's stays open while it waits */
+    syscall(NR_close_range, from + 1, ~0u, 0);
+    while ((got = recvmsg(from, &message, MSG_CMSG_CLOEXEC)) < 0 && errno == EINTR)
+        ;
+    if (got != 1 || message.msg_controllen < header->cmsg_len || header->cmsg_len != CMSG_LEN(sizeof fds))
+        return errno = ECANCELED, fail(r, 0);
+    memcpy(fds, CMSG_DATA(&control.align), sizeof fds);
+    for (int i = 0; i < 3; i++)
+        if (dup2(fds[i], i) < 0)
+            return fail(r, 1);
+    return 0;
+}
+
 /* outside goes as soon as the program runs, or (n1) at once: nobody watches over it */
 int step_leave(struct record *r)
 {
@@ -339,14 +366,14 @@ static char *digits(char room[12], int n)
     return at;
 }
 
-/* outside's last step: when the program runs, become dolium-keep.  data: its words; of one that ends in ={SLOT} the slot's
- * descriptor takes the place of the braces, and is kept open */
+/* outside's last step: when the program runs, or (n1) at once, become dolium-keep.  data: its words; of one that ends in ={SLOT}
+ * the slot's descriptor takes the place of the braces, and is kept open */
 int step_keep(struct record *r)
 {
     static char numbers[2][12], room[1024];
     static const char *argv[64] = {"dolium-keep"};
     size_t count = 3, used = 0;
-    if (settle())
+    if (!r->n1 && settle())
         return fail(r, 0), ECHILD;
     argv[1] = digits(numbers[0], owner);
     argv[2] = digits(numbers[1], child_pidfd);

@@ -17,7 +17,8 @@
  *     group=DIR    a cgroup directory to remove where the owner has died
  *     end=WORD     the command that settles a detached container's end, NAME and lease appended
  *
- * The owner sends one byte, the number of a signal, to forward it, or 0 before it leaves.  The answer at the end is one struct ending. */
+ * The owner sends one byte, the number of a signal, to forward it, or 0 before it leaves; or 0 and eight bytes: so many milliseconds
+ * the container may live from now on.  The answer at the end is one struct ending. */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
@@ -186,10 +187,14 @@ static int watch(struct ending *ending)
         if (fds[0].revents)
             return fds[1].fd >= 0;
         if (fds[1].revents) {
-            unsigned char number;
-            if (recv(owner, &number, 1, 0) == 1) {
-                if (number)
-                    send_signal(number);
+            unsigned char said[9];
+            ssize_t got = recv(owner, said, sizeof said, 0);
+            if (got == sizeof said) {
+                memcpy(&life, said + 1, sizeof life);
+                life += now();
+            } else if (got == 1) {
+                if (said[0])
+                    send_signal(said[0]);
                 else
                     owner_left = 1;
             } else {

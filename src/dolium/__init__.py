@@ -26,17 +26,18 @@ if TYPE_CHECKING:
     from dolium.sandbox.asked import Mount, allow, ro, rw, tmp
     from dolium.sandbox.box import Sandbox
     from dolium.sandbox.fresh import doctor, run
+    from dolium.sandbox.pool import Pool
     from dolium.sandbox.process import Process
     from dolium.sandbox.python import Python, Snippet
     from dolium.sandbox.result import Result
 
 __version__ = "0.1.0"
-__all__ = ["CommandFailed", "CommandTimeout", "DoliumError", "Exists", "HookError", "ImageError", "Mount", "NotFound", "Process",
-           "Python", "RegistryError", "Result", "Sandbox", "Snippet", "SpecError", "StateError", "StepError", "Unsupported",
-           "UsageError", "allow", "doctor", "ro", "run", "rw", "tmp"]  # fmt: skip
+__all__ = ["CommandFailed", "CommandTimeout", "DoliumError", "Exists", "HookError", "ImageError", "Mount", "NotFound", "Pool",
+           "Process", "Python", "RegistryError", "Result", "Sandbox", "Snippet", "SpecError", "StateError", "StepError",
+           "Unsupported", "UsageError", "allow", "doctor", "ro", "run", "rw", "tmp"]  # fmt: skip
 
-_PLACES = {"Mount": "asked", "Process": "process", "Python": "python", "Result": "result", "Sandbox": "box",
-           "Snippet": "python", "allow": "asked", "doctor": "fresh", "ro": "asked", "run": "fresh", "rw": "asked",
+_PLACES = {"Mount": "asked", "Pool": "pool", "Process": "process", "Python": "python", "Result": "result",
+           "Sandbox": "box", "Snippet": "python", "allow": "asked", "doctor": "fresh", "ro": "asked", "run": "fresh", "rw": "asked",
            "tmp": "asked"}  # fmt: skip
 
 

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from inspect import signature
 from typing import IO, Any, ParamSpec, TypeVar
 
-from dolium.sandbox import box, fresh
+from dolium.sandbox import box, fresh, pool
 from dolium.sandbox.job import Job
 from dolium.sandbox.process import Process as _Process
 from dolium.sandbox.python import Python as _Python
@@ -231,7 +231,9 @@ class Sandbox:
         self._box: box.Sandbox | None = None
 
     async def start(self) -> "Sandbox":
-        """Start it.  Raises what `dolium.Sandbox` does."""
+        """Start it, unless that is done.  Raises what `dolium.Sandbox` does."""
+        if self._box:
+            return self
         made: list[box.Sandbox] = []
 
         def make() -> None:
@@ -287,7 +289,7 @@ class Sandbox:
         """`dolium.Sandbox.run`."""
         given = _bound(box.Sandbox.run, (self._started, *args), how)
         del given["self"]
-        return await _work(self._started.job(**given))
+        return await _work(self._started._job(**given))
 
     async def popen(self, *args: Any, **how: Any) -> Process:
         """`dolium.Sandbox.popen`, in bytes; its pipes are asyncio's streams."""
@@ -350,3 +352,81 @@ class Sandbox:
     async def get(self, *args: Any, **how: Any) -> None:
         """`dolium.Sandbox.get`."""
         await _aside(lambda: self._started.get(*args, **how))
+
+
+class Pool:
+    """`dolium.Pool`, with the same arguments; it starts in `async with` (or `await pool.start()`)."""
+
+    def __init__(self, **how: Any) -> None:
+        _bound(pool.Pool, (), how)
+        self._how = how
+        self._pool: pool.Pool | None = None
+
+    async def start(self) -> "Pool":
+        """Start it, unless that is done.  Raises what `dolium.Pool` does."""
+        if self._pool:
+            return self
+        made: list[pool.Pool] = []
+
+        def make() -> None:
+            made.append(pool.Pool(**self._how))
+
+        try:
+            await _aside(make)
+        except asyncio.CancelledError:
+            for each in made:
+                each.close()
+            raise
+        self._pool = made[0]
+        return self
+
+    async def __aenter__(self) -> "Pool":
+        return await self.start()
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    def __repr__(self) -> str:
+        return repr(self._pool) if self._pool else "<Pool: not started>"
+
+    @property
+    def _started(self) -> pool.Pool:
+        if self._pool is None:
+            from dolium.errors import StateError
+
+            raise StateError("pool", "not started", "open", hint="async with aio.Pool(...) as pool")
+        return self._pool
+
+    @property
+    def ready(self) -> int:
+        """How many containers wait to be used."""
+        return self._started.ready
+
+    async def close(self) -> None:
+        """`dolium.Pool.close`."""
+        if self._pool:
+            await _aside(self._pool.close)
+
+    async def run(self, *args: Any, **how: Any) -> Result:
+        """`dolium.Pool.run`."""
+        given = _bound(pool.Pool.run, (self._started, *args), how)
+        del given["self"]
+        return await _work(self._started._job(**given))
+
+    async def take(self, *, timeout: float | str | None = None) -> Sandbox:
+        """`dolium.Pool.take`: `async with await pool.take() as box`."""
+        made: list[box.Sandbox] = []
+        started = self._started
+
+        def take() -> None:
+            made.append(started.take(timeout=timeout))
+
+        try:
+            await _aside(take)
+        except asyncio.CancelledError:
+            for each in made:
+                each.close()
+            raise
+        found = Sandbox()
+        found._box = made[0]
+        return found

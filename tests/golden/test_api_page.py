@@ -23,10 +23,6 @@ Every public name of `dolium` and `dolium.aio`, from their docstrings. To begin,
 """
 
 
-INTERNAL = {"harvest", "job", "taken_along"}
-"""Methods of Sandbox that other modules of ours call."""
-
-
 def signature(name: str, thing: Any) -> str:
     """One line, or one for each argument where that is too long."""
     found = inspect.signature(thing)
@@ -76,7 +72,7 @@ def kind(title: str, thing: type, made: bool = False) -> list[str]:
     for member, value in vars(thing).items():
         if isinstance(value, property) and not member.startswith("_"):
             lines.append(f"### `{title}.{member}`\n\n{said(value)}\n")
-        elif inspect.isfunction(value) and not member.startswith("_") and member not in INTERNAL:
+        elif inspect.isfunction(value) and not member.startswith("_"):
             call = f"await {member}" if inspect.iscoroutinefunction(value) else member
             lines += function(f"{title}.{member}", value, 3, call)
     return lines
@@ -84,7 +80,7 @@ def kind(title: str, thing: type, made: bool = False) -> list[str]:
 
 def public(name: str) -> list[str]:
     thing = getattr(dolium, name)
-    return kind(name, thing, made=name == "Sandbox") if isinstance(thing, type) else function(name, thing, 2)
+    return kind(name, thing, made=name in ("Pool", "Sandbox")) if isinstance(thing, type) else function(name, thing, 2)
 
 
 def document() -> str:
@@ -97,11 +93,11 @@ def document() -> str:
     for name in errors:
         thing = getattr(dolium, name)
         lines.append(f"- `{name}`, code [`{thing.code}`](errors.md#{thing.code}): {' '.join(said(thing).split())}")
-    lines += ["\n## `dolium.aio`\n", f"{said(aio)}\n", *kind("aio.Sandbox", aio.Sandbox), *kind("aio.Process", aio.Process)]
+    lines += ["\n## `dolium.aio`\n", f"{said(aio)}\n", *kind("aio.Sandbox", aio.Sandbox), *kind("aio.Pool", aio.Pool), *kind("aio.Process", aio.Process)]
     return "\n".join(lines).rstrip("\n") + "\n"
 
 
-FIRST = ("run", "Result", "Sandbox", "Process", "ro", "rw", "tmp", "Mount")
+FIRST = ("run", "Result", "Sandbox", "Process", "Pool", "ro", "rw", "tmp", "Mount")
 
 
 def test_the_page_is_made_of_the_docstrings() -> None:

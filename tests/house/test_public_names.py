@@ -1,7 +1,4 @@
-"""The public names, pinned: whoever changes one changes this list, and says so in CHANGELOG.md.
-
-Of a Sandbox, `job`, `taken_along` and `harvest` are for the library itself.
-"""
+"""The public names, pinned: whoever changes one changes this list, and says so in CHANGELOG.md."""
 
 import inspect
 import subprocess
@@ -10,17 +7,23 @@ import sys
 import dolium
 from dolium import aio
 
+<<<<<<< HEAD
 NAMES = """CommandFailed CommandTimeout DoliumError Exists HookError ImageError Mount NotFound Process Python RegistryError Result Sandbox Snippet
+=======
+NAMES = """CommandFailed CommandTimeout DoliumError Exists HookError ImageError Mount NotFound Pool Process Python Result Sandbox Snippet
+>>>>>>> dc70b70 (pool: containers made in advance, held before their last step, used once)
 SpecError StateError StepError Unsupported UsageError allow doctor ro run rw tmp""".split()
 MEMBERS = {
-    "Sandbox": "close ended_by exists get harvest id job ls popen put python read remove run status taken_along write",
+    "Sandbox": "close ended_by exists get id ls popen put python read remove run status write",
+    "Pool": "close ready run size take",
     "Process": "args communicate ending exit_code fileno kill pid poll returncode send_signal stderr stdin stdout terminate wait",
     "Python": "close ended_by kill restart run status",
     "Snippet": "ended_by error figures message ok stderr stdout traceback truncated value wall_seconds",
     "Result": "args cpu_seconds ended_by exit_code limits_hit peak_memory_bytes returncode signal stderr stdout truncated wall_seconds",
     "Mount": "kind size source target",
 }
-AIO = {"Process": "args communicate exit_code kill pid returncode send_signal stderr stdin stdout terminate wait",
+AIO = {"Pool": "close ready run start take",
+       "Process": "args communicate exit_code kill pid returncode send_signal stderr stdin stdout terminate wait",
        "Python": "close ended_by restart run status",
        "Sandbox": "close ended_by exists get id ls popen put python read remove run start status write"}  # fmt: skip
 RUN = """argv image check text encoding errors input env cwd user timeout memory cpus pids disk network mounts max_output on_stdout
@@ -31,7 +34,7 @@ def members(kind: type) -> list[str]:
     """Of its class, and what its constructor gives it."""
     given = {node.partition("=")[0].partition(":")[0].strip() for node in inspect.getsource(kind.__init__).split("self.")[1:]
              if "=" in node.partition("\n")[0]}  # type: ignore[misc]  # fmt: skip
-    found = {*vars(kind), *(each for each in given if each.isidentifier())}
+    found = {*vars(kind), *inspect.get_annotations(kind), *(each for each in given if each.isidentifier())}
     return sorted(each for each in found if not each.startswith("_"))
 
 
@@ -48,7 +51,7 @@ def test_the_members() -> None:
 
 def test_the_arguments() -> None:
     assert [*inspect.signature(dolium.run).parameters] == RUN
-    for call in (dolium.run, dolium.Sandbox, dolium.Sandbox.run, dolium.Sandbox.popen, dolium.Sandbox.python):
+    for call in (dolium.run, dolium.Pool, dolium.Pool.run, dolium.Pool.take, dolium.Sandbox, dolium.Sandbox.run, dolium.Sandbox.popen, dolium.Sandbox.python):
         kinds = [each.kind for each in inspect.signature(call).parameters.values() if each.name not in ("self", "argv")]
         assert {*kinds} == {inspect.Parameter.KEYWORD_ONLY}, call
 

@@ -140,18 +140,33 @@ def _fill(fd: int, data: bytes) -> None:
             raise
         whole = False
     if not whole:
-        raise Unsupported("containers", "the limit of file sizes leaves no room for a plan", hint="ulimit -f unlimited")
+        raise _no_room()
+
+
+def _lengthen(fd: int, size: int) -> None:
+    """By a hole, which takes no memory."""
+    try:
+        os.ftruncate(fd, size)
+    except OSError as error:
+        if error.errno != EFBIG:
+            raise
+        raise _no_room() from None
+
+
+def _no_room() -> Unsupported:
+    return Unsupported("containers", "the limit of file sizes leaves no room for a plan", hint="ulimit -f unlimited")
 
 
 class Helper:
     """A running helper: `pid`, the owner's end of its socket, and the memfd that holds the plan and its report."""
 
-    __slots__ = ("pid", "socket", "plan", "_owner")
+    __slots__ = ("pid", "socket", "plan", "size", "_owner")
 
-    def __init__(self, pid: int, owner: socket, plan: int) -> None:
+    def __init__(self, pid: int, owner: socket, plan: int, size: int) -> None:
         self.pid = pid
         self.socket = owner
         self.plan = plan
+        self.size = size
         self._owner = os.getpid()
 
     def is_ours(self) -> bool:
@@ -168,7 +183,7 @@ class Helper:
 
     def report(self) -> bytes:
         """The plan with what dolium-init has written into it."""
-        return os.pread(self.plan, os.fstat(self.plan).st_size, 0)
+        return os.pread(self.plan, self.size, 0)
 
     def reap(self) -> int:
         """Wait for the helper's end; its wait status, or 0 where somebody else has reaped it (SIGCHLD ignored)."""
@@ -178,8 +193,9 @@ class Helper:
             return 0
 
 
-def start(plan: bytes, fds: "tuple[int, ...]", stdio: "tuple[int, int, int]") -> Helper:
-    """Start dolium-init on a plan.  `fds` stay open in it under their numbers, `stdio` become its 0, 1 and 2.
+def start(plan: bytes, fds: "tuple[int, ...]", stdio: "tuple[int, int, int]", room: int = 0) -> Helper:
+    """Start dolium-init on a plan.  `fds` stay open in it under their numbers, `stdio` become its 0, 1 and 2; `room` is how many
+    bytes longer the plan is, for what comes later.
 
     Raises Unsupported and OSError.
     """
@@ -190,6 +206,8 @@ def start(plan: bytes, fds: "tuple[int, ...]", stdio: "tuple[int, int, int]") ->
         init = program("dolium-init")
         passing.append(init)
         _fill(memory, plan)
+        if room:
+            _lengthen(memory, len(plan) + room)
         ours, theirs = socketpair(AF_UNIX, SOCK_SEQPACKET)
         actions: list[tuple[int, int, int]] = []
         for target, source in enumerate(stdio):
@@ -213,7 +231,7 @@ def start(plan: bytes, fds: "tuple[int, ...]", stdio: "tuple[int, int, int]") ->
         for fd in passing:
             os.close(fd)
     _live.add(ours)
-    return Helper(pid, ours, memory)
+    return Helper(pid, ours, memory, len(plan))
 
 
 def _after_fork() -> None:

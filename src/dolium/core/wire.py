@@ -33,6 +33,7 @@ OPERATIONS = {
     "ptmx": ("openat2", "fstatfs", "ioctl"), "pts": ("ioctl", "fchown"), "stdio": ("dup2",), "ctty": ("ioctl",),
     "ask": ("send", "recv"), "call": ("the system call",), "probe": ("access",), "wait_start": ("accept4", "recv"),
     "leave": ("execve",), "copy_up": ("openat2", "the copy"),
+    "wait_command": ("recvmsg", "dup2"),
 }  # fmt: skip
 """Name -> the system calls it makes, in the order in which a report counts them."""
 _NUMBER = {name: number for number, name in enumerate(OPERATIONS)}
@@ -186,15 +187,33 @@ def encode(steps: "Iterable[Step]", slots: "dict[int, int]") -> Message:
     return Message(_header(slots, len(rows), start + len(blob)) + records + blob, rows)
 
 
-def revise(message: Message, slots: "dict[int, int]", name: "tuple[bytes, bytes]", index: int, step: Step) -> bytes:
+def revise(message: Message, slots: "dict[int, int]", name: "tuple[bytes, bytes]", index: int, step: Step,
+           room: int = 0) -> bytes:  # fmt: skip
     """The same plan for another container: `name` is (old, new) of the same length, `step` takes the place of record
-    number `index`, which had no data."""
+    number `index`, which had no data.  `room` is how much the memfd will be longer, for what comes later."""
     end = HEADER.size + RECORD.size * len(message.steps)
     place = HEADER.size + RECORD.size * index
     changed = _record(step, step.actor, 0, 0, 0, len(message.data))
     size = len(message.data) + len(step.data) + 1
-    return b"".join((_header(slots, len(message.steps), size), message.data[HEADER.size : place], changed,
+    return b"".join((_header(slots, len(message.steps), size + room), message.data[HEADER.size : place], changed,
                      message.data[place + RECORD.size : end], message.data[end:].replace(*name), step.data, b"\0"))  # fmt: skip
+
+
+def late(message: Message, index: int, steps: "list[Step]") -> "tuple[tuple[int, bytes], tuple[int, bytes]]":
+    """Steps that take the place of the records from number `index` on of a plan that `revise` made with room: two pieces of
+    the memfd, each with its place.  Raises SpecError."""
+    blob, start = bytearray(), len(message.data) + 1
+    records = bytearray()
+    for step in steps:
+        path = step.path and encoded(step.path, step.why)
+        at, data = start + len(blob), 0
+        if path:
+            blob += path + b"\0"
+        if step.data:
+            data = start + len(blob)
+            blob += step.data + b"\0"
+        records += _record(step, step.actor, 0, at if path else 0, 0, data)
+    return (HEADER.size + RECORD.size * index, bytes(records)), (start, bytes(blob))
 
 
 def _header(slots: "dict[int, int]", count: int, size: int) -> bytes:

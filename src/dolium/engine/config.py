@@ -51,14 +51,14 @@ class Options:
 
     `tty`: the program has a terminal, of `size` (rows, columns).  `store` is a directory with `upper` and `work` in it, for
     what is to be kept; `watch` what dolium-keep is to do (plan.program.keep).  An empty `network` is none, unless the caller
-    has decided what is usual (networks.usual).
+    has decided what is usual (networks.usual).  `held`: it is made in advance, and waits for its command.
     """
 
     __slots__ = ("add_hosts", "argv", "cap_add", "cap_drop", "cpu_shares", "cpu_weight", "cpus", "cpuset_cpus", "cwd",
-                 "devices", "disk", "dns", "dns_options", "dns_search", "env", "hostname", "init", "mask", "memory", "memory_swap",
-                 "network", "no_new_privileges", "oom_score_adj", "pids", "read_only", "seccomp", "size", "store", "sysctl",
-                 "time_namespace", "tmpfs", "tty", "ulimits", "unmask", "user", "userns", "volumes", "watch",
-                 "why_denied")  # fmt: skip
+                 "devices", "disk", "dns", "dns_options", "dns_search", "env", "held", "hostname", "init", "mask", "memory",
+                 "memory_swap", "network", "no_new_privileges", "oom_score_adj", "pids", "read_only", "seccomp", "size",
+                 "store", "sysctl", "time_namespace", "tmpfs", "tty", "ulimits", "unmask", "user", "userns", "volumes",
+                 "watch", "why_denied")  # fmt: skip
 
     def __init__(self) -> None:
         self.add_hosts: list[tuple[str, str]] = []
@@ -76,6 +76,7 @@ class Options:
         self.dns_options: list[str] = []
         self.dns_search: list[str] = []
         self.env: dict[str, str] = {}
+        self.held = False
         self.hostname: str | None = None
         self.init = False
         self.mask: list[str] = []
@@ -140,6 +141,7 @@ def specification(
         "network": _cable(options, attachment),
         "notes": notes,
         "init": options.init,
+        "held": options.held,
         "watch": options.watch,
         "why_denied": options.why_denied,
         "asked": asked,

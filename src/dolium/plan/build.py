@@ -103,5 +103,10 @@ def plan(spec: "dict[str, Any]", facts: "Facts") -> "list[Step]":
         chapter("EXEC", program.run(spec), program.keep(spec, facts, []))
         return steps
     directories = sorted(set(limits.groups(spec, facts).values()))
-    chapter("EXEC", program.run(spec), program.keep(spec, facts, directories))
+    chapter(
+        "EXEC",
+        program.await_command(spec),       # of one that is made in advance, with nothing left to give up
+        program.run(spec),
+        program.keep(spec, facts, directories),
+    )  # fmt: skip
     return steps

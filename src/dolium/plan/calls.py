@@ -402,6 +402,8 @@ _CALLS: "dict[str, Callable[[Step], list[str]]]" = {
     "probe": _probe,
     "wait_start": lambda step: [f"close_range({3 + step.n1}, ~0)  # but the two ends",
                                 f"start = accept4({_fd(step.fd)}, NULL, NULL, SOCK_CLOEXEC)", "recv(start, ..., 1)"],
+    "wait_command": lambda step: [f"close_range(3, ~0)  # but {_fd(step.fd)}", f"recvmsg({_fd(step.fd)}, SCM_RIGHTS ...)",
+                                  "dup2(..., 0)  # the same for 1 and 2"],
     "leave": lambda step: ["close(child)"] if step.n1 else ["recv(peer)  # its end: exec has happened"],
     "copy_up": lambda step: [f"from = {_openat2(step.fd2, step.path, 0o200000)}",
                              f'to = openat({_fd(step.fd)}, ".", O_DIRECTORY|O_CLOEXEC)', "# each of readdir(from)"],

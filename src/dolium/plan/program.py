@@ -16,7 +16,7 @@ DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 def directory(spec: "dict[str, Any]") -> "list[Step]":
     """chdir(2), while still root: the directory may be open to few."""
     cwd = spec["process"]["cwd"]
-    if cwd == "/":
+    if cwd == "/" or is_held(spec):
         return []
     return [Step("chdir", INSIDE, "process.cwd", fd=slots.ROOT, path=cwd, what=f"chdir {cwd}", note="checked to lie below /")]
 
@@ -81,6 +81,24 @@ def await_start(spec: "dict[str, Any]") -> "list[Step]":
     ]  # fmt: skip
 
 
+def is_held(spec: "dict[str, Any]") -> bool:
+    """Whether it is made in advance, and told later what it runs."""
+    return bool(spec["dolium"].get("held"))
+
+
+def await_command(spec: "dict[str, Any]") -> "list[Step]":
+    """Of a container that is made in advance: outside is done with it, inside waits.  Its owner writes the steps that follow
+    when they are known (core.wire.late)."""
+    if not is_held(spec):
+        return []
+    cwd = spec["process"]["cwd"]
+    return [
+        Step("sync", BOTH, "process", n1=1, what="meet: it is ready", note="outside waits for inside"),
+        Step("wait_command", INSIDE, "process", fd=slots.START, what="wait for a command", note="with nothing left to give up"),
+        Step("chdir", INSIDE, "process.cwd", path=cwd, what=f"chdir {cwd}", note="checked to lie below /"),
+    ]
+
+
 def hooks(spec: "dict[str, Any]", name: str, note: str) -> "list[Step]":
     """The hooks of one kind, in their order."""
     return [
@@ -143,7 +161,7 @@ def keep(spec: "dict[str, Any]", facts: "Facts", directories: "list[str]") -> "l
         words.append(f"mounts={{{slots.MOUNTS}}}")
         if facts.controllers["memory"].version == 1:
             words.append(f"oom={{{slots.OOM}}}")
-    if watch:
+    if watch or is_held(spec):
         words.append("announce")
     if "name" in watch:
         words += [f"record={{{slots.RECORD}}}", f"name={watch['name']}"]
@@ -156,4 +174,5 @@ def keep(spec: "dict[str, Any]", facts: "Facts", directories: "list[str]") -> "l
         words += [f"end={each}" for each in watch["end"]]
     words += [f"group={each}" for each in directories]
     note = "waits; stays when you leave" if watch.get("detached") else "waits; ends it when you die"
-    return [Step("keep", OUTSIDE, "process", fd=slots.KEEP, data=strings(*words), what="become dolium-keep", note=note)]
+    return [Step("keep", OUTSIDE, "process", fd=slots.KEEP, n1=int(is_held(spec)), data=strings(*words), what="become dolium-keep",
+                 note=note)]  # fmt: skip

@@ -61,7 +61,7 @@ FIRST_MOUNT = 48
 DENIALS = 249
 """the socket of who listens to what the system call filter refuses"""
 START = 19
-"""the socket on which a created container waits for `start`"""
+"""the socket on which a created container waits for `start`, and one that is made in advance for its command"""
 FIRST_USERS = 234
 """user namespaces that only hold a mapping of ids for mounts; at most six"""
 FIRST_JOINED = 240

@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-    from dolium.errors import DoliumError
     from dolium.plan.facts import Facts
 
 
@@ -35,10 +34,6 @@ class Helping(launch.Watched):
     def offered(self) -> int:
         """The descriptor that comes next: the terminal, or a pidfd of the program that runs.  Raises StepError."""
         return self._hear_descriptor(b"S")
-
-    def failure(self, died: bool) -> "DoliumError":
-        """What went wrong, in words."""
-        return self._failure(died)
 
 
 def run_before_pivot(spec: "dict[str, Any]", facts: "Facts", pid: int, hook: "dict[str, Any]", why: str,

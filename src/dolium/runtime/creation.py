@@ -86,7 +86,7 @@ class Creation(launch.Watched):
             self._give_terminal(control)
             data, _ = self._hear(b"HF", 1)
         if data == b"F":
-            raise self._failure(died=False)
+            raise self.failure(died=False)
 
     def _give_terminal(self, control: "list[tuple[int, int, bytes]]") -> None:
         assert self.console
@@ -106,7 +106,7 @@ class Creation(launch.Watched):
             self._give_terminal(control)
             self._hear(b"F", 1)
         if wire.Report(self.helper.report()).failed >= 0:
-            raise self._failure(died=False)
+            raise self.failure(died=False)
 
     def _hear(self, kind: bytes, size: int) -> "tuple[bytes, list[tuple[int, int, bytes]]]":
         """As its base, without an end to everything: `undo` comes later."""
@@ -116,7 +116,7 @@ class Creation(launch.Watched):
         except ConnectionResetError:
             data, control = b"", []
         if not data or data[:1] not in kind:
-            raise self._failure(died=not data)
+            raise self.failure(died=not data)
         return data, control
 
     def act(self, step: "Step") -> None:

@@ -6,7 +6,7 @@ from time import monotonic_ns
 
 from dolium.core import spawn, wire
 from dolium.errors import DoliumError, StepError, Unsupported
-from dolium.plan import build, slots
+from dolium.plan import build, program, slots
 from dolium.plan.quantities import show_size
 from dolium.runtime import cgroup, ending, lease, plans
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from dolium.core.wire import Step
     from dolium.plan.facts import Facts
     from dolium.runtime.guard import Guard
+    from dolium.runtime.held import Hold
 
     class Use(Protocol):
         """What a container's files are, kept until it is closed (engine.tarballs.Use)."""
@@ -31,6 +32,8 @@ KILLED = (("keep", ECHILD), ("born", ECHILD), ("sync", ECANCELED), ("sync", EPIP
 """How it looks to dolium-init when the child has been killed: after the last meeting, at one, before one."""
 GUARDED = {"make_net": "unshare", "nft": "execve", "resolver": "bind"}
 """The host's steps that runtime/guard.py carries out, and the call that most likely fails in each."""
+OURS = (slots.START, slots.NETWORK, slots.HOST_NETWORK)
+"""Slots whose descriptors are of no use here once dolium-init has them."""
 _mended = False
 
 
@@ -54,15 +57,16 @@ class Watched:
         """Its plan, made anew: for the words of an error."""
         raise NotImplementedError
 
-    def begin(self, message: "Callable[[dict[int, int]], bytes]", stdio: "tuple[int, int, int]",
-              lent: "dict[int, int]") -> None:  # fmt: skip
-        """Start dolium-init on what `message` makes of the descriptors: our own, dolium-keep's, and those `lent`.
+    def begin(self, message: "Callable[[dict[int, int]], bytes]", stdio: "tuple[int, int, int]", lent: "dict[int, int]",
+              room: int = 0) -> None:  # fmt: skip
+        """Start dolium-init on what `message` makes of the descriptors: our own, dolium-keep's, and those `lent`; `room` is for
+        what is written into the plan later.
 
         Raises Unsupported and OSError.
         """
         self.filled[slots.KEEP] = spawn.program("dolium-keep")
         passed = {**self.filled, **lent}
-        self.helper = spawn.start(message(passed), tuple(passed.values()), stdio)
+        self.helper = spawn.start(message(passed), tuple(passed.values()), stdio, room)
 
     def fileno(self) -> int:
         """Readable when it has ended."""
@@ -110,12 +114,20 @@ class Watched:
 
         Raises StepError where it never came to run.
         """
-        data, _ = self._hear(b"X", ending.MESSAGE.size)
+        told = self.told()
         try:
-            found = ending.told(data)
-            self.count(found)
+            return self.counted(told)
         finally:
             self.abandon()
+
+    def told(self) -> bytes:
+        """Wait for the end: what dolium-keep says of it.  Raises StepError where it never came to run; then nothing is left."""
+        return self._hear(b"X", ending.MESSAGE.size)[0]
+
+    def counted(self, told: bytes) -> ending.Ending:
+        """How it ended, with what is counted until `abandon`."""
+        found = ending.told(told)
+        self.count(found)
         return found
 
     def count(self, found: ending.Ending) -> None:
@@ -136,7 +148,7 @@ class Watched:
         except ConnectionResetError:  # it ended with a signal of ours unread; that is said once, before what it had told us
             data, control, _, _ = self.helper.socket.recvmsg(size, 32, MSG_CMSG_CLOEXEC)
         if data[:1] != kind:
-            error = self._failure(died=not data)
+            error = self.failure(died=not data)
             self.abandon()
             raise error
         return data, control
@@ -151,7 +163,8 @@ class Watched:
             os.close(fd)
         self.filled = {}
 
-    def _failure(self, died: bool) -> DoliumError:
+    def failure(self, died: bool) -> DoliumError:
+        """What went wrong, in words; `died`: its helper has, too."""
         assert self.helper
         report = wire.Report(self.helper.report())
         if report.failed < 0:
@@ -172,7 +185,7 @@ class Watched:
 class Running(Watched):
     """A container on its way or alive.  `use`, where somebody has set it, is closed when it has ended."""
 
-    __slots__ = ("lease", "controllers", "groups", "spent", "own_steps", "use", "guard")
+    __slots__ = ("lease", "controllers", "groups", "spent", "own_steps", "use", "guard", "hold", "gone")
 
     def __init__(self, spec: "dict[str, Any]", facts: "Facts", taken: "lease.Lease", filled: "dict[int, int]",
                  own_steps: "list[Step] | None" = None) -> None:  # fmt: skip
@@ -184,6 +197,8 @@ class Running(Watched):
         self.own_steps = own_steps
         self.use: Use | None = None
         self.guard: Guard | None = None  # of a network with an egress policy
+        self.hold: Hold | None = None  # of one that is made in advance
+        self.gone = False
 
     def steps(self) -> "list[Step]":
         """Its plan, made anew, or the steps that it was given instead."""
@@ -201,7 +216,7 @@ class Running(Watched):
         try:
             self.helper.socket.recv(1)
             if wire.Report(self.helper.report()).failed >= 0:
-                raise self._failure(died=False)
+                raise self.failure(died=False)
             return self.times()
         finally:
             self.abandon()
@@ -217,10 +232,15 @@ class Running(Watched):
         found.count(self.controllers, memory.version if memory else 0)
 
     def abandon(self) -> None:
-        """Kill the container if it lives, and remove all that was made for it; in a forked child, which it does not belong to,
-        only close what is its own."""
+        """Kill the container if it lives, and remove all that was made for it, once; in a forked child, which it does not belong
+        to, only close what is its own."""
+        if self.gone:
+            return
+        self.gone = True
         if self.helper:
             self.helper.close()
+        if self.hold:
+            self.hold.close()
         self._close_filled()
         if self.helper and not self.helper.is_ours():
             self.lease.leave()
@@ -266,9 +286,16 @@ def start(spec: "dict[str, Any]", facts: "Facts", taken: "lease.Lease", stdio: "
             began = monotonic_ns()
             _act(step, planned.renamed(step.path, spec), running)
             running.spent.append(monotonic_ns() - began)
-        running.begin(lambda passed: planned.message(spec, passed), stdio, {slots.LEASE: taken.fd})
-        if running.guard:  # dolium-init has them now; here they would outlive us in a forked child
-            for slot in (slots.NETWORK, slots.HOST_NETWORK):
+        room = 0
+        if isinstance(planned, plans.Planned) and program.is_held(spec):
+            room = plans.ROOM
+            from dolium.runtime.held import Hold
+
+            running.hold = Hold(planned)
+            running.filled[slots.START] = running.hold.theirs.detach()
+        running.begin(lambda passed: planned.message(spec, passed), stdio, {slots.LEASE: taken.fd}, room)
+        for slot in OURS:  # dolium-init has it now; here it would outlive us in a forked child
+            if slot in running.filled:
                 os.close(running.filled.pop(slot))
         _mend_once()
     except BaseException:

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 MOST = 64
 """Plans kept; about 20 KiB each."""
+ROOM = 8 << 20
+"""Bytes left for a command that comes later: the kernel takes 6 MiB of words at most, execve(2).  They are a hole in a memfd."""
 _kept: "dict[tuple[bytes, int, int], Planned]" = {}
 
 
@@ -47,7 +49,12 @@ class Planned:
     def message(self, spec: "dict[str, Any]", slots: "dict[int, int]") -> bytes:
         """The plan of the container that `spec` describes, as dolium-init reads it.  Raises SpecError."""
         names = (self.name.encode(), name(spec).encode())
-        return wire.revise(self.encoded, slots, names, self.command, program.run(spec)[0])
+        return wire.revise(self.encoded, slots, names, self.command, program.run(spec)[0], ROOM if program.is_held(spec) else 0)
+
+    def late(self, spec: "dict[str, Any]") -> "tuple[tuple[int, bytes], tuple[int, bytes]]":
+        """What is written into the plan of a held container when its command is known.  Raises SpecError."""
+        steps = [program.await_command(spec)[-1], *program.run(spec)]
+        return wire.late(self.encoded, self.command - 1, steps)
 
 
 class Given:

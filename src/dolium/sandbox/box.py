@@ -42,33 +42,46 @@ class Sandbox:
     Raises UsageError, SpecError, NotFound, Unsupported and StepError.
     """
 
+    id: str
+    """As its cgroups are named."""
+    ended_by: str
+    """Why it has ended by itself, `memory`, `timeout` or `signal`; else empty."""
+
     def __init__(self, *, image: str = "@host", mounts: "Iterable[str | Mount]" = (), memory: "int | str | None" = None,
                  cpus: "float | str | None" = None, pids: "int | None" = None, disk: "int | str | None" = None,
                  network: str = "none", env: "Mapping[str, str] | None" = None, cwd: "str | None" = None,
                  user: "str | None" = None, timeout: "float | str | None" = None) -> None:  # fmt: skip
-        self._running: Running | None = None  # for __del__, whatever fails below
-        self._forgotten: list[tuple[Joined, str]] = []
-        self.ended_by = ""
-        self._options = asked.options(env=env, cwd=cwd, memory=memory, cpus=cpus, pids=pids, disk=disk, network=network,
-                                      mounts=mounts)  # fmt: skip
-        self._user = user
+        options = asked.options(env=env, cwd=cwd, memory=memory, cpus=cpus, pids=pids, disk=disk, network=network, mounts=mounts)
         seconds = None if timeout is None else quantities.seconds(timeout, "timeout")
-        self._deadline = None if seconds is None else monotonic() + seconds
-        self._options.watch = {"life": seconds}
-        self._may_end = memory is not None or seconds is not None
+        deadline = None if seconds is None else monotonic() + seconds
+        options.watch = {"life": seconds}
+        options.cwd, own_cwd = None, options.cwd
+        running = quietly(image, options)
+        options.cwd = own_cwd
+        self._adopt(image, options, user, running, running.started(), deadline)
+
+    @classmethod
+    def _of(cls, image: str, options: config.Options, user: "str | None", running: "Running", first: int,
+            deadline: "float | None") -> "Sandbox":  # fmt: skip
+        """Of a container that is there already, whose first process the pidfd `first` is of; both are its own now."""
+        box = cls.__new__(cls)
+        box._adopt(image, options, user, running, first, deadline)
+        return box
+
+    def _adopt(self, image: str, options: config.Options, user: "str | None", running: "Running", first: int,
+               deadline: "float | None") -> None:  # fmt: skip
+        self.ended_by = ""
+        self._forgotten: list[tuple[Joined, str]] = []
+        self._options = options
+        self._user = user
+        self._deadline = deadline
+        self._may_end = options.memory is not None or deadline is not None
         self._owner = os.getpid()
         self._lock = allocate_lock()
         self._count = 0
-        self._options.cwd, asked_cwd = None, self._options.cwd
-        null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
-        try:
-            running, _ = containers.start(image, self._options, None, (null, null, null))
-        finally:
-            os.close(null)
-        self._options.cwd = asked_cwd
         self._rootfs = rootfs.find(image, running.use.digest if running.use else "")
-        self._first = running.started()
-        self._running = running
+        self._running: Running | None = running
+        self._first = first
         self.id = plans.name(running.spec)
         self._above = running.controllers.get("unified", "")
         self._facts = processes.found_running({"id_base": running.facts.id_base, "groups": running.controllers})
@@ -159,9 +172,9 @@ class Sandbox:
 
         Raises StateError where the Sandbox has ended, and what `dolium.run` does.
         """
-        return self.job(**{name: value for name, value in locals().items() if name != "self"}).work()
+        return self._job(**{name: value for name, value in locals().items() if name != "self"}).work()
 
-    def job(self, argv: "Sequence[str]", *, env: "Mapping[str, str] | None", cwd: "str | None", user: "str | None",
+    def _job(self, argv: "Sequence[str]", *, env: "Mapping[str, str] | None", cwd: "str | None", user: "str | None",
             text: bool, encoding: "str | None", errors: "str | None", **how: "Any") -> Job:  # fmt: skip
         """What a call of `run` with these very arguments is to do; nothing is started yet.  Raises UsageError."""
         words = asked.words(argv)
@@ -172,7 +185,7 @@ class Sandbox:
 
         return Job(words, begin, text=text, encoding=encoding, errors=errors, **how)
 
-    def taken_along(self, ending: "Ending") -> str:
+    def _taken_along(self, ending: "Ending") -> str:
         """Whether a program that was killed went with its Sandbox; why that ended."""
         if ending.signal != asked.SIGKILL or not self._may_end or not self._has_ended(MOMENT):
             return ""
@@ -217,7 +230,7 @@ class Sandbox:
     def _start(self, argv: "Sequence[str]", stdio: "tuple[int, int, int]", env: "Mapping[str, str] | None", cwd: "str | None",
                user: "str | None", ends: "tuple[int, int, int]", text: asked.Text, bufsize: int) -> Process:  # fmt: skip
         self._bury()
-        options = _copy(self._options)
+        options = copy(self._options)
         options.argv = asked.words(argv)
         options.env = {**options.env, **(env or {})}
         options.cwd = cwd or options.cwd
@@ -311,7 +324,7 @@ class Sandbox:
         """Remove a file, or a directory with all in it.  Raises OSError and StateError."""
         self._visit(lambda first: files.remove(self._facts, first, path))
 
-    def harvest(self, path: str, number: int, most: int) -> "tuple[dict[str, bytes], bool]":
+    def _harvest(self, path: str, number: int, most: int) -> "tuple[dict[str, bytes], bool]":
         """What sandbox.files.regular does.  Raises OSError and StateError."""
         found: tuple[dict[str, bytes], bool] = self._visit(lambda first: files.regular(self._facts, first, path, number, most))
         return found
@@ -357,7 +370,7 @@ class _Handle:
 
     def __init__(self, box: Sandbox, process: Process) -> None:
         self._process = process
-        self.reason = box.taken_along
+        self.reason = box._taken_along
         self.fileno, self.stop = process.fileno, process.kill
 
     def finish(self) -> "Ending":
@@ -370,7 +383,17 @@ class _Handle:
         self._process.wait()
 
 
-def _copy(options: config.Options) -> config.Options:
+def quietly(image: str, options: config.Options, user: "str | None" = None) -> "Running":
+    """A container on its way whose first process says and hears nothing.  Raises what containers.start does."""
+    null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
+    try:
+        return containers.start(image, options, user, (null, null, null))[0]
+    finally:
+        os.close(null)
+
+
+def copy(options: config.Options) -> config.Options:
+    """The same, for something else that runs there or like it; what dolium-keep is to do is not the same."""
     found = config.Options()
     for name in config.Options.__slots__:
         setattr(found, name, getattr(options, name))

@@ -306,7 +306,7 @@ class Python:
         ending = self._process.ending
         assert ending
         if by_itself:
-            why = self._box.taken_along(ending) or ("signal" if ending.signal else "exit")
+            why = self._box._taken_along(ending) or ("signal" if ending.signal else "exit")
         self._end(why)
         return why
 
@@ -331,7 +331,7 @@ class Python:
     def _fetch(self) -> "tuple[dict[str, bytes], bool]":
         """The files in the directory for figures, and whether some were left out."""
         try:
-            found, complete = self._box.harvest(self._figures, NUMBER_OF_FIGURES, self._most_figures)
+            found, complete = self._box._harvest(self._figures, NUMBER_OF_FIGURES, self._most_figures)
             return found, not complete
         except (OSError, DoliumError):  # the directory is gone, or the Sandbox
             return {}, False

@@ -57,6 +57,14 @@ wait_start
   man      unix(7)
   see      /proc/PID/fd
 
+wait_command
+  what     closes all that is open but one socket, and waits there for what is to run, and its stdin, stdout and stderr.
+  why      a pool makes containers in advance: whoever takes one waits for no namespace and no mount.
+  here     with every right given up already, the filter loaded, and nothing of the program's begun.
+  without  the container would be begun when it is asked for.
+  man      unix(7) recvmsg(2)
+  see      /proc/PID/fd
+
 leave
   what     waits until the program runs, and ends; nobody watches over it.
   why      who called for it waits for it: it falls to that process when dolium-init is gone.
