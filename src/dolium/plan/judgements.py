@@ -286,6 +286,7 @@ TABLE: "dict[str, tuple[Verdict | Judge, Verdict | Judge, Judge]]" = {
     "reap": _neutral("who is process 1"),
     "ptmx": _neutral("whether it has a terminal of its own, and of which size"),
     "idle": _neutral("whether it has a program of its own"),
+    "wait_command": _neutral("when its command comes"),
     "exec": _neutral("another program, or other words or variables"),
     "keyring": _wall("the caller's keys are out of reach", "it can use the caller's keys"),
     "undumpable": _wall("the helper cannot be traced", "the helper can be traced from inside"),

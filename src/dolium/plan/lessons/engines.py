@@ -62,7 +62,7 @@ wait_command
   why      a pool makes containers in advance: whoever takes one waits for no namespace and no mount.
   here     with every right given up already, the filter loaded, and nothing of the program's begun.
   without  the container would be begun when it is asked for.
-  man      unix(7) recvmsg(2)
+  man      unix(7)
   see      /proc/PID/fd
 
 leave
