@@ -7,12 +7,8 @@ import sys
 import dolium
 from dolium import aio
 
-<<<<<<< HEAD
-NAMES = """CommandFailed CommandTimeout DoliumError Exists HookError ImageError Mount NotFound Process Python RegistryError Result Sandbox Snippet
-=======
-NAMES = """CommandFailed CommandTimeout DoliumError Exists HookError ImageError Mount NotFound Pool Process Python Result Sandbox Snippet
->>>>>>> dc70b70 (pool: containers made in advance, held before their last step, used once)
-SpecError StateError StepError Unsupported UsageError allow doctor ro run rw tmp""".split()
+NAMES = """CommandFailed CommandTimeout DoliumError Exists HookError ImageError Mount NotFound Pool Process Python RegistryError Result
+Sandbox Snippet SpecError StateError StepError Unsupported UsageError allow doctor ro run rw tmp""".split()
 MEMBERS = {
     "Sandbox": "close ended_by exists get id ls popen put python read remove run status write",
     "Pool": "close ready run size take",
