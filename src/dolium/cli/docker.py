@@ -123,6 +123,19 @@ START = {
     "--detach-keys": "what runs detached cannot be attached to; leave it out",
 }
 
+# docker pull, docker push, docker login, with the short forms
+PULL = {
+    "--all-tags": "name each: `dolium pull IMAGE:ONE IMAGE:TWO`",
+    "--disable-content-trust": "signatures are not looked at; a digest in the name is: `dolium pull NAME@sha256:...`",
+    "-a": "name each: `dolium pull IMAGE:ONE IMAGE:TWO`",
+}
+PUSH = {
+    "--all-tags": "push each: `dolium push IMAGE:TAG`",
+    "--disable-content-trust": "nothing is signed; leave it out",
+    "--platform": "what goes is the image that is here; an index goes with it where all that it lists is",
+    "-a": "push each: `dolium push IMAGE:TAG`",
+}
+
 # docker ps, with the short forms
 PS = {
     "--last": "the youngest come first: `dolium ps -aq | head -n 1`",
@@ -156,16 +169,12 @@ COMMANDS = {
     "images": _IMAGES,
     "info": "`dolium doctor` says what works on this host; `dolium --version` the version",
     "load": _IMAGES,
-    "login": _IMAGES,
-    "logout": _IMAGES,
     "manifest": _IMAGES,
     "network": "there is one network, made when it is needed: `dolium run --network bridge`; `dolium system reset` removes it",
     "node": _CLUSTER,
     "pause": "a container cannot be frozen yet; `dolium kill -s STOP NAME` stops its first process",
     "plugin": "there are no plugins; what Dolium can do is in `dolium --help`",
     "port": "publishing ports does not exist yet; this host reaches every port at the container's address",
-    "pull": _IMAGES,
-    "push": "Dolium does not build images; use `buildah push` or `docker push`",
     "restart": "write `dolium stop NAME && dolium start NAME`",
     "rmi": _IMAGES,
     "search": _IMAGES,

@@ -24,6 +24,10 @@ COMMANDS = {
     "rename": ("rm", "rename", "give it another name"),
     "system": ("system", "main", "system reset: remove all that Dolium has made"),
     "doctor": ("doctor", "main", "say what works on this host, and how to mend the rest"),
+    "pull": ("pull", "main", "fetch an image from a registry"),
+    "push": ("pull", "push_main", "send an image to one"),
+    "login": ("login", "login", "say who you are at one"),
+    "logout": ("login", "logout", "forget that"),
     "prune": ("rm", "prune", "forget all that do not run"),
 }
 """The commands: module, function, what `dolium --help` says."""

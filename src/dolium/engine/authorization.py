@@ -11,6 +11,7 @@ from urllib.parse import quote, urlencode
 
 from dolium.core import document
 from dolium.engine import connections, credentials
+from dolium.engine.trouble import Trouble
 from dolium.errors import SpecError
 
 TYPE_CHECKING = False
@@ -28,7 +29,7 @@ WORD = frozenset("!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJK
 """RFC 9110, token."""
 
 
-class Refused(connections.Trouble):
+class Refused(Trouble):
     """Who we are, or that we are nobody, is not enough; `known`: we had credentials.  `status` of the answer."""
 
     def __init__(self, host: str, problem: str, *, known: bool, status: int = 401) -> None:
@@ -166,15 +167,15 @@ class Authorization:
                           known=known is not None, status=answer.status)  # fmt: skip
         if answer.status != 200:
             again = answer.status >= 500 or answer.status == 429
-            raise connections.Trouble(host, f"asked for a token, it answered {answer.status}", again=again)
+            raise Trouble(host, f"asked for a token, it answered {answer.status}", again=again)
         return _token(body, host)
 
     def _must_be_realm(self, realm: str) -> None:
         if not connections.join("", realm):
-            raise connections.Trouble(self._registry, "the place that it names for tokens is no address on the web")
+            raise Trouble(self._registry, "the place that it names for tokens is no address on the web")
         host = connections.host_of(realm)
         if realm.startswith("http:") and self._through.scheme(self._registry) != "http" and not self._through.settings.plain(host):
-            raise connections.Trouble(self._registry, f"for tokens it sends us to {host} without TLS: all could read who we are")
+            raise Trouble(self._registry, f"for tokens it sends us to {host} without TLS: all could read who we are")
 
 
 def _token(body: bytes, host: str) -> "tuple[str, float]":
@@ -185,6 +186,6 @@ def _token(body: bytes, host: str) -> "tuple[str, float]":
     found = found if isinstance(found, dict) else {}
     token, lasts = found.get("token") or found.get("access_token"), found.get("expires_in")
     if not isinstance(token, str) or not token or not token.isascii() or not token.isprintable() or " " in token:
-        raise connections.Trouble(host, "asked for a token, it gave none")
+        raise Trouble(host, "asked for a token, it gave none")
     plain = isinstance(lasts, (int, float)) and not isinstance(lasts, bool) and 0 < lasts < 1e9
     return token, max(float(lasts), LASTS) if plain else LASTS

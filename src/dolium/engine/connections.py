@@ -10,16 +10,17 @@ import socket
 import ssl
 from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection, RemoteDisconnected
 from io import BufferedReader
-from threading import Lock
+from threading import Event, Lock
 from time import monotonic
 from urllib.parse import SplitResult, urljoin, urlsplit
 
 from dolium import __version__
 from dolium.engine import registries
+from dolium.engine.trouble import NoTLS, Trouble, explained, of_certificate, setting
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
 AGENT = f"dolium/{__version__}"
 PIECE = 1 << 18
@@ -49,17 +50,6 @@ class Patience:
         self.window = window
         self.least = least
         self.pause = pause
-
-
-class Trouble(Exception):
-    """A host could not be reached, or broke off.  `again`: it may work the next time.  Users see a RegistryError."""
-
-    def __init__(self, host: str, problem: str, *, hint: str = "", again: bool = False) -> None:
-        super().__init__(f"{host}: {problem}")
-        self.host = host
-        self.problem = problem
-        self.hint = hint
-        self.again = again
 
 
 class _Raw(socket.SocketIO):
@@ -98,12 +88,12 @@ class _Raw(socket.SocketIO):
 class Answer:
     """What a server said: `status`, `url` that said it, and a body.  Close it."""
 
-    def __init__(self, response: HTTPResponse, raw: _Raw, url: str, home: "_Kept | None") -> None:
+    def __init__(self, response: HTTPResponse, raw: _Raw, url: str, give_back: "Callable[[bool], object]") -> None:
         self.status = response.status
         self.url = url
         self._response = response
         self._raw = raw
-        self._home = home
+        self._give_back: Callable[[bool], object] | None = give_back
 
     def header(self, name: str) -> str:
         """The first of that name; empty where there is none."""
@@ -146,38 +136,22 @@ class Answer:
             return self._response.readinto(buffer)
         except (OSError, HTTPException, ValueError) as error:
             self.close()
-            raise _explained(error, host_of(self.url)) from None
+            raise explained(error, host_of(self.url)) from None
 
     def _some(self, size: int) -> bytes:
         try:
             return self._response.read(size)
         except (OSError, HTTPException, ValueError) as error:
             self.close()
-            raise _explained(error, host_of(self.url)) from None
+            raise explained(error, host_of(self.url)) from None
 
     def close(self) -> None:
         """The connection is kept if the whole answer was read, and closed otherwise."""
-        home, self._home = self._home, None
+        give_back, self._give_back = self._give_back, None
         whole = self._response.isclosed() and not self._response.length
         self._response.close()
-        if home is not None:
-            home.give_back(whole and not self._response.will_close)
-
-
-class _Kept:
-    """A connection that is in use; afterwards it may be used again."""
-
-    def __init__(self, connection: HTTPConnection, shelf: "list[HTTPConnection]", lock: Lock) -> None:
-        self.connection = connection
-        self._shelf = shelf
-        self._lock = lock
-
-    def give_back(self, good: bool) -> None:
-        with self._lock:
-            if good and self.connection.sock is not None and len(self._shelf) < IDLE:
-                self._shelf.append(self.connection)
-                return
-        self.connection.close()
+        if give_back is not None:
+            give_back(whole and not self._response.will_close)
 
 
 class Connections:
@@ -187,6 +161,8 @@ class Connections:
         self.settings = settings
         self.patience = patience or Patience()
         self._lock = Lock()
+        self._ended = Event()
+        self._sockets: set[socket.socket] = set()
         self._shelves: dict[tuple[str, str], list[HTTPConnection]] = {}
         self._contexts: dict[str, ssl.SSLContext] = {}
         self._plain: set[str] = set()
@@ -196,7 +172,29 @@ class Connections:
         with self._lock:
             for shelf in self._shelves.values():
                 while shelf:
+                    self._sockets.discard(shelf[-1].sock)
                     shelf.pop().close()
+
+    def abort(self) -> None:
+        """End what other threads are about: each of them has Trouble now."""
+        self._ended.set()
+        with self._lock:
+            for each in self._sockets:
+                try:
+                    each.shutdown(socket.SHUT_RDWR)
+                except OSError:
+                    pass
+
+    def pause(self, seconds: float) -> None:
+        """Wait, unless that has been ended.  Raises Trouble."""
+        if self._ended.wait(seconds):
+            raise Trouble("", "given up")
+
+    def _drop(self, connection: HTTPConnection, sock: "socket.socket | None") -> None:
+        with self._lock:
+            if sock is not None:
+                self._sockets.discard(sock)
+        connection.close()
 
     def scheme(self, host: str) -> str:
         """How that host is spoken to; `http` is found out where it is allowed."""
@@ -243,7 +241,7 @@ class Connections:
         host = host_of(url)
         if parts.scheme == "http" and not self._allows_plain(host):
             raise Trouble(host, "without TLS nobody but you yourself may be asked",
-                          hint=f"--plain-http allows it, or {_setting(host)}")
+                          hint=f"--plain-http allows it, or {setting(host)}")
         shelf = self._shelves.setdefault(origin(url), [])
         while True:
             with self._lock:
@@ -251,16 +249,17 @@ class Connections:
             kept = connection is not None
             if connection is None:
                 connection = self._connect(parts.scheme, host)
+            sock = connection.sock
             try:
                 return self._send(connection, shelf, method, url, headers, body)
             except (OSError, HTTPException, ValueError) as error:
-                connection.close()
+                self._drop(connection, sock)
                 replayed = body is None or isinstance(body, bytes)
                 if kept and replayed and isinstance(error, (RemoteDisconnected, BrokenPipeError, ConnectionResetError)):
                     continue
-                raise _explained(error, host) from None
+                raise explained(error, host) from None
             except BaseException:
-                connection.close()
+                self._drop(connection, sock)
                 raise
 
     def _send(self, connection: HTTPConnection, shelf: "list[HTTPConnection]", method: str, url: str, headers: "dict[str, str]",
@@ -285,8 +284,15 @@ class Connections:
 
         connection.response_class = respond  # type: ignore[assignment]
         response = connection.getresponse()
-        assert sock is not None
-        return Answer(response, raws[0], url, _Kept(connection, shelf, self._lock))
+
+        def give_back(good: bool) -> None:
+            with self._lock:
+                if good and connection.sock is not None and len(shelf) < IDLE:
+                    shelf.append(connection)
+                    return
+            self._drop(connection, sock)
+
+        return Answer(response, raws[0], url, give_back)
 
     # ---- connecting
 
@@ -307,6 +313,11 @@ class Connections:
             connection.close()
             raise self._unreachable(error, host, f" (by way of the proxy {to}:{at})" if proxy else "") from None
         assert connection.sock is not None
+        with self._lock:
+            self._sockets.add(connection.sock)
+        if self._ended.is_set():
+            self._drop(connection, connection.sock)
+            raise Trouble(host, "given up")
         connection.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         return connection
 
@@ -338,8 +349,8 @@ class Connections:
         if isinstance(error, (ssl.SSLEOFError, ConnectionResetError)) and self.settings.may_be_plain(host):
             return NoTLS(host)
         if isinstance(error, ssl.SSLError):
-            return NoTLS(host) if error.reason in OTHER_THAN_TLS else _certificate(error, host)
-        found = _explained(error, host)
+            return NoTLS(host) if error.reason in OTHER_THAN_TLS else of_certificate(error, host)
+        found = explained(error, host)
         return Trouble(host, found.problem + way, hint=found.hint, again=found.again)
 
     def speak_plainly(self, host: str) -> bool:
@@ -348,14 +359,6 @@ class Connections:
             return False
         self._plain.add(host)
         return True
-
-
-class NoTLS(Trouble):
-    """It answered in plain HTTP, or not in TLS at all."""
-
-    def __init__(self, host: str) -> None:
-        super().__init__(host, "it does not speak TLS",
-                         hint=f"if it is a registry, and to be trusted without: --plain-http, or {_setting(host)}")
 
 
 def join(url: str, target: str) -> str:
@@ -369,10 +372,6 @@ def join(url: str, target: str) -> str:
     if not fine or not found.isascii() or not found.isprintable() or " " in found or "@" in parts.netloc:
         return ""
     return found
-
-
-def _setting(host: str) -> str:
-    return f'in registries.toml [registry."{host}"] plain-http = true'
 
 
 def origin(url: str) -> "tuple[str, str]":
@@ -407,33 +406,3 @@ def _proxy_headers(proxy: SplitResult) -> "dict[str, str]":
 
     secret = b64encode(f"{unquote(proxy.username)}:{unquote(proxy.password or '')}".encode()).decode()
     return {"Proxy-Authorization": f"Basic {secret}"}
-
-
-def _certificate(error: ssl.SSLError, host: str) -> Trouble:
-    said = getattr(error, "verify_message", "") or (error.reason or str(error)).replace("_", " ").lower()
-    if getattr(error, "verify_code", 0) in (18, 19, 20, 21):  # X509_V_ERR_*: nobody whom we know has signed it
-        return Trouble(host, f"its certificate is signed by nobody whom this host trusts ({said})",
-                       hint=f"put its CA into /etc/docker/certs.d/{host}/ca.crt, or --tls-verify=false")
-    if isinstance(error, ssl.SSLCertVerificationError):
-        return Trouble(host, f"its certificate is not good: {said}", hint="is it the right host? Else --tls-verify=false")
-    return Trouble(host, f"TLS failed: {said}", again=True)
-
-
-def _explained(error: Exception, host: str) -> Trouble:
-    if isinstance(error, socket.gaierror):
-        if error.errno in (socket.EAI_AGAIN, socket.EAI_FAIL):
-            return Trouble(host, "its name cannot be looked up", hint="is this machine online?")
-        return Trouble(host, "there is no such host", hint="is the name spelt right, and this machine online?")
-    if isinstance(error, TimeoutError):
-        return Trouble(host, "it does not answer in time", again=True)
-    if isinstance(error, ConnectionRefusedError):
-        return Trouble(host, "nothing listens there (connection refused)", hint="does the registry run, and is it this port?")
-    if isinstance(error, ssl.SSLError):
-        return _certificate(error, host)
-    if isinstance(error, RemoteDisconnected):
-        return Trouble(host, "it closed the connection without an answer", again=True)
-    if isinstance(error, HTTPException):
-        return Trouble(host, f"its answer is not HTTP ({type(error).__name__})", again=True)
-    if isinstance(error, OSError):
-        return Trouble(host, (error.strerror or str(error)).lower(), again=isinstance(error, ConnectionError))
-    return Trouble(host, f"its answer makes no sense: {error}")

@@ -5,13 +5,13 @@ a manifest says is read by engine/manifests.py, and blobs are verified by engine
 """
 
 import random
-from time import sleep
 from urllib.parse import quote, urlsplit
 
 from dolium.core import document
 from dolium.engine import blobs, connections, manifests, references
 from dolium.engine.authorization import Authorization, Refused
-from dolium.engine.connections import Connections, NoTLS, Trouble
+from dolium.engine.connections import Connections
+from dolium.engine.trouble import NoTLS, Trouble
 from dolium.errors import RegistryError, SpecError
 from dolium.plan.quantities import quoted
 
@@ -71,6 +71,10 @@ class Client:
         """Close connections."""
         self.through.close()
 
+    def abort(self) -> None:
+        """End what other threads ask: they raise RegistryError."""
+        self.through.abort()
+
     # ---- what there is
 
     def resolve(self, wanted: str) -> "Found | None":
@@ -79,7 +83,7 @@ class Client:
         def ask(base: "Endpoint") -> "Found | None":
             answer = self.request(base, "HEAD", f"manifests/{wanted}", {"Accept": ", ".join(manifests.ACCEPT)})
             answer.close()
-            if answer.status == 405:
+            if answer.status in (400, 405):  # the answer to GET says more
                 return None
             if answer.status != 200:
                 self._refuse_manifest(answer, base, wanted)
@@ -266,7 +270,7 @@ class Client:
             if wait is None:
                 self.pause(done)
             else:
-                sleep(wait)
+                self.through.pause(wait)
         raise AssertionError("the last try returns or raises")
 
     def once(self, base: "Endpoint", method: str, path: str, headers: "Mapping[str, str]", body: "bytes | Iterable[bytes] | None",
@@ -282,7 +286,7 @@ class Client:
                 shown = who.headers(scope) if ours else {}
                 answer = self.through.open(method, url, {**headers, **shown}, body)
             except NoTLS as trouble:
-                if base.plain or trouble.host != base.host or not self.through.speak_plainly(base.host):
+                if not url.startswith("https:") or trouble.host != base.host or not self.through.speak_plainly(base.host):
                     raise
                 base.plain = True
                 continue
@@ -297,7 +301,7 @@ class Client:
 
     def pause(self, tries: int) -> None:
         """A little longer each time, and not all at once."""
-        sleep(self.through.patience.pause * 2 ** max(tries - 1, 0) * random.uniform(0.8, 1.2))
+        self.through.pause(self.through.patience.pause * 2 ** max(tries - 1, 0) * random.uniform(0.8, 1.2))
 
     def log_in(self, found: "Credentials") -> None:
         """Whether the registry accepts them."""

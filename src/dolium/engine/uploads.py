@@ -8,8 +8,8 @@ import os
 from urllib.parse import quote
 
 from dolium.engine import blobs, connections
-from dolium.engine.connections import Trouble
 from dolium.engine.registry import DIGEST, MOST_ERROR, TRIES
+from dolium.engine.trouble import Trouble
 from dolium.errors import RegistryError
 
 TYPE_CHECKING = False
