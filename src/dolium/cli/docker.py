@@ -161,7 +161,6 @@ COMMANDS = {
     "config": _CLUSTER,
     "container": "leave the word `container` out: `dolium run`",
     "context": _NO_DAEMON,
-    "cp": "bind a directory before the start instead: `dolium run -v ./out:/out`",
     "create": "`dolium run` creates and starts in one; `dolium-oci create` is the form for engines",
     "events": _NO_DAEMON + "; its exit code says how it ended",
     "history": _IMAGES,

@@ -16,6 +16,7 @@ COMMANDS = {
     "wait": ("stop", "wait", "wait for its end"),
     "logs": ("logs", "main", "what a detached one has printed"),
     "rm": ("rm", "rm", "forget one, with what it wrote"),
+    "cp": ("cp", "main", "copy files into it and out of it"),
     "export": ("files", "export", "its files as one tar archive"),
     "diff": ("files", "diff", "what it has changed of its image's files"),
     "commit": ("making", "commit", "make an image of a container"),

@@ -62,26 +62,46 @@ def sync_file_system(fd: int) -> None:
     call(SYS_SYNCFS, fd)
 
 
-CLONE_NEWUSER, CLONE_NEWNET = 0x10000000, 0x40000000
+CLONE_NEWNS, CLONE_NEWUSER, CLONE_NEWNET = 0x00020000, 0x10000000, 0x40000000
+MS_NODEV, MS_REC, MS_PRIVATE = 0x4, 0x4000, 0x40000
 
 
 def own_users() -> None:
     """This process, which has one thread, goes into a user namespace of its own, in which it is root, and everybody else
     nobody: as in a plain user's container, it may read whatever is his.  Raises OSError."""
     uid, gid = os.geteuid(), os.getegid()
-    if _libc.unshare(CLONE_NEWUSER):
-        error = ctypes.get_errno()
-        raise OSError(error, os.strerror(error))
+    _unshare(CLONE_NEWUSER)
     for name, text in (("setgroups", "deny"), ("uid_map", f"0 {uid} 1"), ("gid_map", f"0 {gid} 1")):
         with open(f"/proc/self/{name}", "w") as file:
             file.write(text)
 
 
-def new_network() -> None:
-    """This thread goes into a network namespace of its own, unshare(2).  Raises OSError."""
-    if _libc.unshare(CLONE_NEWNET):
+def _unshare(flag: int) -> None:
+    if _libc.unshare(flag):
         error = ctypes.get_errno()
         raise OSError(error, os.strerror(error))
+
+
+def own_mounts() -> None:
+    """This process goes into a mount namespace of its own: what it mounts nobody else sees, and ends with it.  Raises OSError."""
+    _unshare(CLONE_NEWNS)
+    _mount(b"none", b"/", None, MS_REC | MS_PRIVATE, None)
+
+
+def mount(kind: str, target: str, options: str) -> None:
+    """Mount a file system of that type, in which devices cannot be opened, mount(2).  Raises OSError."""
+    _mount(kind.encode(), os.fsencode(target), kind.encode(), MS_NODEV, options.encode())
+
+
+def _mount(source: bytes, target: bytes, kind: "bytes | None", flags: int, options: "bytes | None") -> None:
+    if _libc.mount(source, target, kind, ctypes.c_ulong(flags), options):
+        error = ctypes.get_errno()
+        raise OSError(error, os.strerror(error))
+
+
+def new_network() -> None:
+    """This thread goes into a network namespace of its own, unshare(2).  Raises OSError."""
+    _unshare(CLONE_NEWNET)
 
 
 def enter_network(fd: int) -> None:

@@ -29,11 +29,11 @@ def whole(container: "Container") -> "Stack":
                           hint=f"`dolium diff {container.name}` lists what it wrote; start from an image to make one")  # fmt: skip
     if container.remove:
         return _of_running(container)
-    return _opened([f"{container.path}/upper", *_lowers(container)])
+    return _opened([f"{container.path}/upper", *lowers(container)])
 
 
-def _lowers(container: "Container") -> "list[str]":
-    """The directories of its image, the uppermost first."""
+def lowers(container: "Container") -> "list[str]":
+    """The directories of its image, the uppermost first.  Raises NotFound."""
     return [rootfs.find(container.image, container.digest).path]
 
 
@@ -80,7 +80,7 @@ def changes(container: "Container") -> "Iterator[Change]":
     if container.remove:
         raise StateError(container.name, "removed when it ends (--rm)", "kept", hint="start it without `--rm`")
     is_own = container.image in rootfs.OWN
-    stack = _opened([f"{container.path}/upper", *([] if is_own else _lowers(container))])
+    stack = _opened([f"{container.path}/upper", *([] if is_own else lowers(container))])
     known = _filling(container) if is_own else set()
     places = _places(container, rootfs.find(container.image).mounts if is_own else [])
     touched: dict[bytes, Change] = {}

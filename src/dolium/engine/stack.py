@@ -138,18 +138,28 @@ class _Seen:
 
 class Stack:
     """`roots` are open directories, the uppermost first.  `rootless`: overlayfs keeps its marks as a plain user does.  `id_base`:
-    owners are in the range of host ids that begins there, as one sees them who looks at a container that runs."""
+    owners are in the range of host ids that begins there, as one sees them who looks at a container that runs.
+
+    covered  names of what something is mounted on, as far as the walk has come: what is below that is not seen
+    """
 
     def __init__(self, roots: "list[int]", *, rootless: bool, id_base: int = 0) -> None:
         self._roots = roots
         self._marks = "user.overlay." if rootless else "trusted.overlay."
         self._id_base = id_base
+        self.covered: set[bytes] = set()
         self._names: dict[tuple[int, int], bytes] = {}
 
     def close(self) -> None:
         """Close the roots."""
         while self._roots:
             os.close(self._roots.pop())
+
+    def one(self, fd: int, name: bytes) -> "tuple[tar.Entry, Content | None]":
+        """What an open handle is of, as an entry of that name.  Raises OSError."""
+        status = os.fstat(fd)
+        entry = self._entry(name, fd, status)
+        return entry, Content(fd, status) if entry.kind == tar.FILE else None
 
     # ---- the two walks
 
@@ -294,6 +304,7 @@ class Stack:
         if stat.S_IFMT(seen.status.st_mode) not in KINDS:
             return None
         if seen.fd < 0:
+            self.covered.add(path)
             is_directory = stat.S_ISDIR(seen.status.st_mode)
             return tar.Entry(path, tar.DIRECTORY if is_directory else tar.FILE, 0o755 if is_directory else 0o644), None
         try:
@@ -303,7 +314,7 @@ class Stack:
         return entry, Content(seen.fd, seen.status) if entry.kind == tar.FILE else None
 
     def _entry(self, path: bytes, fd: int, status: os.stat_result) -> tar.Entry:
-        kind = KINDS[stat.S_IFMT(status.st_mode)]
+        kind = KINDS.get(stat.S_IFMT(status.st_mode), tar.FIFO)  # a socket, which is carried no more than that
         entry = tar.Entry(path, kind, stat.S_IMODE(status.st_mode), self._id(status.st_uid), self._id(status.st_gid),
                           mtime=status.st_mtime_ns)  # fmt: skip
         if kind != tar.DIRECTORY and status.st_nlink > 1:

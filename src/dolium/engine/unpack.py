@@ -29,7 +29,7 @@ STRIDE, STRIDE_ENTRIES = 64 << 20, 4096
 MOST_OPEN = 64
 """Directories that are kept open; tar archives go through a tree in its order, so few are opened twice."""
 
-ENOTDIR, EINVAL, ENOSPC, ELOOP, EDQUOT = 20, 22, 28, 40, 122
+EPERM, ENOTDIR, EINVAL, ENOSPC, ELOOP, EDQUOT = 1, 20, 22, 28, 40, 122
 DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 S_ISGID, S_IFCHR, S_IFBLK = 0o2000, 0o020000, 0o060000
@@ -179,7 +179,8 @@ class Unpacker:
             try:
                 os.utime(each.fd, ns=(each.mtime, each.mtime))
             except OSError as error:
-                failed = error
+                if not self.own or error.errno != EPERM:  # others' that was there before, such as /tmp
+                    failed = error
             os.close(each.fd)
         if failed:
             raise failed
