@@ -120,6 +120,21 @@ def test_out_of_it(box: Box) -> None:
     assert names(box.path("there/tree/sub")) == [*IN_TREE, "two"]
 
 
+def test_holes_stay_holes(box: Box) -> None:
+    with open(box.path("sparse"), "wb") as file:
+        file.truncate(64 << 20)
+        file.seek(32 << 20)
+        file.write(b"x")
+    os.chown(box.path("sparse"), box.dolium.uid, -1)
+    box.good("sparse", "@/empty")
+    box.good("@/empty/sparse", "back")
+    status = os.stat(box.path("back"))
+    assert status.st_size == 64 << 20 and status.st_blocks * 512 < 1 << 20
+    with open(box.path("back"), "rb") as file:
+        file.seek(32 << 20)
+        assert file.read(2) == b"x\0"
+
+
 def test_into_it(box: Box) -> None:
     box.write("file", "new", 0o4750)
     box.write("dir/sub/deep")

@@ -74,7 +74,7 @@ def test_all_that_shows_is_in_it(kept: Kept) -> None:
     assert found["bin/busybox"].mode == 0o4755 and found["deep"].mode == 0o1777
     assert (found["secret"].mode, found["secret/s"].mode, text("secret/s")) == (0, 0, b"s\n")
     assert text("with\nnewline") == b"n\n" and found["old"].mtime == 981173106 and found["empty"].size == 0
-    assert text("sparse") == bytes(8 << 20) + b"x"
+    assert text("sparse") == bytes(8 << 20) + b"x" and found["sparse"].issparse()
     assert {(each.uid, each.gid) for name, each in found.items() if name != "etc/shadow"} == {(0, 0)}
     assert found["proc"].isdir() and not [each for each in found if each.startswith(("proc/", "sys/", "dev/"))]
     assert not [each for each in found.values() if each.ischr() or "overlay" in str(each.pax_headers)]

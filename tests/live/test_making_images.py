@@ -14,9 +14,11 @@ from typing import Any
 
 import pytest
 from archives import archive, entry
-from containers import Dolium, read_line, wait_for
+from containers import SYSTEM_PYTHON, TOP, Dolium, read_line, wait_for
 from test_export import WRITES, everything
 from test_tarballs import Host
+
+from dolium.engine.stack import Stack
 
 EPOCH = {"SOURCE_DATE_EPOCH": "1700000000"}
 
@@ -366,9 +368,11 @@ def test_umoci_unpacks_it(host: Host, root_of: str, folder: str) -> None:
         _must_be_in(f"{folder}/bundle/rootfs", exported)
 
 
-def _must_be_in(top: str, exported: tarfile.TarFile) -> None:
+def _must_be_in(top: str, exported: tarfile.TarFile, but: tuple[str, ...] = ()) -> None:
     """Every entry of an archive is below a directory, as it is, and nothing else."""
     for name, (_, mode, uid, gid, mtime, size, target, _, content) in everything(exported).items():
+        if name in but:
+            continue
         path = f"{top}/{name}"
         status = os.lstat(path)
         member = exported.getmember(name)
@@ -385,4 +389,93 @@ def _must_be_in(top: str, exported: tarfile.TarFile) -> None:
         elif member.issym():
             assert os.readlink(path) == target, name
     found = {os.path.relpath(f"{directory}/{each}", top) for directory, names, files in os.walk(top) for each in (*names, *files)}
-    assert found == {each for each in exported.getnames() if each != "."}
+    assert found == {each for each in exported.getnames() if each != "." and each not in but}
+
+
+# ---- of an image: its layers and one more
+
+
+def python(host: Host, code: str, *words: str) -> str:
+    """What a program in Python prints that runs where the host's commands do."""
+    ended = host(*words, argv=[*host.command[:-1], SYSTEM_PYTHON, "-c", code], env={"PYTHONPATH": f"{TOP}/src", "PYTHONDONTWRITEBYTECODE": "1"})
+    assert ended.code == 0, ended
+    return ended.stdout
+
+
+def unpacked(host: Host, name: str, container: str = "") -> list[str]:
+    """The directories of an image, the uppermost first; and a container that was made of a directory is made of it now."""
+    code = ("import json, os, sys; from dolium.engine import contents, images, layers, store\n"
+            "use = layers.provide(images.find(sys.argv[1])); use.close()\n"
+            "if sys.argv[2]:\n    found = store.find(sys.argv[2]); fields = store.read(found.path + '/config.json')\n"
+            "    store.write(found.path + '/config.json', {**fields, 'image': sys.argv[1], 'digest': use.digest})\n"
+            "print(json.dumps([layers.top_path() + '/' + each for each in reversed(layers.names(use.digest))]))")  # fmt: skip
+    found: list[str] = json.loads(python(host, code, name, container))
+    return [each.replace("/var/lib", host.data, 1) if host.data.startswith("/proc") else each for each in found]
+
+
+def shown(paths: list[str], rootless: bool) -> dict[str, Any]:
+    """What a stack of directories shows, the uppermost first."""
+    stack = Stack([os.open(each, os.O_RDONLY | os.O_DIRECTORY) for each in paths], rootless=rootless)
+    try:
+        return {os.fsdecode(each.name): (each.kind, each.mode, each.uid, each.gid, each.mtime, each.size, each.target, each.xattrs,
+                                         content and b"".join(content)) for each, content in stack.everything()}  # fmt: skip
+    finally:
+        stack.close()
+
+
+@pytest.fixture
+def made(host: Host, root_of: str, folder: str) -> str:
+    """A container of the image base:1 that has done what WRITES does; where it keeps that."""
+    good(host, "run", "--name", "c", root_of, "sh", "-c", WRITES)
+    subprocess.run(["tar", "-C", root_of, "-cf", f"{folder}/base.tar", "."], check=True)
+    good(host, "import", "-c", 'ENTRYPOINT ["sh"]', "-c", "ENV A=base", "-c", "VOLUME /data", f"{folder}/base.tar", "base:1", env=EPOCH)
+    unpacked(host, "docker.io/library/base:1", "c")
+    upper = good(host, "inspect", "--format", "{{.Dolium.Upper}}", "c").strip()
+    return upper.replace("/var/lib", host.data, 1) if host.data.startswith("/proc") else upper
+
+
+def test_an_image_and_one_layer_more(host: Host, made: str, folder: str) -> None:
+    """What the layers of the new image show, unpacked, is what the container shows."""
+    base = described(layout(host, folder, "base:1", form="oci-dir"))
+    shutil.rmtree(f"{folder}/oci-dir")
+    good(host, "commit", "-m", "more", "c", "next:1", env=EPOCH)
+    path = layout(host, folder, "next:1")
+    manifest, config = described(path)
+    assert manifest["layers"][:1] == base[0]["layers"] and len(manifest["layers"]) == len(config["rootfs"]["diff_ids"]) == 2
+    assert config["config"]["Env"][-1] == "A=base" and config["config"]["Volumes"] == {"/data": {}}
+    assert config["config"]["Entrypoint"] == ["sh"] and config["config"]["Cmd"] == ["-c", WRITES]
+    assert config["history"][:1] == base[1]["history"] and config["history"][1]["comment"] == "more"
+    with tarfile.open(f"{path}/blobs/{manifest['layers'][1]['digest'].replace(':', '/')}") as layer:
+        names = layer.getnames()
+    assert {"etc/.wh.motd", "etc/apk/.wh.keys", "root/second", "etc/shells/in"} <= {*names} and "bin/busybox" in names
+    assert not [each for each in names if ".wh..wh." in each or each in (".", "etc/resolv.conf") or each.startswith(("usr", "lib", "proc"))]
+    before = shown([made, *unpacked(host, "docker.io/library/base:1")], rootless=bool(host.uid))
+    after = shown(unpacked(host, "docker.io/library/next:1"), rootless=bool(host.uid))
+    for each in ("etc/resolv.conf", ""):
+        before.pop(each, None)
+        after.pop(each, None)
+    if host.uid:  # closed to himself: unpacked so that he can remove it
+        assert before.pop("secret")[1] == 0 and after.pop("secret")[1] == 0o700
+    assert before.keys() == after.keys()
+    assert {name: (before[name], after[name]) for name in before if before[name] != after[name]} == {}
+
+
+def test_others_unpack_it_alike(host: Host, made: str, folder: str) -> None:
+    needs("umoci")
+    if host.uid:
+        pytest.skip("owners are root's to give")
+    good(host, "commit", "-q", "c", "next:1")
+    subprocess.run(["umoci", "unpack", "--image", f"{layout(host, folder, 'next:1')}:1", f"{folder}/bundle"], check=True, capture_output=True)
+    with tarfile.open(fileobj=io.BytesIO(host("export", "c").out)) as exported:
+        _must_be_in(f"{folder}/bundle/rootfs", exported, but=("etc/resolv.conf",))
+
+
+def test_a_second_commit_of_nothing_new(host: Host, made: str) -> None:
+    """Whose image has been retagged, and then removed."""
+    first = good(host, "commit", "-q", "c", "next:1", env=EPOCH)
+    good(host, "import", "-", "base:1", input=archive(entry("x")))
+    assert good(host, "commit", "-q", "c", "next:2", env=EPOCH) == first, "the image that it has, not the one of that name"
+    python(host, "from dolium.engine import images\nfor each in images.every():\n    if not each.names: images.forget(each.digest)")
+    refused = host("commit", "c")
+    assert refused.code == 125 and refused.stderr == (
+        "error: no image `docker.io/library/base:1`\n\nhint: it has been removed; `dolium export` writes all files of the container\n")

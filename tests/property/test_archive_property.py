@@ -112,7 +112,9 @@ def test_python_reads_sparse_files(gaps: list[tuple[int, int]], end: int, name: 
     whole += bytes(end)
     out = io.BytesIO()
     writer = Writer(out.write)
-    writer.add(tar.Entry(name, tar.FILE, size=len(whole)), [b"d" * length for _, length in extents], extents)
+    sparse = tar.Entry(name, tar.FILE, size=len(whole))
+    sparse.pieces = extents
+    writer.add(sparse, [b"d" * length for _, length in extents])
     writer.add(tar.Entry(b"after", tar.FILE, size=1), [b"x"])
     writer.close()
     with tarfile.open(fileobj=io.BytesIO(out.getvalue())) as archive:
@@ -120,3 +122,15 @@ def test_python_reads_sparse_files(gaps: list[tuple[int, int]], end: int, name: 
         file = archive.extractfile(first)
         assert os.fsencode(first.name) == name and first.size == len(whole) and file and file.read() == whole
         assert second.name == "after"
+    stream = stream_of(out.getvalue())
+    try:
+        reader = tar.Reader(stream)
+        for entry, expected in zip(reader, (whole, b"x"), strict=True):
+            pieces = [bytes(each) for each in reader.content()]
+            found, at = bytearray(entry.size), 0
+            for offset, length in entry.pieces if entry.pieces is not None else [(0, entry.size)]:
+                found[offset : offset + length] = b"".join(pieces)[at : at + length]
+                at += length
+            assert bytes(found) == expected and entry.name in (name, b"after")
+    finally:
+        os.close(stream.fd)

@@ -41,7 +41,7 @@ def export(argv: "list[str]") -> int:
         try:
             writer = Writer(out.write)
             for entry, content in stack.everything():
-                writer.add(entry, content or ())
+                writer.add(entry, content.without_holes(entry) if content else ())
             writer.close()
         finally:
             stack.close()

@@ -10,7 +10,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     Buffer = bytes | memoryview
-    Extents = list[tuple[int, int]]
 
 BLOCK = tar.BLOCK
 MOST_OCTAL, MOST_SIZE = 0o7777777, 0o77777777777
@@ -29,19 +28,19 @@ class Writer:
         self._waiting: list[bytes] = []
         self._size = 0
 
-    def add(self, entry: tar.Entry, content: "Iterable[Buffer]" = (), extents: "Extents | None" = None) -> None:
-        """One entry; of a file `content` is exactly `entry.size` bytes, or with `extents` (offset, length) those of a sparse
-        file that are in one of them.  Raises ValueError for another number, and what `write` does."""
+    def add(self, entry: tar.Entry, content: "Iterable[Buffer]" = ()) -> None:
+        """One entry; of a file `content` is exactly `entry.size` bytes, or of a sparse one those that are in its `pieces`.
+        Raises ValueError for another number, and what `write` does."""
         name, records, size = _full_name(entry), _records(entry), entry.size
         listed = b""
-        if extents is not None:  # GNU's sparse form 1.0: what is where comes before the content
+        if entry.pieces is not None:  # GNU's sparse form 1.0: what is where comes before the content
             records |= {b"GNU.sparse.major": b"1", b"GNU.sparse.minor": b"0", b"GNU.sparse.name": name,
                         b"GNU.sparse.realsize": b"%d" % size}  # fmt: skip
             records.pop(b"path", None)
             name = b"GNUSparseFile.0/" + _short(name)
-            listed = b"".join(b"%d\n" % each for each in (len(extents), *(number for extent in extents for number in extent)))
+            listed = b"".join(b"%d\n" % number for number in (len(entry.pieces), *(part for each in entry.pieces for part in each)))
             listed += bytes(-len(listed) % BLOCK)
-            size = len(listed) + sum(length for _, length in extents)
+            size = len(listed) + sum(length for _, length in entry.pieces)
         if size > MOST_SIZE:
             records[b"size"] = b"%d" % size
         if records:

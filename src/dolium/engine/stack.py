@@ -18,7 +18,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from dolium.engine.archive import Extents
+    Extents = list[tuple[int, int]]
 
 DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
 HANDLE = os.O_PATH | os.O_NOFOLLOW
@@ -80,6 +80,14 @@ class Content:
         finally:
             os.close(fd)
         return found if len(found) < MOST_EXTENTS else None
+
+    def without_holes(self, entry: tar.Entry) -> "Iterator[bytes]":
+        """What is in no hole, where there are any; `entry` gets to know where it goes.  Raises OSError."""
+        entry.pieces = self.extents()
+        if entry.pieces is None:
+            return iter(self)
+        entry.stored = sum(length for _, length in entry.pieces)
+        return self.of(entry.pieces)
 
     def of(self, extents: "Extents") -> "Iterator[bytes]":
         """What is in these.  Raises OSError."""

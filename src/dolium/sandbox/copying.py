@@ -73,7 +73,7 @@ class Source:
                 entry.target = _below(prefix, entry.target)
             shown = tar.show(os.fsencode(self.path.rstrip("/.") or "/") + (b"/" if entry.name else b"") + entry.name)
             entry.name = _below(prefix, entry.name)
-            yield entry, _readable(content or (), shown)
+            yield entry, _readable(content.without_holes(entry) if content else (), shown)
 
     def close(self) -> None:
         """It is of no more use."""
