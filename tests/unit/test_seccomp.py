@@ -363,7 +363,6 @@ GOOD = rule("read", "SCMP_ACT_ALLOW", (0, "EQ", 1))
     (make("SCMP_ACT_ERRNO", {"names": ["a", 1], "action": "SCMP_ACT_ALLOW"}), "linux.seccomp.syscalls[0].names[1]"),
     (make("SCMP_ACT_ERRNO", {"names": ["a"]}), "linux.seccomp.syscalls[0].action"),
     (make("SCMP_ACT_ERRNO", GOOD, GOOD, GOOD, rule("read", "ALLOW")), "linux.seccomp.syscalls[3].action"),
-    (make("SCMP_ACT_ERRNO", rule("read", "SCMP_ACT_NOTIFY")), "linux.seccomp.syscalls[0].action"),
     (make("SCMP_ACT_LOG", rule("read", "SCMP_ACT_ALLOW", errnoRet=1)), "linux.seccomp.syscalls[0].errnoRet"),
     (make("SCMP_ACT_LOG", rule("read", "SCMP_ACT_TRACE", errnoRet=1 << 16)), "linux.seccomp.syscalls[0].errnoRet"),
     (make("SCMP_ACT_LOG", {**GOOD, "args": 1}), "linux.seccomp.syscalls[0].args"),
@@ -385,9 +384,11 @@ def test_malformed(profile, path):
     assert error.value.problem
 
 
-def test_notify_says_that_it_is_missing():
-    with pytest.raises(SpecError, match="not supported yet"):
-        seccomp.compile(make("SCMP_ACT_ALLOW", rule("mkdir", "SCMP_ACT_NOTIFY")))
+def test_notify_asks():
+    assert answer(make("SCMP_ACT_ALLOW", rule("mkdir", "SCMP_ACT_NOTIFY")), "mkdir") == 0x7FC00000
+    waiting = {"flags": ["SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV"]}
+    assert seccomp.flags({**waiting, "syscalls": [rule("mkdir", "SCMP_ACT_NOTIFY")]}) == 32
+    assert seccomp.flags(waiting) == 0, "it means nothing without a listener, and the kernel refuses it"
 
 
 def test_null_stands_for_absent():
@@ -405,7 +406,7 @@ def test_flags(listed, value):
     assert seccomp.flags({"defaultAction": "SCMP_ACT_ALLOW"}) == 4
 
 
-@pytest.mark.parametrize("flag", ["SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV", "LOG", 2, []])
+@pytest.mark.parametrize("flag", ["SECCOMP_FILTER_FLAG_NEW_LISTENER", "LOG", 2, []])
 def test_unsupported_flags(flag):
     with pytest.raises(SpecError) as error:
         seccomp.flags(make(flags=["SECCOMP_FILTER_FLAG_LOG", flag]))

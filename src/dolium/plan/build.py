@@ -81,13 +81,14 @@ def plan(spec: "dict[str, Any]", facts: "Facts") -> "list[Step]":
         program.before_pivot(spec),
         mounts.pivot(spec),                # the host's paths are gone from here on
     )  # fmt: skip
-    privileged = not spec["process"].get("noNewPrivileges")
+    moment = filter.moment(spec)
     chapter(
         "SECURITY",
         attributes,
         limits.rlimits(spec, facts),
         program.directory(spec),
-        filter.load(spec, facts) if privileged else [],  # without no_new_privs it takes CAP_SYS_ADMIN
+        # without no_new_privs it takes CAP_SYS_ADMIN
+        filter.load(spec, facts) + filter.hand_over(spec, facts) if moment == filter.PRIVILEGED else [],
         identity.bounds(spec, facts),      # takes CAP_SETPCAP, which goes next
         identity.user(spec, facts),
         identity.capabilities(spec, facts),
@@ -95,9 +96,11 @@ def plan(spec: "dict[str, Any]", facts: "Facts") -> "list[Step]":
         program.finish(spec),              # after the last change of ids
         terminal.take(spec),
         terminal.control(spec),            # by whom program.finish has left to go on, who leads a session
+        # who is to be told of it is told by `create`
+        filter.load(spec, facts) + filter.hand_over(spec, facts) if moment == filter.CREATED else [],
         program.await_start(spec),         # `create` ends here
         preserve,
-        [] if privileged else filter.load(spec, facts),  # as late as possible: only exec comes after it
+        filter.load(spec, facts) if moment == filter.LAST else [],  # as late as possible: only exec comes after it
     )  # fmt: skip
     if is_bundle(spec):
         chapter("EXEC", program.run(spec), program.keep(spec, facts, []))

@@ -23,7 +23,7 @@ PROPAGATION = {0: "", 1 << 17: "MS_UNBINDABLE", 1 << 18: "MS_PRIVATE", 1 << 19: 
 CLONE = tuple((bit, "CLONE_NEW" + {"mount": "NS", "network": "NET"}.get(name, name.upper())) for name, bit in FLAGS.items())
 IN_ROOT = "resolve=RESOLVE_IN_ROOT|RESOLVE_NO_MAGICLINKS"
 FILTER_FLAGS = ((1, "SECCOMP_FILTER_FLAG_TSYNC"), (2, "SECCOMP_FILTER_FLAG_LOG"), (4, "SECCOMP_FILTER_FLAG_SPEC_ALLOW"),
-                (8, "SECCOMP_FILTER_FLAG_NEW_LISTENER"))  # fmt: skip
+                (8, "SECCOMP_FILTER_FLAG_NEW_LISTENER"), (32, "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV"))  # fmt: skip
 ERRNOS = {2: "ENOENT", 13: "EACCES", 20: "ENOTDIR", 38: "ENOSYS", 75: "EOVERFLOW", 97: "EAFNOSUPPORT"}
 """Those that some step takes for done."""
 
@@ -409,6 +409,7 @@ _CALLS: "dict[str, Callable[[Step], list[str]]]" = {
                              f'to = openat({_fd(step.fd)}, ".", O_DIRECTORY|O_CLOEXEC)', "# each of readdir(from)"],
     "hook": lambda step: [f"execve({quoted(step.path)}, ...)"],
     "record": lambda _: ["# write-fsync-rename of state.json"],
+    "notify": lambda step: [f"sendmsg(<{step.path}>, SCM_RIGHTS listener)"],
     "make_users": lambda step: [f"{name(step.out)} = open(\"/proc/CHILD/ns/user\", O_RDONLY)"],
     "idle": lambda _: ["waitpid(-1, NULL, WNOHANG)  # and sigwaitinfo({SIGCHLD}), again and again"],
     "ptmx": _ptmx, "pts": _pts,

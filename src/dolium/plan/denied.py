@@ -16,8 +16,6 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-NEW_LISTENER = 1 << 3
-"""SECCOMP_FILTER_FLAG_NEW_LISTENER"""
 RETURN, ACTION, ERRNO, ASK, ALLOW, LOG = 0x06, 0xFFFF0000, 0x00050000, 0x7FC00000, 0x7FFF0000, 0x7FFC0000
 LOAD, AND, JUMP, IF_EQUAL, IF_GREATER, IF_AT_LEAST = 0x20, 0x54, 0x05, 0x15, 0x25, 0x35
 INSTRUCTION = Struct("<HBBI")
@@ -63,6 +61,12 @@ def asking(program: bytes) -> bytes:
         if code == RETURN and k & ACTION == ERRNO:
             INSTRUCTION.pack_into(found, at * INSTRUCTION.size, code, 0, 0, ASK)
     return bytes(found)
+
+
+def asked_about(program: bytes, names: "Sequence[str]") -> "list[str]":
+    """Which of these calls a filter may ask about."""
+    table = numbers("x86_64")
+    return [name for name in names if ASK in _can_say(program, _unknown(table[name]))]
 
 
 def errno(program: bytes, call: bytes) -> int:

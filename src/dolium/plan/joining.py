@@ -11,6 +11,9 @@ if TYPE_CHECKING:
     from dolium.plan.facts import Facts
 
 O_CREAT, O_PATH, O_DIRECTORY = 0o100, 0o10000000, 0o200000
+AT_BIRTH = ("mmap", "madvise", "close_range", "clone", "exit_group", "setsid")
+IN_BETWEEN = ("prctl", "setgroups", "setresgid", "setresuid", "capset", "umask", "dup2")
+"""System calls that are made between the load of a filter, without and with privileges, and the one who decides for it."""
 
 
 def plan(spec: "dict[str, Any]", facts: "Facts") -> "list[Step]":
@@ -51,14 +54,15 @@ def plan(spec: "dict[str, Any]", facts: "Facts") -> "list[Step]":
         terminal.make(spec),                     # as the container's root, in the devpts that it has now
         terminal.hand_over(spec),
     )  # fmt: skip
-    privileged = not spec["process"].get("noNewPrivileges")
+    moment = filter.moment(spec)
+    between = AT_BIRTH if moment == filter.CREATED else AT_BIRTH + IN_BETWEEN
     chapter(
         "SECURITY",                              # as in plan/build.py
         process.attributes(spec),
         process.affinity(spec, "final"),
         program.directory(spec),
         limits.rlimits(spec, facts),
-        filter.load(spec, facts) if privileged else [],
+        filter.load(spec, facts) if moment == filter.PRIVILEGED else [],
         identity.bounds(spec, facts),
         identity.user(spec, facts),
         identity.capabilities(spec, facts),
@@ -66,11 +70,13 @@ def plan(spec: "dict[str, Any]", facts: "Facts") -> "list[Step]":
         [program.umask(spec)],
         terminal.take(spec),
         [_hidden(INSIDE)],                       # a change of ids may have undone it, prctl(2)
+        filter.load(spec, facts) if moment == filter.CREATED else [],
         [_born(spec)],                           # nothing is left to give up
+        filter.hand_over(spec, facts, between, born=True),  # with the process that it is about
         [program.die_with()] if is_watched(spec) else [],
         terminal.control(spec),                  # a session of its own begins with `born`
         process.preserve(spec),
-        [] if privileged else filter.load(spec, facts),
+        filter.load(spec, facts) if moment == filter.LAST else [],
     )  # fmt: skip
     chapter("EXEC", program.run(spec), [_keep(spec)] if is_watched(spec) else [program.leave()])
     return steps

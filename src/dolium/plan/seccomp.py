@@ -30,13 +30,14 @@ if TYPE_CHECKING:
     Conditions = tuple[Condition, ...]     # all of them have to hold
     Verdict = int | tuple[tuple[Conditions, int], ...]
 
-KILL_PROCESS, ERRNO, TRACE, ALLOW = 0x80000000, 0x00050000, 0x7FF00000, 0x7FFF0000
+KILL_PROCESS, ERRNO, NOTIFY, TRACE, ALLOW = 0x80000000, 0x00050000, 0x7FC00000, 0x7FF00000, 0x7FFF0000
 ACTIONS = {
     "SCMP_ACT_KILL": 0x00000000,  # the thread; the older name of the next one
     "SCMP_ACT_KILL_THREAD": 0x00000000,
     "SCMP_ACT_KILL_PROCESS": KILL_PROCESS,
     "SCMP_ACT_TRAP": 0x00030000,
     "SCMP_ACT_ERRNO": ERRNO,
+    "SCMP_ACT_NOTIFY": NOTIFY,  # who holds the listener decides, seccomp_unotify(2)
     "SCMP_ACT_TRACE": TRACE,
     "SCMP_ACT_LOG": 0x7FFC0000,
     "SCMP_ACT_ALLOW": ALLOW,
@@ -55,6 +56,7 @@ FLAGS = {
     "SECCOMP_FILTER_FLAG_LOG": 1 << 1,
     "SECCOMP_FILTER_FLAG_SPEC_ALLOW": 1 << 2,
     "SECCOMP_FILTER_FLAG_TSYNC": 0,  # the filter is loaded by a process of one thread
+    "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV": 1 << 5,
 }
 # Per machine, the architectures it runs, the native one first: (name in a profile, AUDIT_ARCH_*, table, bits of an
 # argument, first number that is not its own).  One more machine is one more line here and a table in `syscalls`.
@@ -104,7 +106,8 @@ def flags(profile: "dict[str, Any]") -> int:
     """The flags of seccomp(2) that `profile` asks for: SECCOMP_FILTER_FLAG_*.
 
     Without any `flags` it is SPEC_ALLOW, as runc has it: the mitigation that a filter otherwise switches on (SSBD) is
-    off by default since Linux 5.16 and slows everything down before that.
+    off by default since Linux 5.16 and slows everything down before that.  WAIT_KILLABLE_RECV means nothing without a
+    listener, and the kernel refuses it then: it is left out, as libseccomp has it.
     """
     listed = profile.get("flags")
     if listed is None:
@@ -114,6 +117,9 @@ def flags(profile: "dict[str, Any]") -> int:
         if not isinstance(flag, str) or flag not in FLAGS:
             _refuse(f"flags[{at}]", f"{flag!r} is not supported")
         total |= FLAGS[flag]
+    rules = _array(profile.get("syscalls"), "syscalls")
+    if not any(isinstance(each, dict) and each.get("action") == "SCMP_ACT_NOTIFY" for each in rules):
+        total &= ~FLAGS["SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV"]
     return total
 
 
@@ -183,8 +189,8 @@ def _read(profile: "dict[str, Any]") -> "tuple[int, Rules, list[str]]":
 
 def _action(entry: "dict[str, Any]", key: str, errno_key: str, where: str) -> int:
     word = entry.get(key)
-    if word == "SCMP_ACT_NOTIFY":
-        _refuse(where + key, "SCMP_ACT_NOTIFY is not supported yet")
+    if word == "SCMP_ACT_NOTIFY" and not where:
+        _refuse(key, "SCMP_ACT_NOTIFY cannot be it: whoever is to listen could not be given the listener")
     if not isinstance(word, str) or word not in ACTIONS:
         _refuse(where + key, "is required" if word is None else f"{word!r} is not an action")
     action = ACTIONS[word]

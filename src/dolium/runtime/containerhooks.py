@@ -15,17 +15,28 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
+    from dolium.core.spawn import Helper
     from dolium.plan.facts import Facts
+    from dolium.runtime.listener import Listener
+
+CHILD = 24
+"""Where in the header the pid is, init/wire.h."""
 
 
 class Helping(launch.Watched):
     """A process that dolium-keep watches over while a hook runs."""
 
-    __slots__ = ("planned",)
+    __slots__ = ("planned", "listener")
 
     def __init__(self, steps: "list[Step]", spec: "dict[str, Any]", facts: "Facts", filled: "dict[int, int]") -> None:
         super().__init__(spec, facts, filled)
         self.planned = steps
+        self.listener: Listener | None = None
+        if any(step.op == "notify" for step in steps):
+            from dolium.runtime import listener
+
+            self.listener = listener.Listener()
+            filled[slots.DENIALS] = self.listener.door
 
     def steps(self) -> "list[Step]":
         """Its plan."""
@@ -34,6 +45,20 @@ class Helping(launch.Watched):
     def offered(self) -> int:
         """The descriptor that comes next: the terminal, or a pidfd of the program that runs.  Raises StepError."""
         return self._hear_descriptor(b"S")
+
+    def notify(self, told: "dict[str, Any]") -> None:
+        """Where its filter leaves calls to an agent, hand that the listener; `told` is the container's state.  Raises
+        DoliumError."""
+        if self.listener:
+            self._hear(b"H", 1)
+            assert self.helper
+            self.listener.hand_over(self.spec["linux"]["seccomp"], told, child(self.helper))
+            self.helper.socket.send(b"G")
+
+
+def child(helper: "Helper") -> int:
+    """The pid of the process that a dolium-init has made; 0 before there is one."""
+    return int.from_bytes(os.pread(helper.plan, 4, CHILD), "little", signed=True)
 
 
 def run_before_pivot(spec: "dict[str, Any]", facts: "Facts", pid: int, hook: "dict[str, Any]", why: str,
@@ -88,6 +113,7 @@ def _run(helping: Helping, message: "Callable[[dict[int, int]], bytes]", hook: "
     try:
         helping.begin(message, (stdin, words, words), {})
         try:
+            helping.notify(told)
             os.close(helping.offered())
         except StepError as error:
             raise HookError(why, hook["path"], str(error)) from None
@@ -119,7 +145,6 @@ def make_users(step: "Step", facts: "Facts") -> int:
         helping.begin(lambda passed: wire.encode(steps, passed).data, (0, 1, 2), {})
         helping._hear(b"H", 1)
         assert helping.helper
-        child = int.from_bytes(os.pread(helping.helper.plan, 4, 24), "little")
-        return os.open(f"/proc/{child}/ns/user", os.O_RDONLY | os.O_CLOEXEC)
+        return os.open(f"/proc/{child(helping.helper)}/ns/user", os.O_RDONLY | os.O_CLOEXEC)
     finally:
         helping.abandon()

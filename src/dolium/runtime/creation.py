@@ -12,13 +12,11 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from dolium.core.spawn import Helper
     from dolium.core.wire import Step
     from dolium.plan.facts import Facts
+    from dolium.runtime.listener import Listener
 
 SIGKILL = 9
-CHILD = 24
-"""Where in the header the pid is, init/wire.h."""
 
 
 class Asked:
@@ -41,7 +39,7 @@ class Asked:
 class Creation(launch.Watched):
     """A container while its maker is at work on it."""
 
-    __slots__ = ("container", "made", "planned", "turns", "console")
+    __slots__ = ("container", "made", "planned", "turns", "console", "listener")
 
     def __init__(self, spec: "dict[str, Any]", facts: "Facts", container: state.Container) -> None:
         super().__init__(spec, facts, {})
@@ -50,6 +48,7 @@ class Creation(launch.Watched):
         self.planned = build.plan(spec, facts)
         self.turns = turns(self.planned)
         self.console: socket | None = None
+        self.listener: Listener | None = None
 
     def steps(self) -> "list[Step]":
         """Its plan."""
@@ -57,7 +56,7 @@ class Creation(launch.Watched):
 
     def pid(self) -> int:
         """Of the container's first process, as dolium-init has it; 0 before there is one."""
-        return child(self.helper) if self.helper and self.helper.plan >= 0 else 0
+        return containerhooks.child(self.helper) if self.helper and self.helper.plan >= 0 else 0
 
     def create(self, asked: Asked) -> None:
         """Until it waits for `start`.  Raises DoliumError; then all is undone but for the state."""
@@ -66,6 +65,11 @@ class Creation(launch.Watched):
         for step in self.turns[0]:
             self.act(step)
         self.filled[slots.START] = _listen(self.container.path)
+        if any(step.op == "notify" for step in self.planned):
+            from dolium.runtime import listener
+
+            self.listener = listener.Listener()
+            self.filled[slots.DENIALS] = self.listener.door
         self.begin(lambda passed: wire.encode(self.planned, passed).data, (0, 1, 2), preserved(asked.preserve))
         for turn in self.turns[1:]:
             self._next_question()
@@ -133,6 +137,10 @@ class Creation(launch.Watched):
         elif step.op == "record":
             container.fields["pid"] = state.identify(self.pid())
             container.save()
+        elif step.op == "notify":
+            assert self.listener
+            told = hooks.state(self.spec, container.id, "creating", self.pid())
+            self.listener.hand_over(self.spec["linux"]["seccomp"], told, self.pid())
         elif step.op == "make_users":
             self.filled[step.out] = containerhooks.make_users(step, self.facts)
         else:
@@ -172,11 +180,6 @@ class Creation(launch.Watched):
         self._close_filled()
         for group in self.made:
             cgroup.remove(group)
-
-
-def child(helper: "Helper") -> int:
-    """The pid of the process that a dolium-init has made; 0 before there is one."""
-    return int.from_bytes(os.pread(helper.plan, 4, CHILD), "little", signed=True)
 
 
 def perform(step: "Step", made: "list[str]") -> None:

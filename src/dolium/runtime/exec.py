@@ -5,9 +5,9 @@ import os
 from dolium.core import document, wire
 from dolium.errors import SpecError, StateError
 from dolium.plan import joining, oci, slots
-from dolium.runtime import bundle, console, lifecycle, state
-from dolium.runtime.containerhooks import Helping
-from dolium.runtime.creation import child, preserved, write_pid
+from dolium.runtime import bundle, console, hooks, lifecycle, state
+from dolium.runtime.containerhooks import Helping, child
+from dolium.runtime.creation import preserved, write_pid
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -129,6 +129,7 @@ def start(top: str, identity: str, asked: Extra) -> "tuple[Helping, int]":
         helping.begin(lambda passed: wire.encode(steps, passed).data, (0, 1, 2), preserved(asked.preserve))
         if taker:
             console.send(taker, helping.offered())
+        helping.notify(hooks.state(spec, identity, status, pid))
         if asked.detached:
             _hear_end(helping)
         else:

@@ -41,6 +41,14 @@ call
   man      prctl(2)
   see      /proc/PID/status
 
+notify
+  what     sends the listener of the filter to an agent of the engine, with a word on which process it is about.
+  why      the agent decides about the calls that the filter leaves to it, and may carry some out itself.
+  here     as soon as the filter is loaded: a call that nobody answers waits for ever.
+  without  the program stops at the first such call.
+  man      seccomp_unotify(2) unix(7)
+  see      /proc/PID/status
+
 probe
   what     looks whether there is a program to run, in the order in which exec will try.
   why      engines are told of a missing program by `create`, and not first by `start`.
