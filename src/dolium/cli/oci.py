@@ -48,13 +48,15 @@ CRIU_ALONE = ("leave-running", "tcp-established", "tcp-close", "file-locks", "pr
 COMMANDS: "dict[str, tuple[dict[str, str], str, str]]" = {
     "create": (CREATE, "ID", "make a container, up to its program"),
     "start": ({}, "ID", "run the program of a created one"),
+    # --no-subreaper: nobody of ours is one ever, what an engine's runc does not do then we do not do at all
     "run": ({**CREATE, "detach": "", "keep": "", "no-subreaper": ""}, "ID", "create and start; wait for its end, unless --detach"),
     "state": ({}, "ID", "its state, as JSON"),
-    "kill": ({"all": "", "regex": ""}, "ID [SIGNAL]", "send a signal, SIGTERM unless told otherwise"),
-    "delete": ({"force": "", "regex": ""}, "ID", "forget one that has ended; --force: kill it first"),
+    "kill": ({"all": "", "regex": ""}, "ID [SIGNAL]", "send a signal, SIGTERM unless told otherwise; --regex: to all such IDs"),
+    "delete": ({"force": "", "regex": ""}, "ID", "forget one that has ended; --force: kill it first; --regex: all such IDs"),
     "exec": ({"process": "FILE", "console-socket": "SOCKET", "pid-file": "FILE", "detach": "", "preserve-fds": "N", "tty": "",
               "user": "UID[:GID]", "cwd": "DIR", "env": "NAME=VALUE", "cap": "NAME", "apparmor": "NAME", "process-label": "LABEL",
-              "no-new-privs": "", "cgroup": "PATH", "ignore-paused": "", "additional-gids": "GID", "pidfd-socket": "SOCKET"},
+              "no-new-privs": "", "cgroup": "PATH", "ignore-paused": "", "additional-gids": "GID", "pidfd-socket": "SOCKET",
+              "no-subreaper": ""},
              "ID [COMMAND...]", "run one more program in it"),
     "list": ({"format": "table|json", "quiet": ""}, "", "all containers"),
     "ps": ({"format": "table|json"}, "ID [WORD...]", "the processes in one"),

@@ -3,7 +3,7 @@
 import os
 
 from dolium.cli.oci import Words, show, warn
-from dolium.errors import UsageError
+from dolium.errors import DoliumError, UsageError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from dolium.runtime.creation import Asked
+    from dolium.runtime.notify import Proxy
 
 FORWARDED = (1, 2, 3, 10, 12, 15, 18, 28)
 
@@ -18,13 +19,11 @@ FORWARDED = (1, 2, 3, 10, 12, 15, 18, 28)
 def _asked(found: Words) -> "Asked":
     from dolium.runtime.creation import Asked
 
-    if "config" in found.flags:
-        raise UsageError("--config: the config is the bundle's config.json")
-    if "pidfd-socket" in found.flags:
-        raise UsageError("--pidfd-socket: not supported yet")
     asked = Asked(os.path.abspath(found.flags.get("bundle", ".")))
     asked.pid_file = _path(found, "pid-file")
     asked.console_socket = _path(found, "console-socket")
+    asked.pidfd_socket = _path(found, "pidfd-socket")
+    asked.config = _path(found, "config")
     asked.pivot = "no-pivot" not in found.flags
     asked.keyring = "no-new-keyring" not in found.flags
     asked.preserve = found.number("preserve-fds")
@@ -55,6 +54,21 @@ def start(found: Words, root: str) -> int:
     return 0
 
 
+def each(found: Words, root: str) -> "list[str]":
+    """The ids that are meant: that one, or with --regex all in which the expression is found, as crun has it."""
+    if "regex" not in found.flags:
+        return [found.id]
+    import re
+
+    from dolium.runtime import state
+
+    try:
+        wanted = re.compile(found.id)
+    except re.error as problem:
+        raise UsageError(f"--regex: `{found.id[:80]}`: {problem}") from None
+    return [container.id for container in state.every(root) if wanted.search(container.id)]
+
+
 def run(found: Words, root: str) -> int:
     """`run`; without --detach its exit code is the program's."""
     from dolium.runtime import lifecycle
@@ -71,7 +85,7 @@ def run(found: Words, root: str) -> int:
     asked.detached = False
     block()
     running = lifecycle.Foreground(root, found.id, asked)
-    forward(running.fileno(), running.signal)
+    forward(running.fileno(), running.signal, running.notify, running.pid())
     return running.finish("keep" in found.flags).exit_code
 
 
@@ -114,16 +128,32 @@ def kill(found: Words, root: str) -> int:
     """`kill`"""
     from dolium.runtime import members
 
-    members.kill(root, found.id, signal_number(found.words[1] if len(found.words) > 1 else "TERM"), "all" in found.flags)
+    number = signal_number(found.words[1] if len(found.words) > 1 else "TERM")
+    _all(each(found, root), lambda identity: members.kill(root, identity, number, "all" in found.flags))
     return 0
+
+
+def _all(identities: "list[str]", act: "Callable[[str], None]") -> None:
+    """Act on each, whatever becomes of the one before.  Raises the first error."""
+    first: DoliumError | None = None
+    for identity in identities:
+        try:
+            act(identity)
+        except DoliumError as problem:
+            first = first or problem
+    if first:
+        raise first
 
 
 def delete(found: Words, root: str) -> int:
     """`delete`"""
     from dolium.runtime import lifecycle
 
-    for failed in lifecycle.delete(root, found.id, "force" in found.flags):
-        warn(found, str(failed))
+    def one(identity: str) -> None:
+        for failed in lifecycle.delete(root, identity, "force" in found.flags):
+            warn(found, str(failed))
+
+    _all(each(found, root), one)
     return 0
 
 
@@ -140,6 +170,7 @@ def exec(found: Words, root: str) -> int:
     asked.groups = [each for word in found.flags.get("additional-gids", []) for each in word.split(",")]
     asked.locked, asked.tty, asked.detached = (name in found.flags for name in ("no-new-privs", "tty", "detach"))
     asked.preserve, asked.cgroup = found.number("preserve-fds"), found.flags.get("cgroup", "")
+    asked.pidfd_socket, asked.ignore_paused = _path(found, "pidfd-socket"), "ignore-paused" in found.flags
     block()
     helping, _ = another.start(root, found.id, asked)
     if asked.detached:
@@ -155,13 +186,20 @@ def block() -> None:
     pthread_sigmask(SIG_BLOCK, FORWARDED)
 
 
-def forward(ended: int, send: "Callable[[int], None]") -> None:
-    """Send on what arrives, until that descriptor can be read."""
+def forward(ended: int, send: "Callable[[int], None]", notify: "Proxy | None" = None, pid: int = 0) -> None:
+    """Send on what arrives, until that descriptor can be read: signals, and what the container tells systemd."""
     from select import POLLIN, poll
     from signal import sigtimedwait
 
     waiting = poll()
     waiting.register(ended, POLLIN)
-    while not waiting.poll(50):
+    if notify:
+        waiting.register(notify.fileno(), POLLIN)
+    while True:
+        ready = dict(waiting.poll(50))
+        if notify and notify.fileno() in ready:
+            notify.pass_on(pid)
+        if ended in ready:
+            return
         while arrived := sigtimedwait(FORWARDED, 0):
             send(arrived.si_signo)

@@ -14,11 +14,11 @@ LARGEST = 16 << 20
 """Bytes of a config.json; real ones have some ten thousand."""
 
 
-def load(directory: str, identity: str) -> "dict[str, Any]":
-    """The config of a bundle, read strictly.  Raises SpecError."""
+def load(directory: str, identity: str, config: str = "") -> "dict[str, Any]":
+    """The config of a bundle, read strictly; `config` is a file in place of its own.  Raises SpecError."""
     if not os.path.isdir(directory):
         raise SpecError("bundle", f"there is no directory `{directory}`")
-    spec = oci.read(document.read(text(f"{directory}/config.json"), "config.json"), directory, identity)
+    spec = oci.read(document.read(text(config or f"{directory}/config.json", "config.json"), "config.json"), directory, identity)
     root = spec["root"]["path"]
     if not os.path.isdir(root):
         raise SpecError("root.path", f"there is no directory `{root}`")

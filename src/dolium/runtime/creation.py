@@ -22,13 +22,15 @@ SIGKILL = 9
 class Asked:
     """What the words of `create` and `run` ask for, besides the bundle."""
 
-    __slots__ = ("bundle", "pid_file", "console_socket", "pivot", "keyring", "preserve", "pidfd_socket", "groups", "detached")
+    __slots__ = ("bundle", "pid_file", "console_socket", "pivot", "keyring", "preserve", "pidfd_socket", "groups", "detached",
+                 "config")  # fmt: skip
 
     def __init__(self, directory: str) -> None:
         self.bundle = directory
         self.pid_file = ""
         self.console_socket = ""
         self.pidfd_socket = ""
+        self.config = ""
         self.pivot = True
         self.keyring = True
         self.preserve = 0
@@ -39,7 +41,7 @@ class Asked:
 class Creation(launch.Watched):
     """A container while its maker is at work on it."""
 
-    __slots__ = ("container", "made", "planned", "turns", "console", "listener")
+    __slots__ = ("container", "made", "planned", "turns", "console", "listener", "pidfd")
 
     def __init__(self, spec: "dict[str, Any]", facts: "Facts", container: state.Container) -> None:
         super().__init__(spec, facts, {})
@@ -49,6 +51,7 @@ class Creation(launch.Watched):
         self.turns = turns(self.planned)
         self.console: socket | None = None
         self.listener: Listener | None = None
+        self.pidfd: socket | None = None
 
     def steps(self) -> "list[Step]":
         """Its plan."""
@@ -62,6 +65,8 @@ class Creation(launch.Watched):
         """Until it waits for `start`.  Raises DoliumError; then all is undone but for the state."""
         if asked.console_socket:
             self.console = console.connect(asked.console_socket)
+        if asked.pidfd_socket:
+            self.pidfd = console.connect(asked.pidfd_socket, console.PIDFD)
         for step in self.turns[0]:
             self.act(step)
         self.filled[slots.START] = _listen(self.container.path)
@@ -96,6 +101,12 @@ class Creation(launch.Watched):
         assert self.console
         console.send(self.console, int.from_bytes(control[0][2][:4], "little"))
         self.console = None
+
+    def give_pidfd(self) -> None:
+        """A pidfd of its first process to whoever listens on --pidfd-socket.  Raises DoliumError."""
+        if self.pidfd:
+            console.send(self.pidfd, os.pidfd_open(self.pid()), console.PIDFD)
+            self.pidfd = None
 
     def answer(self) -> None:
         """Let dolium-init go on."""

@@ -23,7 +23,8 @@ class Extra:
     """What is asked for.
 
     `process` is a file with a `process` object, or else `argv` with what differs from the container's own: `cwd`, `env`,
-    `user` as UID[:GID], `groups`, `capabilities` besides, `locked` for no_new_privs, labels.
+    `user` as UID[:GID], `groups`, `capabilities` besides, `locked` for no_new_privs, labels.  `ignore_paused`: start it in a
+    container that is paused, too, where it goes on when that does.
     """
 
     __slots__ = (
@@ -43,6 +44,8 @@ class Extra:
         "console_socket",
         "preserve",
         "cgroup",
+        "pidfd_socket",
+        "ignore_paused",
     )
 
     def __init__(self) -> None:
@@ -62,6 +65,8 @@ class Extra:
         self.console_socket = ""
         self.preserve = 0
         self.cgroup = ""
+        self.pidfd_socket = ""
+        self.ignore_paused = False
 
 
 def number(text: str, flag: str) -> int:
@@ -110,7 +115,7 @@ def start(top: str, identity: str, asked: Extra) -> "tuple[Helping, int]":
     """Start it; it runs, and this is its helper and its pid.  Raises StateError, SpecError, StepError."""
     container = state.find(top, identity)
     status, pid = container.status(), container.pid()
-    if status not in ("running", "created") or not pid:
+    if status not in ("running", "created", *(("paused",) if asked.ignore_paused else ())) or not pid:
         raise StateError(identity, status, "running")
     spec = container.config()
     facts = lifecycle.oci_facts(spec)
@@ -126,16 +131,23 @@ def start(top: str, identity: str, asked: Extra) -> "tuple[Helping, int]":
     helping = Helping(steps, spec, facts, {slots.CONTAINER: first})
     try:
         taker = console.connect(asked.console_socket) if asked.console_socket else None
+        watcher = console.connect(asked.pidfd_socket, console.PIDFD) if asked.pidfd_socket else None
         helping.begin(lambda passed: wire.encode(steps, passed).data, (0, 1, 2), preserved(asked.preserve))
         if taker:
             console.send(taker, helping.offered())
         helping.notify(hooks.state(spec, identity, status, pid))
+        assert helping.helper
         if asked.detached:
             _hear_end(helping)
+            joined = child(helping.helper)
+            pidfd = os.pidfd_open(joined) if watcher else -1
         else:
-            os.close(helping.offered())
-        assert helping.helper
-        joined = child(helping.helper)
+            pidfd = helping.offered()
+            joined = child(helping.helper)
+        if watcher:
+            console.send(watcher, pidfd, console.PIDFD)
+        elif pidfd >= 0:
+            os.close(pidfd)
         if asked.pid_file:
             write_pid(asked.pid_file, joined)
     except BaseException:

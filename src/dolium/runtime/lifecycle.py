@@ -6,7 +6,7 @@ from _socket import AF_UNIX, SOCK_CLOEXEC, SOCK_SEQPACKET, socket
 from dolium.core import wire
 from dolium.errors import DoliumError, HookError, StateError
 from dolium.plan import build, resources
-from dolium.runtime import bundle, cgroup, containerhooks, hooks, host, launch, state
+from dolium.runtime import bundle, cgroup, containerhooks, hooks, host, launch, notify, state
 from dolium.runtime.creation import Asked, Creation, kill_first, perform, write_pid
 from dolium.runtime.members import freeze
 
@@ -26,7 +26,8 @@ def prepare(top: str, identity: str, asked: Asked) -> "tuple[Creation, state.Con
     """A container that is planned and written down, and of which nothing else has been made.  Raises DoliumError."""
     state.check_id(identity)
     facts = host.facts()
-    spec = bundle.load(asked.bundle, identity)
+    spec = bundle.load(asked.bundle, identity, asked.config)
+    systemd = notify.wanted()
     own = spec["dolium"]
     own["keep"], own["pivot"], own["keyring"], own["groups"] = not asked.detached, asked.pivot, asked.keyring, asked.groups
     _listen_fds(spec, asked)
@@ -40,6 +41,8 @@ def prepare(top: str, identity: str, asked: Asked) -> "tuple[Creation, state.Con
               "versions": {name: each.version for name, each in facts.hierarchies.items()}}  # fmt: skip
     container = state.new(top, identity, fields)
     try:
+        if systemd:
+            notify.mount(spec, container.path)
         creation = Creation(spec, facts, container)
         container.save_config(spec)
     except BaseException:
@@ -81,6 +84,7 @@ def _make(creation: Creation, container: state.Container, asked: Asked) -> None:
         container.save()
         if asked.pid_file:
             write_pid(asked.pid_file, creation.pid())
+        creation.give_pidfd()
     except BaseException:
         creation.undo()
         run_poststop(creation.spec, container.id)
@@ -97,10 +101,19 @@ def start(top: str, identity: str) -> None:
         if status != "created":
             raise StateError(identity, status, "created")
         spec = container.config()
+        proxy = proxy_of(container)
         begin(container, spec, oci_facts(spec))
         poststart(container, spec)
     finally:
         container.unlock()
+    if proxy:
+        proxy.wait(container.fields["pid"][0])
+
+
+def proxy_of(container: state.Container) -> "notify.Proxy | None":
+    """Where `create` and `start` have NOTIFY_SOCKET."""
+    target = notify.wanted()
+    return notify.Proxy(container.path, target) if target and os.path.isdir(f"{container.path}/{notify.DIRECTORY}") else None
 
 
 def oci_facts(spec: "dict[str, Any]") -> "Facts":
@@ -181,6 +194,7 @@ class Foreground:
         try:
             _make(creation, container, asked)
             try:
+                self.notify = proxy_of(container)
                 creation.answer()
                 begin(container, creation.spec, creation.facts)
                 creation.runs()
@@ -191,6 +205,10 @@ class Foreground:
                 raise
         finally:
             container.unlock()
+
+    def pid(self) -> int:
+        """Of its first process."""
+        return self.creation.pid()
 
     def signal(self, number: int) -> None:
         """Forward one."""

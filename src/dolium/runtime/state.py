@@ -2,6 +2,7 @@
 
     ROOT/ID/state.json   `format` 1: see Container.fields      ROOT/ID/config.json   the config as it was at `create`
     ROOT/ID/start        the socket on which a created container waits
+    ROOT/ID/notify/      what it says to systemd is said here (runtime/notify.py)
 
 The lock is on ROOT/ID itself; it is held by whoever changes the container.  A pid counts only together with the boot and the
 time at which it was started.
@@ -106,15 +107,16 @@ class Container:
 
     def forget(self) -> None:
         """Remove its directory."""
-        for name in ("start", "config.json", "config.json.new", "state.json.new", "state.json"):
+        for name in ("start", "notify/notify.sock", "config.json", "config.json.new", "state.json.new", "state.json"):
             try:
                 os.unlink(f"{self.path}/{name}")
             except FileNotFoundError:
                 pass
-        try:
-            os.rmdir(self.path)
-        except FileNotFoundError:
-            pass
+        for name in (f"{self.path}/notify", self.path):
+            try:
+                os.rmdir(name)
+            except FileNotFoundError:
+                pass
 
     def pid(self) -> int:
         """Of its first process if that lives, else 0."""
