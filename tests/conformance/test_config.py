@@ -204,6 +204,20 @@ def test_scheduler_and_io_priority(bundle: Bundle) -> None:
     assert text.split()[:2] == ["7", "3"] and "idle" in text, text
 
 
+@pytest.mark.parametrize(("policy", "shown"), [
+    ({"mode": "MPOL_BIND", "nodes": "0"}, "bind:0"), ({"mode": "MPOL_BIND", "nodes": "0", "flags": ["MPOL_F_STATIC_NODES"]}, "bind=static:0"),
+    ({"mode": "MPOL_INTERLEAVE", "nodes": "0"}, "interleave:0"), ({"mode": "MPOL_PREFERRED", "nodes": "0"}, "prefer:0"),
+    ({"mode": "MPOL_LOCAL"}, "local"), ({"mode": "MPOL_DEFAULT"}, "default"), ({"mode": "MPOL_DEFAULT", "nodes": ""}, "default"),
+    ({"mode": "MPOL_PREFERRED_MANY", "nodes": "0"}, "prefer (many):0"), ({"mode": "MPOL_WEIGHTED_INTERLEAVE", "nodes": "0"}, "weighted interleave:0"),
+])  # fmt: skip
+def test_memory_policy(bundle: Bundle, policy: dict[str, Any], shown: str) -> None:
+    assert bundle.output(script("head -1 /proc/self/numa_maps", linux__memoryPolicy=policy)).split(" ", 1)[1].startswith(shown)
+
+
+def test_a_memory_node_that_is_not_there(bundle: Bundle) -> None:
+    assert "cannot MPOL_BIND" in bundle.refused(config(linux__memoryPolicy={"mode": "MPOL_BIND", "nodes": "63"}))
+
+
 def test_personality(bundle: Bundle) -> None:
     assert bundle.output(script("uname -m", linux__personality={"domain": "LINUX32"})) == "i686\n"
 

@@ -64,6 +64,22 @@ def test_exec_of_nothing(bundle: Bundle, detach: tuple[str, ...]) -> None:
     assert "Permission denied" in bundle.verb("exec", *detach, bundle.id, "/etc/passwd").err
 
 
+CPUS = ["grep", "Cpus_allowed_list", "/proc/self/status"]
+
+
+def test_exec_cpu_affinity(bundle: Bundle) -> None:
+    """process.execCPUAffinity: of those that exec starts, not of the first process; the container's unless they have their own."""
+    first = bundle.running(config(process__args=["sleep", "1000"], process__execCPUAffinity={"initial": "0", "final": "1"}))
+    with open(f"/proc/{first}/status") as file:
+        assert [line.split()[1] for line in file if line.startswith("Cpus_allowed_list")] != ["1"]
+    assert bundle.verb("exec", bundle.id, *CPUS).out.split()[1] == "1"
+    assert bundle.verb("exec", "--process", process(bundle, *CPUS), bundle.id).out.split()[1] == "1"
+    assert bundle.verb("exec", "--process", process(bundle, *CPUS, execCPUAffinity={"final": "0"}), bundle.id).out.split()[1] == "0"
+    assert bundle.verb("exec", "--process", process(bundle, *CPUS, execCPUAffinity={"initial": "0"}), bundle.id).out.split()[1] == "0"
+    ended = bundle.verb("exec", "--process", process(bundle, *CPUS, execCPUAffinity={"final": "x"}), bundle.id)
+    assert "process.execCPUAffinity.final" in ended.err
+
+
 def test_exec_flags(bundle: Bundle) -> None:
     bundle.running()
     ended = bundle.verb("exec", "--cwd", "/tmp", "--env", "A=1", "-e", "B=2", "--user", "9:8", "-g", "3", "--additional-gids=4", bundle.id, "sh",

@@ -27,7 +27,7 @@ nft(8) resolv.conf(5) user_namespaces(7) uts_namespaces(7) veth(4) wait(2) bpf(2
 ioctl_tty(2) pts(4) pty(7) stdin(3)
 """.split())  # fmt: skip
 """Pages that exist: man-pages 6.16, which has those on fsopen(2) and its like, keyutils, iproute2, procps."""
-HOST = ("make_net", "nft", "resolver", "make_group", "set_limit", "watch_oom", "hook", "record", "make_users", "notify")
+HOST = ("make_net", "nft", "resolver", "make_group", "set_limit", "watch_oom", "hook", "record", "make_users", "notify", "move_device")
 
 
 @cache

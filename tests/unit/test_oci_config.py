@@ -95,7 +95,7 @@ def test_what_is_wrong_is_named(changes: dict[str, Any], message: str) -> None:
 
 @pytest.mark.parametrize("changes", [
     {"process__apparmorProfile": "docker-default"}, {"process__selinuxLabel": "a:b:c:d"}, {"linux__intelRdt": {"closID": "x"}},
-    {"linux__netDevices": {"eth0": {}}}, {"linux__resources": {"network": {"classID": 1}}}, {"linux__resources": {"memory": {"kernel": 1}}},
+    {"linux__resources": {"network": {"classID": 1}}}, {"linux__resources": {"memory": {"kernel": 1}}},
     {"linux__resources": {"memory": {"swappiness": 1}}}, {"linux__resources": {"rdma": {"x": {"hcaHandles": 1}}}},
 ])  # fmt: skip
 def test_what_this_host_cannot_is_an_error(changes: dict[str, Any]) -> None:
@@ -108,6 +108,16 @@ def test_labels_where_the_kernel_has_them() -> None:
     steps = plan(config(process__apparmorProfile="x", process__selinuxLabel="a:b"), labels=("apparmor", "selinux"))
     found = {step.path: step.data for step in steps if step.op == "write"}
     assert found == {"/proc/self/attr/apparmor/exec": b"exec x", "/proc/self/attr/exec": b"a:b"}
+
+
+def test_a_mount_label_where_selinux_is_at_work() -> None:
+    """And nowhere else: as with crun and runc, which look whether it is enabled."""
+    label = "system_u:object_r:container_file_t:s0:c1,c2"
+    spec = config(linux__mountLabel=label)
+    steps = plan(spec, labels=("selinux",))
+    labelled = {step.path2 or step.path for step in steps if step.op == "new_mount" and f"context={label}".encode() in step.data.split(b"\0")}
+    assert labelled == {"tmpfs", "devpts", "shm"}
+    assert not any(b"context=" in step.data for step in plan(spec))
 
 
 def test_unknown_fields_are_ignored() -> None:

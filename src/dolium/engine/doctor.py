@@ -36,7 +36,8 @@ def examine() -> "list[Check]":
         pass
     found.trials = _trials(found.facts)
     if not found.facts.rootless:
-        from dolium.engine import firewall, netlink
+        from dolium.engine import firewall
+        from dolium.runtime import netlink
 
         found.way_out = bool(netlink.way_out())
         found.network = _network(found)

@@ -12,10 +12,9 @@ they were last found to let containers through.  While `rules` is missing the br
 import os
 from fcntl import LOCK_EX, flock
 
-from dolium.engine import netlink
 from dolium.errors import DoliumError, Exists, Unsupported, UsageError
 from dolium.plan import egress, rtnetlink
-from dolium.runtime import places
+from dolium.runtime import netlink, places
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -7,10 +7,10 @@ written down what there is, so that a kill in the middle leaves the rest to be f
 import os
 from time import monotonic, sleep
 
-from dolium.engine import erase, firewall, life, netlink, networks
+from dolium.engine import erase, firewall, life, networks
 from dolium.errors import DoliumError, NotFound
 from dolium.plan import rtnetlink
-from dolium.runtime import cgroup, host, lease, places
+from dolium.runtime import cgroup, host, lease, netlink, places
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -187,6 +187,7 @@ def all_of(spec: "dict[str, Any]", facts: "Facts") -> "list[Step]":
         elif kind == "cgroup":
             steps += cgroupmount.mount(why, mount, options, spec, facts)
         else:
+            options.data += label(spec, kind, facts)
             steps += _fresh(why, mount, options, facts, kernel_path)
         for number, below in options.propagation:
             steps.append(part(Step("set_attr", INSIDE, why, fd=slot, n2=number, n3=int(below), what="its propagation",
@@ -196,6 +197,15 @@ def all_of(spec: "dict[str, Any]", facts: "Facts") -> "list[Step]":
         steps.append(Step("mkdir", INSIDE, "process.cwd", fd=slots.ROOT, data=strings(cwd, "755", why="process.cwd"), n2=-1,
                           accept=(EROFS, ENOTDIR, ELOOP, EACCES), what=f"mkdir {cwd}", note="where it is not there"))  # fmt: skip
     return steps + _nodes(spec, facts)
+
+
+def label(spec: "dict[str, Any]", kind: str, facts: "Facts") -> "list[str]":
+    """linux.mountLabel: what SELinux is to take the files of a new file system for, where it is at work.  Of the kernel's own
+    they are labelled by its policy; the queues of an IPC namespace are mounted in the kernel already, without."""
+    wanted = spec["linux"].get("mountLabel")
+    if not wanted or "selinux" not in facts.labels or kind in ("proc", "sysfs", "mqueue"):
+        return []
+    return [f"context={wanted}"]
 
 
 def _fresh(why: str, mount: "dict[str, Any]", options: Options, facts: "Facts", kernel_path: bool) -> "list[Step]":
@@ -238,14 +248,14 @@ def dev_index(spec: "dict[str, Any]") -> int:
                  if mount["destination"] == "/dev" and mount["type"] == "tmpfs"), -1)  # fmt: skip
 
 
-def dev_options(spec: "dict[str, Any]", owner: int) -> "tuple[list[str], int]":
+def dev_options(spec: "dict[str, Any]", owner: int, facts: "Facts") -> "tuple[list[str], int]":
     """What that tmpfs is made with: its options and attributes."""
     index = dev_index(spec)
     if index < 0:
         return ["mode=755", "size=64k", f"uid={owner}", f"gid={owner}"], NOSUID | NOEXEC
     options = _options(spec["mounts"][index], f"mounts[{index}]")
     given = [each for each in options.data if not each.startswith(("uid=", "gid="))]
-    return [*given, f"uid={owner}", f"gid={owner}"], options.set & ~(NODEV | RDONLY)
+    return [*given, f"uid={owner}", f"gid={owner}", *label(spec, "tmpfs", facts)], options.set & ~(NODEV | RDONLY)
 
 
 def seal_dev(spec: "dict[str, Any]") -> "list[Step]":

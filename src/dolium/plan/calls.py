@@ -410,6 +410,8 @@ _CALLS: "dict[str, Callable[[Step], list[str]]]" = {
     "hook": lambda step: [f"execve({quoted(step.path)}, ...)"],
     "record": lambda _: ["# write-fsync-rename of state.json"],
     "notify": lambda step: [f"sendmsg(<{step.path}>, SCM_RIGHTS listener)"],
+    "move_device": lambda step: [f"sendto(<rtnetlink>, RTM_NEWLINK {step.path} IFLA_NET_NS_FD IFLA_IFNAME={step.path2})",
+                                 "sendto(<rtnetlink of the container's network>, RTM_NEWADDR ..., RTM_NEWLINK up)"],
     "make_users": lambda step: [f"{name(step.out)} = open(\"/proc/CHILD/ns/user\", O_RDONLY)"],
     "idle": lambda _: ["waitpid(-1, NULL, WNOHANG)  # and sigwaitinfo({SIGCHLD}), again and again"],
     "ptmx": _ptmx, "pts": _pts,

@@ -27,7 +27,7 @@ def tree(spec: "dict[str, Any]", facts: "Facts") -> "list[Step]":
     if is_bundle(spec):
         from dolium.plan import bundle
 
-        options, bits = bundle.dev_options(spec, owner)
+        options, bits = bundle.dev_options(spec, owner, facts)
         asked = [(index, each) for index, each in asked if bundle.in_dev(spec, each["path"])]
     steps = [
         Step("new_mount", OUTSIDE, "linux.devices", path="tmpfs", n1=bits, out=slots.DEV, data=strings(*options),

@@ -38,7 +38,7 @@ def features() -> "dict[str, Any]":
             "intelRdt": {"enabled": False},
             "memoryPolicy": {"modes": [*process.MEMORY], "flags": [*process.MEMORY_FLAGS]},
             "mountExtensions": {"idmap": {"enabled": True}},
-            "netDevices": {"enabled": False},
+            "netDevices": {"enabled": True},
         },
         "annotations": {},
         "potentiallyUnsafeConfigAnnotations": [],

@@ -332,8 +332,6 @@ def _check_namespaces(spec: "dict[str, Any]") -> None:
         raise SpecError("linux.namespaces", "has no `mount`: a rootfs without a mount namespace would change the host's mounts")
     if linux.get("intelRdt"):
         raise Unsupported("linux.intelRdt", "Intel's resource director is not set by Dolium")
-    if linux.get("netDevices"):
-        raise Unsupported("linux.netDevices", "Dolium does not move devices of the host into a container")
 
 
 def host_id(spec: "dict[str, Any]") -> int:

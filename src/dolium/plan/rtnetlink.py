@@ -37,7 +37,8 @@ IFLA_LINKINFO, IFLA_IFALIAS, IFLA_AF_SPEC, IFLA_NET_NS_FD = 18, 20, 26, 28
 IFLA_INFO_KIND, IFLA_INFO_DATA = 1, 2
 IFLA_INET6_ADDR_GEN_MODE, ADDR_GEN_NONE = 8, 1
 VETH_INFO_PEER = 1
-IFA_ADDRESS, IFA_LOCAL, IFA_BROADCAST = 1, 2, 4
+IFLA_NEW_IFINDEX = 49
+IFA_ADDRESS, IFA_LOCAL, IFA_BROADCAST, IFA_FLAGS = 1, 2, 4, 8
 RTA_DST, RTA_OIF, RTA_GATEWAY = 1, 4, 5
 RT_TABLE_MAIN, RTPROT_BOOT, RT_SCOPE_UNIVERSE, RTN_UNICAST = 254, 3, 0, 1
 
@@ -151,9 +152,32 @@ def ask_route(address: bytes) -> bytes:
     return message(GETROUTE, 0, ROUTE.pack(INET, 32, 0, 0, 0, 0, 0, 0, 0), [(RTA_DST, address)])
 
 
-def ask_all_addresses() -> bytes:
-    """Every IPv4 address of every device."""
-    return message(GETADDR, DUMP, ADDRESS.pack(INET, 0, 0, 0, 0), [])
+def ask_all_addresses(family: int = INET) -> bytes:
+    """Every IPv4 address of every device; of family 0 every address."""
+    return message(GETADDR, DUMP, ADDRESS.pack(family, 0, 0, 0, 0), [])
+
+
+def ask_all_links() -> bytes:
+    """Every device."""
+    return message(GETLINK, DUMP, _link(), [])
+
+
+def move_link(index: int, network: int, device: str, fresh: int) -> bytes:
+    """The device of that index goes into the namespace of that descriptor, where it has another name, and the index `fresh`."""
+    found: list[Attribute] = [(IFLA_NET_NS_FD, number(network)), (IFLA_IFNAME, name(device))]
+    if fresh != index:
+        found.append((IFLA_NEW_IFINDEX, number(fresh)))
+    return message(NEWLINK, 0, _link(index=index), found)
+
+
+def set_up_index(index: int) -> bytes:
+    """The device of that index goes up."""
+    return message(NEWLINK, 0, _link(up=True, index=index), [])
+
+
+def add_address_of(index: int, family: int, prefix: int, scope: int, about: "list[Attribute]") -> bytes:
+    """An address as another message had it."""
+    return message(NEWADDR, CREATE | EXCL, ADDRESS.pack(family, prefix, 0, scope, index), about)
 
 
 def ask_all_routes() -> bytes:

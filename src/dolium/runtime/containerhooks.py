@@ -97,6 +97,7 @@ def run_before_pivot(spec: "dict[str, Any]", facts: "Facts", pid: int, hook: "di
 def run_inside(spec: "dict[str, Any]", facts: "Facts", pid: int, hook: "dict[str, Any]", why: str, told: "dict[str, Any]") -> None:
     """startContainer: as a process of the container, with its rights and no others.  Raises HookError."""
     process = {**spec["process"], "args": hook.get("args") or [hook["path"]], "env": hook.get("env", []), "cwd": "/"}
+    process.pop("execCPUAffinity", None)
     own = {**spec["dolium"], "watch": {}, "preserve": 0}
     inner = {**spec, "process": process, "dolium": own}
     steps = joining.plan(inner, facts)

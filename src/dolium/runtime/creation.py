@@ -152,6 +152,13 @@ class Creation(launch.Watched):
             assert self.listener
             told = hooks.state(self.spec, container.id, "creating", self.pid())
             self.listener.hand_over(self.spec["linux"]["seccomp"], told, self.pid())
+        elif step.op == "move_device":
+            from dolium.runtime import netdevices
+
+            try:
+                netdevices.move(step, self.pid())
+            except OSError as error:
+                raise launch.step_error(step, self.planned, error.errno or 0, "sendto", self.facts) from None
         elif step.op == "make_users":
             self.filled[step.out] = containerhooks.make_users(step, self.facts)
         else:

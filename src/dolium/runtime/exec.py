@@ -80,11 +80,12 @@ def described(asked: Extra, own: "dict[str, Any]") -> "dict[str, Any]":
     """The process that is asked for; `own` is the container's.  Raises SpecError."""
     if asked.process:
         found = oci.complete_process(document.read(bundle.text(asked.process), "process"))
+        if "execCPUAffinity" in own:  # the container's is for those that say nothing
+            found.setdefault("execCPUAffinity", own["execCPUAffinity"])
     else:
         if not asked.argv:
             raise SpecError("process.args", "is required: at least the name of a program")
         found = {**own, "args": asked.argv, "env": [*own["env"], *asked.env], "terminal": False}
-        found.pop("execCPUAffinity", None)
     if asked.cwd:
         found["cwd"] = oci.absolute(asked.cwd, "--cwd")
     if asked.user:

@@ -25,12 +25,10 @@ from fcntl import F_DUPFD_CLOEXEC, fcntl, ioctl
 from dolium.core import sys
 from dolium.errors import DoliumError, Unsupported
 from dolium.plan import egress, slots
+from dolium.runtime import elsewhere
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from typing import Any
-
     from dolium.core.wire import Step
     from dolium.runtime.resolver import Resolver
 
@@ -61,7 +59,7 @@ class Guard:
             filled[slots.NETWORK] = fcntl(self.network, F_DUPFD_CLOEXEC, 3)
             filled[slots.HOST_NETWORK] = os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
         elif step.op == "nft":
-            _elsewhere(lambda: sys.enter_network(self.network), lambda: _load(step.data))
+            elsewhere.act(lambda: sys.enter_network(self.network), lambda: _load(step.data))
         else:
             self._resolve(step.path, step.path2)
 
@@ -76,7 +74,7 @@ class Guard:
             with open(OPEN_PORTS, "w") as file:
                 file.write("0")
 
-        _elsewhere(sys.new_network, settle)
+        elsewhere.act(sys.new_network, settle)
 
     def _resolve(self, rules: str, servers: str) -> None:
         """Sockets in the container's network, and a thread, in the host's, to serve them."""
@@ -95,7 +93,7 @@ class Guard:
             made.append(socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETFILTER))
 
         try:
-            _elsewhere(lambda: sys.enter_network(self.network), sockets)
+            elsewhere.act(lambda: sys.enter_network(self.network), sockets)
         except BaseException:
             for each in made:
                 each.close()
@@ -138,31 +136,6 @@ class Guard:
             if fd >= 0:
                 os.close(fd)
         self.end = self.network = -1
-
-
-def _elsewhere(go: "Callable[[], None]", act: "Callable[[], None]") -> None:
-    """Have a thread of its own go somewhere and act there.  Raises what it raises."""
-    failed: list[Any] = []
-    done = allocate_lock()
-
-    def there() -> None:
-        try:
-            go()
-            act()
-        except BaseException as problem:
-            failed.append(problem)
-        finally:
-            done.release()
-
-    done.acquire()
-    start_new_thread(there, ())
-    try:
-        done.acquire()
-    except BaseException:  # an interrupt: what it makes must be known before we go
-        done.acquire()
-        raise
-    if failed:
-        raise failed[0]
 
 
 def _load(rules: bytes) -> None:

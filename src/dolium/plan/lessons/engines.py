@@ -25,6 +25,14 @@ hook
   man      execve(2)
   see      /proc/PID/status
 
+move_device
+  what     moves a network device of the host into the container's network, with its lasting addresses, and sets it up.
+  why      the config gives the container that device.
+  here     as soon as the container has its network, and before the hooks, which may go on from there.
+  without  the container does not have the device.
+  man      network_namespaces(7) rtnetlink(7)
+  see      /proc/PID/net/dev
+
 make_users
   what     makes a user namespace with a mapping of ids, by a process that is gone at once, and keeps it open.
   why      a mount is to show its files as owned by others than they are.

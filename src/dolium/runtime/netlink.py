@@ -65,6 +65,16 @@ def link(name: str) -> "Link | None":
     return next(Link(content) for kind, content in answers if kind == rtnetlink.NEWLINK)
 
 
+def indices() -> "dict[str, int]":
+    """The index of each device, by name.  Raises OSError."""
+    found = {}
+    for kind, content in talk(rtnetlink.ask_all_links()):
+        if kind == rtnetlink.NEWLINK:
+            known = rtnetlink.attributes(content[rtnetlink.LINK.size :])
+            found[known[rtnetlink.IFLA_IFNAME].rstrip(b"\0").decode("utf-8", "replace")] = rtnetlink.LINK.unpack_from(content)[2]
+    return found
+
+
 def way_out() -> int:
     """The index of the device that leads to addresses far away; 0 where there is no route to them.  Raises nothing."""
     try:
