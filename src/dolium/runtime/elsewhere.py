@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 
-def act(go: "Callable[[], None]", there: "Callable[[], None]") -> None:
+def act(go: "Callable[[], None]", there: "Callable[[], object]") -> None:
     """Have a thread of its own `go` somewhere and act `there`.  Raises what it raises."""
     failed: list[Any] = []
     done = allocate_lock()

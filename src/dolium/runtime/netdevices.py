@@ -37,9 +37,8 @@ def move(step: "Step", pid: int) -> None:
         fresh = max(there.values()) + 1 if index in there.values() else index
         netlink.talk(rtnetlink.move_link(index, network, step.path2, fresh))
         messages = [rtnetlink.add_address_of(fresh, *each) for each in addresses]
-        elsewhere.act(
-            lambda: sys.enter_network(network), lambda: [netlink.talk(*messages, rtnetlink.set_up_index(fresh))] and None
-        )
+        messages.append(rtnetlink.set_up_index(fresh))
+        elsewhere.act(lambda: sys.enter_network(network), lambda: netlink.talk(*messages))
     finally:
         os.close(network)
 
