@@ -110,8 +110,8 @@ def _lacking(facts: "Facts") -> "tuple[str, ...]":
 def devices() -> str:
     """Why a bridge and a cable cannot be made on this kernel; tried in a network namespace that is gone at once."""
     from dolium.core import sys as kernel
-    from dolium.runtime import netlink
     from dolium.plan import rtnetlink
+    from dolium.runtime import netlink
 
     done, said = allocate_lock(), []
     done.acquire()
