@@ -55,6 +55,9 @@ run_pytest() {
     directories=$(present "$@")
     [ -n "$directories" ] || { say "no tests in: $*"; return 0; }
     "$venv/python" -m pytest $directories $ARGS
+    code=$?
+    [ $code = 5 ] && [ -n "$ARGS" ] && code=0 # ARGS chose none of these
+    return $code
 }
 
 # Run the tests, and see that the host is afterwards as it was before.
@@ -78,9 +81,14 @@ test)
     start=$(now)
     lint
     linted=$?
+    # What starts nothing runs on all processors, what starts containers alone: it looks at what the host has afterwards.
     # shellcheck disable=SC2086
-    whole $FAST $LIVE
+    ARGS="-n auto --maxprocesses 4 $ARGS" run_pytest $FAST
+    fast=$?
+    # shellcheck disable=SC2086
+    whole $LIVE
     code=$?
+    [ $fast = 0 ] || code=$fast
     [ $linted = 0 ] || { say "lint failed, see above"; code=1; }
     [ $code = 0 ] && echo $((($(now) - start) / 100)) >"$took"
     exit $code
