@@ -9,6 +9,7 @@ DOLIUM_PYTHON=${DOLIUM_PYTHON:-$(readlink .build/python)}
 export DOLIUM_PYTHON
 [ -z "${ROOTFS:-}" ] && unset ROOTFS
 [ -z "${ARGS:-}" ] && ARGS=
+spread= # pytest's words for several processes
 FAST='unit golden property house'
 LIVE='live security api faults conformance'
 
@@ -54,7 +55,7 @@ lint() {
 run_pytest() {
     directories=$(present "$@")
     [ -n "$directories" ] || { say "no tests in: $*"; return 0; }
-    "$venv/python" -m pytest $directories $ARGS
+    "$venv/python" -m pytest $spread $directories $ARGS
     code=$?
     [ $code = 5 ] && [ -n "$ARGS" ] && code=0 # ARGS chose none of these
     return $code
@@ -83,8 +84,9 @@ test)
     linted=$?
     # What starts nothing runs on all processors, what starts containers alone: it looks at what the host has afterwards.
     # shellcheck disable=SC2086
-    ARGS="-n auto --maxprocesses 4 $ARGS" run_pytest $FAST
+    spread='-n auto --maxprocesses 4' && run_pytest $FAST
     fast=$?
+    spread=
     # shellcheck disable=SC2086
     whole $LIVE
     code=$?
