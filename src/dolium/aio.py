@@ -413,6 +413,11 @@ class Pool:
         del given["self"]
         return await _work(self._started._job(**given))
 
+    async def snippet(self, code: str, *, timeout: float | str | None = None) -> Snippet:
+        """`dolium.Pool.snippet`."""
+        turn = self._started._turn(code, timeout)
+        return await _aside(turn.work, turn.stop)
+
     async def take(self, *, timeout: float | str | None = None) -> Sandbox:
         """`dolium.Pool.take`: `async with await pool.take() as box`."""
         made: list[box.Sandbox] = []

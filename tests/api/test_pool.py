@@ -167,11 +167,11 @@ def test_sandboxes_and_programs_outlive_the_pool() -> None:
 
 def test_one_that_was_killed_is_replaced() -> None:
     with full(dolium.Pool(size=2)) as pool:
-        for held in [*pool._ready]:
+        for held in [*pool._shelf.ready]:
             os.kill(held.running.pid(), signal.SIGKILL)
             select.select([held.first], [], [], 10 * SLOW)
         assert pool.run(["echo", "fine"], text=True).stdout == "fine\n"
-        for held in [*full(pool)._ready]:
+        for held in [*full(pool)._shelf.ready]:
             os.kill(held.running.helper.pid, signal.SIGKILL)  # dolium-keep, which takes the container along
             select.select([held.first], [], [], 10 * SLOW)
         with pool.take() as box:
@@ -229,7 +229,7 @@ def test_descriptors_and_memory_stay_as_they_were() -> None:
                     pool.run(["no-such-program"])
                 pool.take().close()
             full(pool)
-            wait_for(lambda: not pool._working)
+            wait_for(lambda: not pool._shelf._working)
             return len(os.listdir("/proc/self/fd"))
 
         assert some(5) == some(20)

@@ -44,7 +44,7 @@ TARGETS = {("start and finish", "floor"): 1.6, ("start and finish", "bubblewrap"
            ("Pool.run", CALLED): 0.4,
            ("dolium run", "runc"): 0.6, ("dolium run on the bridge", "podman run on its bridge"): 0.1}  # fmt: skip
 """Issue 2: helper path against the floor and bubblewrap, command against runc; issue 3: the bridge; issue 6: the pool."""
-OF_PYTHON = ("dolium.run", "Pool.run", "Sandbox.run", "Python.run")
+OF_PYTHON = ("dolium.run", "Pool.run", "Sandbox.run", "Python.run", "Pool.snippet")
 """Calls that give back what was printed, as subprocess.run does."""
 
 
@@ -205,16 +205,21 @@ def another(rootfs: str, scratch: str, count: int, report: Report) -> None:
 def kept_box(rootfs: str, count: int, report: Report) -> None:
     """A program in a container of a pool, and one more in a Sandbox, beside a fresh bubblewrap for each; and fresh runs by 16 threads beside those by one."""
     with (dolium.Sandbox(image=rootfs, memory=MEMORY, cpus=CPUS) as box, dolium.Sandbox() as own, own.python() as python,
-          dolium.Pool(size=8, image=rootfs, memory=MEMORY, cpus=CPUS) as pool):  # fmt: skip
+          dolium.Pool(size=8, image=rootfs, memory=MEMORY, cpus=CPUS) as pool,
+          dolium.Pool(size=4, preload=["decimal"]) as snippets):  # fmt: skip
         contenders: dict[str, Work] = {
             "Pool.run": lambda: _must(pool.run(["true"])),
             "Sandbox.run": lambda: _must(box.run(["true"])),
             "Python.run": lambda: _same(python.run("1 + 1")),
+            "Pool.snippet": lambda: _same(snippets.snippet("1 + 1")),
+            "python3 -c": lambda: peers.call(["/usr/bin/python3", "-c", "import decimal; print(1 + 1)"]),
         }
         if peer := peers.bubblewrap("--bind", rootfs, "/"):
             contenders[CALLED] = lambda: peers.call(peer)
         samples = rounds(contenders, count)
     report.table("In a container that is there", samples, (CALLED,))
+    quick = median(samples["Pool.snippet"]) * 1000
+    print(f"  Pool.snippet: target 6 ms, {'ok' if quick <= 6 else 'NO'}; python3 -c, with no container, is beside it")
 
     def fresh() -> None:
         _must(dolium.run(["true"], image=rootfs, memory=MEMORY, cpus=CPUS))

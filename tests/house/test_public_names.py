@@ -11,14 +11,14 @@ NAMES = """CommandFailed CommandTimeout DoliumError Exists HookError ImageError 
 Sandbox Snippet SpecError StateError StepError Unsupported UsageError allow doctor ro run rw tmp""".split()
 MEMBERS = {
     "Sandbox": "close ended_by exists get id ls popen put python read remove run status write",
-    "Pool": "close ready run size take",
+    "Pool": "close ready run size snippet take",
     "Process": "args communicate ending exit_code fileno kill pid poll returncode send_signal stderr stdin stdout terminate wait",
     "Python": "close ended_by kill restart run status",
     "Snippet": "ended_by error figures message ok stderr stdout traceback truncated value wall_seconds",
     "Result": "args cpu_seconds ended_by exit_code limits_hit peak_memory_bytes returncode signal stderr stdout truncated wall_seconds",
     "Mount": "kind size source target",
 }
-AIO = {"Pool": "close ready run start take",
+AIO = {"Pool": "close ready run snippet start take",
        "Process": "args communicate exit_code kill pid returncode send_signal stderr stdin stdout terminate wait",
        "Python": "close ended_by restart run status",
        "Sandbox": "close ended_by exists get id ls popen put python read remove run start status write"}  # fmt: skip

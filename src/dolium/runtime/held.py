@@ -25,8 +25,6 @@ if TYPE_CHECKING:
 
 E2BIG = 7
 THREE = Struct("=3i")
-LIFE = Struct("=Bq")
-"""init/keep.c"""
 FAILED = 16
 """Where in the header the record that failed is, init/wire.h."""
 _live: "set[Hold]" = set()
@@ -86,14 +84,13 @@ class Held:
                     os.fchown(fd, step.n1, step.n2)
         return self._tell(spec, stdio)
 
-    def idle(self, milliseconds: "int | None") -> bool:
+    def idle(self, seconds: "float | None") -> bool:
         """Have it wait for programs that join, for no longer than that; False where it has died before."""
         running = self.running
-        assert running.helper
         null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
         try:
-            if milliseconds is not None:
-                running.helper.socket.send(LIFE.pack(0, milliseconds))
+            if seconds is not None:
+                running.end_in(seconds)
             assert running.hold
             return self._tell(running.spec, (null, null, null)) and running.hold.ours.recv(1) == b"" and self.is_alive()
         except (BrokenPipeError, ConnectionResetError):

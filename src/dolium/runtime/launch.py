@@ -2,6 +2,7 @@
 
 import os
 from _socket import MSG_CMSG_CLOEXEC
+from _struct import Struct
 from time import monotonic_ns
 
 from dolium.core import spawn, wire
@@ -32,6 +33,8 @@ KILLED = (("keep", ECHILD), ("born", ECHILD), ("sync", ECANCELED), ("sync", EPIP
 """How it looks to dolium-init when the child has been killed: after the last meeting, at one, before one."""
 GUARDED = {"make_net": "unshare", "nft": "execve", "resolver": "bind"}
 """The host's steps that runtime/guard.py carries out, and the call that most likely fails in each."""
+LIFE = Struct("=Bq")
+"""init/keep.c"""
 OURS = (slots.START, slots.NETWORK, slots.HOST_NETWORK)
 """Slots whose descriptors are of no use here once dolium-init has them."""
 _mended = False
@@ -220,6 +223,11 @@ class Running(Watched):
             return self.times()
         finally:
             self.abandon()
+
+    def end_in(self, seconds: float) -> None:
+        """It is killed so many seconds from now.  Raises BrokenPipeError and ConnectionResetError where it has ended."""
+        assert self.helper
+        self.helper.socket.send(LIFE.pack(0, round(seconds * 1000)))
 
     def leave(self) -> None:
         """Let it go on without this process; dolium-keep stays with it."""

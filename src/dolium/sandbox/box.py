@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 MOST = 1 << 30
 """Bytes that `read` and `get` take of what a program could make endless, unless told otherwise."""
+PLAIN = ("python3", None, None, None, None, asked.MAX_OUTPUT, "64M")
+"""An interpreter of which nothing was said."""
 MOMENT = 0.2
 """Seconds in which a Sandbox that takes its programs with it has ended, too."""
 
@@ -79,6 +81,7 @@ class Sandbox:
         self._owner = os.getpid()
         self._lock = allocate_lock()
         self._count = 0
+        self._ready: Python | None = None
         self._rootfs = rootfs.find(image, running.use.digest if running.use else "")
         self._running: Running | None = running
         self._first = first
@@ -112,6 +115,13 @@ class Sandbox:
         if os.getpid() == self._owner:
             self._settle(lambda running: running.abandon())
             self._bury()
+
+    def _spare(self, python: "Python", seconds: "float | None") -> None:
+        """Keep that interpreter for who asks for one; live only so long from now.  Raises as Running.end_in does."""
+        if seconds is not None and self._running:
+            self._running.end_in(seconds)
+            self._deadline, self._may_end = monotonic() + seconds, True
+        self._ready = python
 
     def _settle(self, act: "Callable[[Running], Any]") -> None:
         """The one who comes first ends it; what it gives up is used by nobody any more."""
@@ -336,10 +346,15 @@ class Sandbox:
         python.run("1 + 1").value`.  `timeout` is of each snippet, unless its own is given; `max_output` bounds what is kept of
         its stdout and stderr, `max_figures` the bytes of the files that it writes to $DOLIUM_FIGURES.
 
+        In a Sandbox of a Pool with `preload` the first call without arguments gives the interpreter that has the modules.
+
         Raises what `popen` does.
         """
         from dolium.sandbox.python import Python
 
+        if self._ready and (executable, env, cwd, user, timeout, max_output, max_figures) == PLAIN:
+            ready, self._ready = self._ready, None
+            return ready
         return Python(self, executable=executable, env=env, cwd=cwd, user=user, timeout=timeout, max_output=max_output,
                       max_figures=max_figures)  # fmt: skip
 

@@ -1,31 +1,29 @@
 """`dolium.Pool`: containers made in advance, each of them used once."""
 
-import os
-from _signal import SIG_BLOCK, pthread_sigmask, valid_signals
-from _thread import allocate_lock, start_new_thread
-from atexit import register
 from time import monotonic
-from weakref import WeakSet
 
-from dolium.errors import DoliumError, StateError
+from dolium.errors import UsageError
 from dolium.plan import quantities
 from dolium.runtime.held import Held
 from dolium.sandbox import asked
 from dolium.sandbox.box import Sandbox, copy, quietly
 from dolium.sandbox.job import Job
+from dolium.sandbox.shelf import Shelf
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
     from typing import Any
 
+    from dolium.engine import config
     from dolium.runtime.ending import Ending
     from dolium.sandbox.asked import Mount
+    from dolium.sandbox.preloaded import Preloaded, Turn
+    from dolium.sandbox.python import Snippet
     from dolium.sandbox.result import Result
 
 MOST = 1024
 """Containers in one pool."""
-_open: "WeakSet[Pool]" = WeakSet()
 
 
 class Pool:
@@ -37,27 +35,29 @@ class Pool:
     go with `close` and when this process dies.  Safe to use from several threads at once; not in a process forked from this
     one, which needs a pool of its own.
 
+    With `preload`, a list of modules (which may be empty), there is a Python interpreter in each that has imported them; it is
+    for `snippet`, and for `Sandbox.python` of one that is taken.
+
     Raises what `dolium.Sandbox` does.
     """
 
     def __init__(self, *, size: int = 4, image: str = "@host", mounts: "Iterable[str | Mount]" = (),
                  memory: "int | str | None" = None, cpus: "float | str | None" = None, pids: "int | None" = None,
                  disk: "int | str | None" = None, network: str = "none", env: "Mapping[str, str] | None" = None,
-                 cwd: "str | None" = None, user: "str | None" = None) -> None:  # fmt: skip
+                 cwd: "str | None" = None, user: "str | None" = None,
+                 preload: "Iterable[str] | None" = None) -> None:  # fmt: skip
         self.size = quantities.integer(size, "size", 1, MOST)
-        self._options = asked.options(env=env, cwd=cwd, memory=memory, cpus=cpus, pids=pids, disk=disk, network=network,
-                                      mounts=mounts)  # fmt: skip
+        how: dict[str, Any] = {"env": env, "cwd": cwd, "memory": memory, "cpus": cpus, "pids": pids, "disk": disk,
+                               "network": network, "mounts": [*mounts]}  # fmt: skip
+        self._options = asked.options(**how)
         self._image, self._user = image, user
-        self._owner = os.getpid()
-        self._lock = allocate_lock()
-        self._worker = allocate_lock()
-        """Held by the thread that makes and removes, while there is one."""
-        self._working = False
-        self._closed = self._failed = False
-        self._used: list[Held] = []
-        self._ready: list[Held] = [self._make()]
-        _open.add(self)
-        self._work()
+        self._interprets = preload is not None
+        if preload is None:
+            self._shelf = Shelf(self.size, _making(image, self._options, user))
+        else:
+            from dolium.sandbox.preloaded import making
+
+            self._shelf = Shelf(self.size, making([*preload], image=image, user=user, **how))
 
     def __enter__(self) -> "Pool":
         return self
@@ -66,16 +66,17 @@ class Pool:
         self.close()
 
     def __del__(self) -> None:
-        if hasattr(self, "_ready"):
+        if hasattr(self, "_shelf"):
             self.close()
 
     def __repr__(self) -> str:
-        return f"<Pool of {self._image}: closed>" if self._closed else f"<Pool of {self._image}: {self.ready} of {self.size} ready>"
+        state = "closed" if self._shelf.is_closed else f"{self.ready} of {self.size} ready"
+        return f"<Pool of {self._image}: {state}>"
 
     @property
     def ready(self) -> int:
         """How many containers wait to be used."""
-        return len(self._ready)
+        return len(self._shelf.ready)
 
     def run(self, argv: "Sequence[str]", *, check: bool = False, text: bool = False, encoding: "str | None" = None,
             errors: "str | None" = None, input: "str | bytes | None" = None, env: "Mapping[str, str] | None" = None,
@@ -92,9 +93,12 @@ class Pool:
     def _job(self, argv: "Sequence[str]", *, env: "Mapping[str, str] | None", cwd: "str | None", **how: "Any") -> Job:
         """What a call of `run` with these very arguments is to do; nothing is started yet.  Raises UsageError."""
         words = asked.words(argv)
+        if self._interprets:
+            raise UsageError("run: with `preload` the pool has interpreters; give it snippets",
+                             hint="make another Pool, without preload, for programs")  # fmt: skip
 
         def begin(stdio: "tuple[int, int, int]") -> _Handle:
-            return _Handle(self, self._give(lambda held: held.command(words, env or {}, cwd, stdio)))
+            return _Handle(self._shelf, self._shelf.give(lambda held: held.command(words, env or {}, cwd, stdio)))
 
         return Job(words, begin, **how)
 
@@ -105,119 +109,50 @@ class Pool:
         """
         seconds = None if timeout is None else quantities.seconds(timeout, "timeout")
         deadline = None if seconds is None else monotonic() + seconds
-        held = self._give(lambda held: held.idle(None if seconds is None else round(seconds * 1000)))
+        if self._interprets:
+            taken: Preloaded = self._shelf.give(lambda interpreter: interpreter.release(seconds))
+            return taken.box
+        held = self._shelf.give(lambda held: held.idle(seconds))
         return Sandbox._of(self._image, copy(self._options), self._user, held.running, held.first, deadline)
+
+    def snippet(self, code: str, *, timeout: "float | str | None" = None) -> "Snippet":
+        """Run a snippet, as `Python.run` does, in an interpreter that has imported the modules of `preload`, in a container of
+        its own that nobody has used and nobody will use again.
+
+        Raises StateError where the pool is closed, UsageError where it was made without `preload`, and what `dolium.Sandbox` does.
+        """
+        return self._turn(code, timeout).work()
+
+    def _turn(self, code: str, timeout: "float | str | None") -> "Turn":
+        """What a call of `snippet` is to do."""
+        if not self._interprets:
+            raise UsageError("snippet: this pool has no interpreters", hint='dolium.Pool(preload=["numpy"]); or preload=[]')
+        from dolium.sandbox.preloaded import Turn
+
+        return Turn(self._shelf, code, timeout)
 
     def close(self) -> None:
         """Remove the containers that are ready, and wait for those that are being made or removed.  Programs that run, and
         Sandboxes that were taken, go on.  Closing twice is no mistake.  In a process that was forked this does nothing."""
-        if os.getpid() != self._owner:
-            return
-        with self._lock:
-            self._closed = True
-            left = [*self._ready, *self._used]
-            self._ready, self._used = [], []
-        for held in left:
-            held.abandon()
-        with self._worker:  # it has seen that the pool is closed
-            pass
-        _open.discard(self)
+        self._shelf.close()
 
-    def _give(self, act: "Callable[[Held], bool]") -> Held:
-        """A container that was alive when `act` was done with it."""
-        while True:
-            held = self._next()
-            try:
-                if act(held):
-                    return held
-            except BaseException:
-                self._put_away(held)
-                raise
-            self._put_away(held)
 
-    def _next(self) -> Held:
-        if os.getpid() != self._owner:
-            raise StateError("pool", "of the process that this one was forked from", "this one's",
-                             hint="make a Pool after the fork")  # fmt: skip
-        while True:
-            with self._lock:
-                if self._closed:
-                    raise StateError("pool", "closed", "open")
-                held = self._ready.pop(0) if self._ready else None
-                self._failed = False
-            self._work()
-            if held is None:
-                return self._make()
-            if held.is_alive():
-                return held
-            self._put_away(held)
+def _making(image: str, options: "config.Options", user: "str | None") -> "Callable[[], Held]":
+    """What makes one more container that waits for its command."""
 
-    def _make(self) -> Held:
-        options = copy(self._options)
-        options.held = True
-        return Held(quietly(self._image, options, self._user))
+    def make() -> Held:
+        asking = copy(options)
+        asking.held = True
+        return Held(quietly(image, asking, user))
 
-    def _put_away(self, held: Held) -> None:
-        """Of a container that has been used nothing is left after a while."""
-        with self._lock:
-            closed = self._closed
-            if not closed:
-                self._used.append(held)
-        if closed:
-            held.abandon()
-        else:
-            self._work()
-
-    def _work(self) -> None:
-        """See to it that a thread makes what is missing and removes what was used."""
-        with self._lock:
-            if self._working or self._closed:
-                return
-            self._working = True
-            self._worker.acquire()
-        try:
-            start_new_thread(self._make_and_remove, ())
-        except BaseException:
-            self._working = False
-            self._worker.release()
-            raise
-
-    def _make_and_remove(self) -> None:
-        pthread_sigmask(SIG_BLOCK, valid_signals())  # they are for the thread that waits for a program
-        try:
-            while task := self._task():
-                try:
-                    task()
-                except (DoliumError, OSError):  # who finds none ready makes one, and is told why that fails
-                    self._failed = True
-        finally:
-            self._worker.release()
-
-    def _task(self) -> "Callable[[], None] | None":
-        """What is to be done next.  Removing can wait, but not for ever."""
-        with self._lock:
-            missing = not self._closed and not self._failed and len(self._ready) < self.size
-            if self._used and (not missing or len(self._used) > self.size):
-                return self._used.pop().abandon
-            if missing:
-                return self._add
-            self._working = False
-            return None
-
-    def _add(self) -> None:
-        held = self._make()
-        with self._lock:
-            if not self._closed:
-                self._ready.append(held)
-                return
-        held.abandon()
+    return make
 
 
 class _Handle:
     """The handle of a program in a container of a pool."""
 
-    def __init__(self, pool: Pool, held: Held) -> None:
-        self._pool, self._held = pool, held
+    def __init__(self, shelf: Shelf, held: Held) -> None:
+        self._shelf, self._held = shelf, held
         self.fileno, self.abandon = held.running.fileno, held.abandon
 
     def stop(self) -> None:
@@ -227,16 +162,7 @@ class _Handle:
         try:
             return self._held.ended()
         finally:
-            self._pool._put_away(self._held)
+            self._shelf.put_away(self._held)
 
     def reason(self, ending: "Ending") -> str:
         return ""
-
-
-def _close_all() -> None:
-    """Before the interpreter takes the threads away."""
-    for each in [*_open]:
-        each.close()
-
-
-register(_close_all)
