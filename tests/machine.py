@@ -25,7 +25,7 @@ class Machine(Dolium):
 
     def __init__(self, size: str = "64m") -> None:
         super().__init__(forgets=False)
-        line = ("mount -t tmpfs -o mode=755 run /run; mkdir /run/proc && mount -t proc proc /run/proc && mkdir -p /var/lib/dolium && "
+        line = ("mount -t tmpfs -o mode=755 run /run; mkdir /run/proc && mount -t proc proc /run/proc && mkdir -p -m 700 /var/lib/dolium && "
                 f"mount -t tmpfs -o mode=700,size={size} data /var/lib/dolium; exec sleep infinity")  # fmt: skip
         self.holder = subprocess.Popen(["unshare", "--mount", "--propagation", "private", "sh", "-c", line])
         wait_for(lambda: program(self.holder.pid) == "sleep")

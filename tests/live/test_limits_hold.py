@@ -46,6 +46,16 @@ def test_processes(request: pytest.FixtureRequest, who: str) -> None:
     assert "fork" in ended.stderr and ended.code == 2, ended
 
 
+def test_processes_of_root_without_cap_sys_admin(root: Dolium) -> None:
+    """Whose processes the kernel does not count, and who has no cgroups: nothing is said to hold that would not."""
+    root.command = ["setpriv", "--bounding-set", "-sys_admin", "--inh-caps", "-sys_admin", *root.command]
+    said = root.refused("--pids-limit", "10", "@host", "true")
+    assert "nothing limits the processes of root" in said and "CAP_SYS_ADMIN" in said.splitlines()[-1]
+    assert "RLIMIT_NPROC" not in root("explain", "@host", "true").stdout
+    ended = root("doctor", "--json", "cgroup-pids")
+    assert ended.code == 1 and "without CAP_SYS_ADMIN" in ended.stdout, ended
+
+
 @pytest.mark.parametrize("words", [["-m", "64m"], ["--cpus", "1"], ["--cpuset-cpus", "0"]])
 def test_what_cannot_be_enforced_is_an_error(plain: Dolium, words: list[str]) -> None:
     ended = plain("run", *words, "@host", "true")

@@ -129,6 +129,13 @@ def test_why_there_is_no_limit(fields: dict[str, Any], found: str, mend: str) ->
     assert not made.ok and found in made.found and made.mend == mend, made.fields()
 
 
+@pytest.mark.parametrize(("fields", "ok"), [({}, True), ({"kernel": (5, 13)}, False), ({"exempt": True, "uid": 0}, False)])
+def test_processes_without_a_cgroup(fields: dict[str, Any], ok: bool) -> None:
+    """What a plain user's containers are limited by is no cgroup, decisions/0007."""
+    made = examined(findings(facts=facts("none", **USER | fields)))
+    assert made["cgroup-pids"].ok == ok == works("pids", list(made.values())) and not made["cgroup-memory"].ok
+
+
 def test_a_network_that_cannot_be_had() -> None:
     made = examined(findings(network=("there is no nft(8)", mends.install(("apk", "apt-get"), "nftables")), way_out=False))
     assert (made["bridge"].found, made["bridge"].mend) == ("there is no nft(8)", "apt-get install -y nftables")

@@ -152,6 +152,14 @@ def test_a_plain_users_processes() -> None:
     assert rlimits(host("v2", **plain), pids=50) == []
     with pytest.raises(Unsupported):
         rlimits(host("none", kernel=(5, 13), **plain), pids=50)
+    assert rlimits(host("none", kernel=(5, 13), **plain)) == []
+
+
+def test_the_processes_of_root_without_cgroups() -> None:
+    """copy_process() in the kernel's fork.c lets root of the first user namespace pass: nothing may claim to limit it."""
+    with pytest.raises(Unsupported, match="nothing limits the processes of root"):
+        rlimits(host("none", rootless=True, exempt=True), pids=50)
+    assert rlimits(host("none", rootless=True, exempt=True)) == []
 
 
 @pytest.mark.parametrize("shares", [2, 3, 10, 512, 1000, 1023, 1024, 1025, 2048, 100000, 262143, 262144])

@@ -66,7 +66,7 @@ def _trials(facts: "Facts") -> "dict[str, tuple[str, str]]":
     if found["containers"][0]:
         return found
     for controller, asked in LIMITED.items():
-        if controller in facts.controllers:
+        if controller in facts.controllers or (controller == "pids" and facts.rootless and facts.counts_processes):
             limited = config.Options()
             for name, value in asked.items():
                 setattr(limited, name, value)

@@ -16,6 +16,7 @@ class Facts:
 
     uid, gid         the caller's ids
     rootless         the caller is not root of the host, or lacks CAP_SYS_ADMIN: a user namespace of one id comes first
+    exempt           the kernel counts no processes of the caller's: root of the first user namespace, setrlimit(2)
     kernel           (major, minor)
     machine          as uname(2) says, such as `x86_64`
     id_base          the first host id of the container's range, 0 without a user namespace of its own
@@ -33,19 +34,20 @@ class Facts:
 
     __slots__ = ("uid", "gid", "rootless", "kernel", "machine", "id_base", "capabilities", "controllers",
                  "no_controllers", "no_devices", "cgroup2_mounted", "memory_nodes", "throttles", "filters", "has_users",
-                 "hierarchies", "labels")  # fmt: skip
+                 "hierarchies", "labels", "exempt")  # fmt: skip
 
     def __init__(self, *, uid: int = 0, gid: int = 0, kernel: "tuple[int, int]" = (6, 18), machine: str = "x86_64",
                  id_base: int = 0, capabilities: int = (1 << 41) - 1, controllers: "dict[str, Hierarchy] | None" = None,
                  no_controllers: "tuple[str, str]" = ("", ""), no_devices: "tuple[str, str]" = ("", ""),
                  cgroup2_mounted: bool = True,
                  memory_nodes: str = "0", throttles: "tuple[str, ...]" = (),
-                 rootless: bool = False,
+                 rootless: bool = False, exempt: bool = False,
                  filters: "dict[bytes, bytes] | None" = None, hierarchies: "dict[str, Hierarchy] | None" = None,
                  labels: "tuple[str, ...]" = ()) -> None:
         self.uid = uid
         self.gid = gid
         self.rootless = rootless
+        self.exempt = exempt
         self.filters = filters or {}
         self.kernel = kernel
         self.machine = machine
@@ -73,3 +75,8 @@ class Facts:
     def own_users(self) -> bool:
         """Whether the container has a user namespace of its own."""
         return self.rootless or self.id_base > 0 or self.has_users
+
+    @property
+    def counts_processes(self) -> bool:
+        """Whether RLIMIT_NPROC limits the processes of a container: in its user namespace (since Linux 5.14), of this caller."""
+        return self.own_users and self.kernel >= (5, 14) and not self.exempt

@@ -190,9 +190,13 @@ def rlimits(spec: "dict[str, Any]", facts: "Facts") -> "list[Step]":
     pids = spec["linux"]["resources"].get("pids", {}).get("limit", 0)
     steps = []
     if facts.rootless and pids > 0 and not is_bundle(spec) and "pids" not in groups(spec, facts):
-        if facts.kernel < (5, 14) and "pids.limit" in spec["dolium"]["asked"]:
-            raise Unsupported("--pids-limit", "before Linux 5.14 only root can limit processes", hint="run it as root")
-        steps.append(_rlimit("linux.resources.pids.limit", "RLIMIT_NPROC", pids, pids, "a fork bomb stops here"))
+        if facts.counts_processes:
+            steps.append(_rlimit("linux.resources.pids.limit", "RLIMIT_NPROC", pids, pids, "a fork bomb stops here"))
+        elif "pids.limit" in spec["dolium"]["asked"]:
+            why, how = "before Linux 5.14 only root can limit processes", "run it as root"
+            if facts.exempt:
+                why, how = "without cgroups nothing limits the processes of root", "run it as a plain user, or with CAP_SYS_ADMIN"
+            raise Unsupported("--pids-limit", why, hint=how)
     for index, each in enumerate(wanted):
         if each["type"] not in RESOURCES:
             raise SpecError(f"process.rlimits[{index}].type", f"no such resource: {each['type']}")

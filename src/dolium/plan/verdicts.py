@@ -291,6 +291,9 @@ def _limit(found: Findings, controller: str) -> Check:
     hierarchy = facts.controllers.get(controller)
     if hierarchy:
         return Check(f"cgroup-{controller}", controller, True, f"cgroup v{hierarchy.version}, {hierarchy.parent}")
+    if controller == "pids" and facts.rootless and facts.counts_processes:
+        said = "none is needed: RLIMIT_NPROC is counted in the user namespace of each container"
+        return Check("cgroup-pids", "pids", True, said)
     why, mend = _why_no_devices(facts) if controller == "devices" else _why_no_limit(found, controller)
     return Check(f"cgroup-{controller}", controller, False, why, LIMITS[controller], mend)
 

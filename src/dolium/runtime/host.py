@@ -34,10 +34,12 @@ def _collect(uid: int) -> Facts:
     seen = mounts()
     if not status or not seen:
         raise Unsupported("containers", "/proc is not mounted, or not that of this process", hint="mount -t proc proc /proc")
-    in_first = read("/proc/self/uid_map").split()[-1:] == ["4294967295"]  # root of another user namespace makes no nodes
+    ids = read("/proc/self/uid_map").split()
+    in_first = ids[-1:] == ["4294967295"]  # root of another user namespace makes no nodes
     rootless = uid != 0 or not in_first or not _capabilities(status, "CapEff") >> CAP_SYS_ADMIN & 1
     found = Facts(uid=uid, gid=os.getegid(), kernel=_version(name.release), machine=name.machine,
-                  capabilities=_capabilities(status, "CapBnd"), rootless=rootless)  # fmt: skip
+                  capabilities=_capabilities(status, "CapBnd"), rootless=rootless,
+                  exempt=uid == 0 and ids[:2] == ["0", "0"])  # fmt: skip
     found.memory_nodes = read("/sys/devices/system/node/online").strip() or "0"
     found.throttles = _throttles()
     found.filters = _filters()
