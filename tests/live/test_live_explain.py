@@ -153,6 +153,21 @@ def test_numbers_that_are_no_place_to_stop(dolium: Dolium) -> None:
     assert until.SHELLS[0] == "/bin/sh"
 
 
+def test_a_step_by_what_it_is_called(dolium: Dolium) -> None:
+    """One is told of, several are listed as in the plan, and of a slip the nearest is named."""
+    number = next(number for number, what in steps(dolium, *WORDS, "@host", "sh").items() if what == "pivot_root")
+    one = dolium("explain", "--step", "pivot_root", *WORDS, "@host", "sh")
+    assert one.code == 0 and one.stdout == dolium("explain", "--step", str(number), *WORDS, "@host", "sh").stdout
+    several = dolium("explain", "--step", "/dev", *WORDS, "@host", "sh").stdout.splitlines()
+    assert several[0].endswith(" steps for `/dev`; --step N tells all about one:")
+    plan = steps(dolium, *WORDS, "@host", "sh")
+    told = {int(found[1]): found[3].strip() for line in several[1:] if (found := LINE.match(line))}
+    assert 1 < len(told) == len(several) - 1 < len(plan) and told.items() <= plan.items()
+    for word, hint in (("pivto_root", "did you mean `pivot_root`?"), ("xyzzy", "numbers them")):
+        ended = dolium("explain", "--step", word, *WORDS, "@host", "sh")
+        assert ended.code == 125 and f"--step `{word}`: no step" in ended.stderr and hint in ended.stderr, ended
+
+
 def test_kill_9_leaves_nothing(root: Dolium) -> None:
     """The shell dies with dolium, what was made for it with the next command."""
     words = ("--network", "none", "--memory", "64m", "@host", "sh")

@@ -356,7 +356,7 @@ def test_a_plan_to_compare_with_is_named_or_not(tmp_path):
 
 @pytest.mark.parametrize(("words", "says"), [
     (["--step", "0", "@host"], "--step: expected a whole number from 1 to 1048576, got `0`"),
-    (["--step", "abc", "@host"], "--step: expected a whole number from 1 to 1048576, got `abc`"),
+    (["--step", "", "@host"], "--step: expected a whole number from 1 to 1048576, got nothing"),
     (["--step", "-1", "@host"], "--step: expected a whole number from 1 to 1048576, got `-1`"),
     (["--until", "x", "@host"], "--until: expected a whole number from 1 to 1048576, got `x`"),
     (["--shell", "@host"], "`--shell` needs `--until N`"),

@@ -23,6 +23,7 @@ FOOTER = """
 -v: more on each   --step {middle}: all about one   --run: do it, with timings
 --until {middle} --shell: stop after a step and look around   --help: the rest
 """
+NUMBERED = "`dolium explain` with the same words numbers them"
 
 
 class Shown:
@@ -75,9 +76,7 @@ def main(argv: "list[str]") -> int:
     elif flags.diff is not None:
         render.write(1, compare(flags, shown))
     elif flags.step is not None:
-        from dolium.plan import one_step
-
-        render.write(1, one_step.text(shown.steps, within(flags.step, "--step", shown.total), shown.spec))
+        render.write(1, of_step(flags.step, shown))
     else:
         render.write(1, page(shown, flags.verbose))
     return 0
@@ -202,6 +201,23 @@ def page(shown: Shown, verbose: bool) -> str:
     return text + (FOOTER.format(middle=middle) if shown.done == explain.NOTHING_RUN and not oci_made(shown) else "")
 
 
+def of_step(wanted: "int | str", shown: Shown) -> str:
+    """All about one step; of a word that means several, which they are.  Raises UsageError."""
+    from dolium.plan import finding_steps, one_step
+
+    if isinstance(wanted, str):
+        numbers = finding_steps.named(shown.steps, wanted)
+        if not numbers:
+            from dolium.engine.nearest import did_you_mean
+
+            raise UsageError(f"--step {quoted(wanted)}: no step of this plan has that word",
+                             hint=did_you_mean(wanted, {each.op for each in shown.steps}) or NUMBERED)  # fmt: skip
+        if len(numbers) > 1:
+            return finding_steps.listed(shown.steps, numbers, quoted(wanted), shown.spec)
+        wanted = numbers[0]
+    return one_step.text(shown.steps, within(wanted, "--step", shown.total), shown.spec)
+
+
 def document(shown: Shown) -> "dict[str, Any]":
     """The plan as data."""
     from dolium.plan import saved
@@ -288,5 +304,5 @@ def steps_program(spec: "dict[str, Any]") -> str:
 def within(number: int, flag: str, total: int) -> int:
     """The number of a step, if there is such a step.  Raises UsageError."""
     if number > total:
-        raise UsageError(f"{flag} {number}: the plan has {total} steps", hint="`dolium explain` with the same words numbers them")
+        raise UsageError(f"{flag} {number}: the plan has {total} steps", hint=NUMBERED)
     return number

@@ -19,7 +19,7 @@ class ExplainFlags(Flags):
         super().__init__()
         self.verbose: bool = False
         self.json: bool = False
-        self.step: int | None = None
+        self.step: int | str | None = None
         self.run: bool = False
         self.until: int | None = None
         self.shell: bool = False
@@ -72,6 +72,11 @@ def _number(text: str, flag: str) -> int:
     return quantities.integer(text, flag, 1, MOST, hint="`dolium explain` numbers the steps")
 
 
+def _step(text: str, flag: str) -> "int | str":
+    """A number, or a word that is to be found in the plan."""
+    return text if text.strip() and not text.lstrip("-").isdigit() else _number(text, flag)
+
+
 def _file(text: str, flag: str) -> str:
     if not text:
         raise UsageError(f"{flag}: no file is named", hint=f"write `{flag} FILE`")
@@ -85,7 +90,7 @@ def _is_plan(word: str) -> bool:
 
 GROUP = ("Explain", (
     Flag("verbose", "", "", yes, "each step in words and system calls; also `-v`"),
-    Flag("step", "", "N", _number, "all about one step"),
+    Flag("step", "", "N|WORD", _step, "all about one step, by number or by name"),
     Flag("run", "", "", yes, "do it, and show how long each step took"),
     Flag("until", "", "N", _number, "do only the steps up to N, then undo them"),
     Flag("shell", "", "", yes, "with --until: a shell before they are undone"),
