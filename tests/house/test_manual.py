@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from containers import DOLIUM, TOP
 
+from dolium.cli import oci
 from dolium.cli.main import COMMANDS
 
 sys.path.insert(0, f"{TOP}/make")
@@ -45,6 +46,24 @@ def test_every_command_is_in_the_first_page() -> None:
     page = plain(PAGES["share/man/man1/dolium.1"])
     for name, (_, _, summary) in COMMANDS.items():
         assert f".BR dolium-{name} (1)\n{summary.replace('`', '')}\n" in page
+
+
+def of_oci(*words: str) -> set[str]:
+    text = subprocess.run([f"{DOLIUM}-oci", *words, "--help"], capture_output=True, text=True, check=True).stdout
+    return set(re.findall(r"^  --([\w-]+)", text, re.M))
+
+
+def test_the_page_of_the_runtime_has_every_command_and_flag_and_no_other() -> None:
+    head, *parts = re.split(r"^\.S[SH] (.*)\n", PAGES["share/man/man8/dolium-oci.8"], flags=re.M)
+    shown = {plain(title).strip('"'): set(re.findall(r"^\.BI? \"?--([\w-]+)", plain(text), re.M)) for title, text in zip(parts[::2], parts[1::2], strict=True)}
+    assert shown["GLOBAL FLAGS"] == of_oci()
+    commands = {title.split()[0]: flags for title, flags in shown.items() if title[0].islower()}
+    assert [*commands] == [*oci.COMMANDS]
+    commands["run"] |= commands["create"]  # as the page says
+    for name in commands.keys() - {"checkpoint", "restore"}:
+        assert commands[name] == of_oci(name), name
+        flags, words, _ = oci.COMMANDS[name]
+        assert " ".join([name, *(["[FLAG...]"] if flags else []), *([words] if words else [])]) in shown
 
 
 @pytest.mark.parametrize("path", sorted(PAGES))
