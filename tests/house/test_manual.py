@@ -54,7 +54,7 @@ def of_oci(*words: str) -> set[str]:
 
 
 def test_the_page_of_the_runtime_has_every_command_and_flag_and_no_other() -> None:
-    head, *parts = re.split(r"^\.S[SH] (.*)\n", PAGES["share/man/man8/dolium-oci.8"], flags=re.M)
+    _, *parts = re.split(r"^\.S[SH] (.*)\n", PAGES["share/man/man8/dolium-oci.8"], flags=re.M)
     shown = {plain(title).strip('"'): set(re.findall(r"^\.BI? \"?--([\w-]+)", plain(text), re.M)) for title, text in zip(parts[::2], parts[1::2], strict=True)}
     assert shown["GLOBAL FLAGS"] == of_oci()
     commands = {title.split()[0]: flags for title, flags in shown.items() if title[0].islower()}

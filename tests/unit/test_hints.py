@@ -35,6 +35,7 @@ TABLE = [
     (step("unshare"), errno.EPERM, ROOT, "outer container"),
     (step("clone"), errno.EACCES, PLAIN, "only root make user namespaces"),
     (step("clone"), errno.EPERM, ROOT, "outer container"),
+    (step("hostname"), errno.EPERM, PLAIN, "outer container or its seccomp profile"),
     (step("map_ids"), errno.EPERM, PLAIN, "only root make user namespaces"),
     (step("map_ids"), errno.EPERM, ROOT, "--userns host"),
     (step("new_mount", "proc"), errno.EPERM, ROOT, "part of proc is hidden"),

@@ -57,9 +57,10 @@ def _page(made: "list[Check]", verbose: bool) -> str:
     notes = _together([each for each in made if not each.ok and not each.job])
     who = "root" if os.geteuid() == 0 else "you"
     for job, name in checks.JOBS.items():
-        first = next((f"problem {number}" for number, group in enumerate(problems, 1) if job in [each.job for each in group]), "")
+        why = [f"problem {number}" for wanted in (job, "containers") for number, group in enumerate(problems, 1)
+               if wanted in [each.job for each in group]]  # fmt: skip
         answer = "yes" if checks.works(job, made) else "NO"
-        lines.append(f"  {answer:<5} {name.format(who=who):<38} {first}")
+        lines.append(f"  {answer:<5} {name.format(who=who):<38} {why[0] if why else ''}")
     for number, group in enumerate(problems, 1):
         lines += ["", *_rows(group, f"problem {number}")]
     for group in notes:

@@ -45,6 +45,8 @@ def hint(step: "Step", errno: int, facts: "Facts") -> str:
         return "the limit of processes is reached: `ulimit -u`, or pids.max of the cgroup that dolium is in"
     if op in ("unshare", "clone") and errno in (EPERM, EACCES):
         return USERNS if facts.rootless else OUTER
+    if op == "hostname" and errno == EPERM:  # in a namespace of one's own only a filter forbids it
+        return OUTER
     if op == "map_ids" and errno == EPERM:
         return USERNS if facts.rootless else "dolium runs in a user namespace that has not got these ids: --userns host"
     if op == "new_mount" and errno == EPERM and path in ("proc", "sysfs"):
