@@ -12,6 +12,7 @@ from dolium.core.wire import HOST, INSIDE, OPERATIONS, OUTSIDE, Step
 from dolium.plan import hints
 
 ROOT = invent.facts("v2", id_base=invent.RANGE)
+NESTED = invent.facts("none", rootless=True)
 PLAIN = invent.facts("none", rootless=True, uid=1000, gid=1000)
 
 
@@ -36,6 +37,8 @@ TABLE = [
     (step("clone"), errno.EACCES, PLAIN, "only root make user namespaces"),
     (step("clone"), errno.EPERM, ROOT, "outer container"),
     (step("hostname"), errno.EPERM, PLAIN, "outer container or its seccomp profile"),
+    (step("keyring"), errno.EPERM, ROOT, "outer container or its seccomp profile"),
+    (step("unshare"), errno.EPERM, NESTED, "outer container or its seccomp profile"),
     (step("map_ids"), errno.EPERM, PLAIN, "only root make user namespaces"),
     (step("map_ids"), errno.EPERM, ROOT, "--userns host"),
     (step("new_mount", "proc"), errno.EPERM, ROOT, "part of proc is hidden"),
@@ -90,7 +93,7 @@ NONE = [
     (step("mkdir"), errno.EPERM), (step("open_tree", "/srv"), errno.EIO), (step("exec", what="exec x"), errno.EIO),
     (step("set_limit", f"{GROUP}/pids.max"), errno.EINVAL), (step("move_mount", "/data"), errno.EPERM), (step("caps"), errno.EINVAL),
     (step("set_attr"), errno.EINVAL), (step("chdir", "/x"), errno.EACCES), (step("new_mount", "tmpfs"), errno.EPERM),
-    (step("keyring"), errno.EPERM), (step("make_group"), errno.EEXIST), (step("rlimit"), errno.EINVAL), (step("read_file"), errno.EINVAL),
+    (step("keyring"), errno.ENOMEM), (step("make_group"), errno.EEXIST), (step("rlimit"), errno.EINVAL), (step("read_file"), errno.EINVAL),
     (step("ptmx", "/dev/pts"), errno.EIO), (step("ctty"), errno.EINVAL),
 ]  # fmt: skip
 

@@ -24,6 +24,8 @@ SYSCTLS = (
     "vm.memfd_noexec",
     *(f"user.max_{kind}_namespaces" for kind in ("user", "mnt", "pid", "net", "uts", "ipc", "cgroup")),
 )
+FIRST_PIDS = "pid:[4026531836]"
+"""The PID namespace of the host itself, PROC_PID_INIT_INO in the kernel's include/linux/proc_ns.h."""
 NAMESPACES = ("cgroup", "ipc", "mnt", "net", "pid", "user", "uts")
 EMPTY = (
     "/proc/sys/fs/binfmt_misc",
@@ -160,7 +162,9 @@ def _outer() -> str:
     if kind:
         return names.get(kind, kind)
     release = os.uname().release
-    return "WSL 2" if "microsoft-standard" in release else "WSL 1" if "Microsoft" in release else ""
+    if "icrosoft" in release:
+        return "WSL 2" if "microsoft-standard" in release else "WSL 1"
+    return "" if os.readlink("/proc/self/ns/pid") == FIRST_PIDS else "a container"
 
 
 def _place(path: str) -> Place:

@@ -8,8 +8,8 @@ if TYPE_CHECKING:
 EPERM, ENOENT, EACCES, ENOEXEC, EBUSY, EXDEV, ENODEV, ENOTDIR, EINVAL, EFBIG = 1, 2, 13, 8, 16, 18, 19, 20, 22, 27
 EAGAIN, EMFILE, ENOSPC, ELOOP, ENOSYS, EOPNOTSUPP, EDQUOT, ERANGE = 11, 24, 28, 40, 38, 95, 122, 34
 
-USERNS = ("this host lets only root make user namespaces: `dolium doctor userns` and `dolium doctor apparmor-userns` have the line "
-          "that mends it")  # fmt: skip
+USERNS = ("this host lets only root make user namespaces, or an outer container forbids it: `dolium doctor userns`, `apparmor-userns` "
+          "and `calls` have the line that mends it")  # fmt: skip
 OUTER = ("an outer container or its seccomp profile forbids it; start that one with more privilege, for Docker: "
          "--privileged, or --cap-add SYS_ADMIN and seccomp=unconfined, systempaths=unconfined in --security-opt; "
          "see `dolium doctor outer`")  # fmt: skip
@@ -44,8 +44,8 @@ def hint(step: "Step", errno: int, facts: "Facts") -> str:
     if op == "clone" and errno == EAGAIN:
         return "the limit of processes is reached: `ulimit -u`, or pids.max of the cgroup that dolium is in"
     if op in ("unshare", "clone") and errno in (EPERM, EACCES):
-        return USERNS if facts.rootless else OUTER
-    if op == "hostname" and errno == EPERM:  # in a namespace of one's own only a filter forbids it
+        return USERNS if facts.rootless and facts.uid else OUTER
+    if op in ("hostname", "keyring") and errno == EPERM:  # in a namespace of one's own only a filter forbids it
         return OUTER
     if op == "map_ids" and errno == EPERM:
         return USERNS if facts.rootless else "dolium runs in a user namespace that has not got these ids: --userns host"

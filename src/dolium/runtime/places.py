@@ -34,14 +34,14 @@ def _uid() -> int:
 
 def data() -> str:
     """For what is kept: containers and what they have written.  Raises DoliumError and OSError."""
-    if not _is_root():
-        try:
-            path = data_path()
-            os.makedirs(os.path.dirname(path), exist_ok=True)
-            return own(path)
-        except OSError:
-            return own(_without_home())
-    return own(data_path())
+    path = data_path()
+    try:
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        return own(path)
+    except OSError:
+        if _is_root():
+            raise
+        return own(_without_home())
 
 
 def data_path() -> str:
