@@ -20,12 +20,12 @@ from dolium.plan import build, explain, lessons
 PAGE = Path(TOP, "docs/reference/map.md")
 VALUES = {
     "memory": "64m", "memory-swap": "128m", "cpus": "0.5", "cpu-weight": "50", "cpu-shares": "512", "cpuset-cpus": "0-1",
-    "pids-limit": "100", "ulimit": "nofile=1024", "oom-score-adj": "500", "timeout": "5", "hostname": "web", "network": "bridge",
+    "pids-limit": "100", "ulimit": "nofile=1024", "oom-score-adj": "500", "timeout": "5", "hostname": "web", "network": "bridge host allow=pypi.org:443",
     "add-host": "db:192.0.2.5", "dns": "192.0.2.53", "dns-search": "example.org", "dns-option": "ndots:2",
     "sysctl": "net.core.somaxconn=512", "env": "NAME=value", "env-file": "/dev/null", "user": "1000", "userns": "host",
     "cap-add": "NET_ADMIN", "cap-drop": "NET_RAW", "security-opt": "no-new-privileges=false seccomp=unconfined mask=/proc/uptime unmask=ALL",
     "workdir": "/srv",
-    "volume": "/srv:/data", "tmpfs": "/scratch:size=64m", "device": "/dev/full:/dev/other", "name": "web", "stop-signal": "INT",
+    "volume": "/srv:/data", "tmpfs": "/scratch:size=64m", "device": "/dev/full:/dev/other /dev/zero:/dev/mine:r", "name": "web", "stop-signal": "INT",
     "stop-timeout": "3", "label": "a=b",
 }  # fmt: skip
 """What each flag that wants a value is given; of several a row for each."""
@@ -136,7 +136,7 @@ HEAD = """\
 What a flag of `dolium run` becomes. The flags are Docker's where Docker has them; the keys are those of the OCI runtime specification, and
 below `dolium` our own; the steps are lines of `dolium explain` on a host with cgroup v2 (root, network none, a directory as rootfs), those that
 are there with the flag and not without it; the files show its effect, `PID` being the container's first process. `dolium explain
---diff FLAGS...` prints such a row for any flags, `dolium explain --step N` all about a step.
+--diff FLAGS...` prints such a row for any flags, `dolium explain --step WORD` all about a step.
 
 `make golden` makes this page from the table of flags, the planner and the lessons.
 """

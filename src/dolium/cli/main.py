@@ -104,6 +104,8 @@ def _other(word: str) -> int:
 def _usage() -> str:
     lines = [f"  {name:<9} {text}" for name, (_, _, text) in COMMANDS.items()]
     return "\n".join(["Usage: dolium COMMAND [FLAG...]", "", "Containers you can read before they run.", "", *lines, "",
+                      "  dolium run --rm @host echo hello    this host's programs, in a container",
+                      "  dolium explain @host sh             what that does, step by step", "",
                       "dolium COMMAND --help tells more, dolium --version the version.", ""])  # fmt: skip
 
 
