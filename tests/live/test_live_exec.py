@@ -221,3 +221,14 @@ def test_words(root: Dolium) -> None:
     assert "--privileged" in refused(root, "--privileged", "box", "sh")
     ended: Ended = root("exec", "--help")
     assert ended.code == 0 and "CONTAINER PROGRAM [ARGUMENT...]" in ended.stdout
+
+
+def test_memory_that_runs_out_is_said(root: Dolium, begin: Begin, alpine: str) -> None:
+    """Of the whole container, which ends; a program that is killed alone is another matter."""
+    name = begin(Dolium(forgets=False), "-m", "32m", alpine)
+    ended = root("exec", name, "sh", "-c", "kill -9 $$")
+    assert (ended.code, ended.stderr) == (137, "")
+    ended = root("exec", name, "tail", "/dev/zero")
+    said = "dolium: killed: the container's memory limit of 32 MiB was reached, and all in it has ended\n"
+    assert (ended.code, ended.stderr) == (137, said)
+    assert root("ps", "-q", "--filter", f"id={name}").stdout == ""

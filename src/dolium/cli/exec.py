@@ -2,10 +2,11 @@
 
 import os
 
-from dolium.cli import docker, run, words
+from dolium.cli import docker, render, run, words
 from dolium.cli.flags import GROUPS, Flag, yes
-from dolium.engine import processes, store
+from dolium.engine import life, processes, store
 from dolium.errors import UsageError
+from dolium.plan.quantities import show_size
 
 TABLE = (
     Flag("interactive", "i", "", yes, "pass standard input on"),
@@ -45,7 +46,11 @@ def main(argv: "list[str]") -> int:
         return 0
     try:
         signals.wait(joined, None, screen)
-        return joined.finish().exit_code
+        ended = joined.finish()
     except BaseException:
         joined.abandon()
         raise
+    limit = container.options.get("memory")
+    if limit and ended.signal == life.SIGKILL and life.ran_out_of_memory(container):
+        render.say(f"killed: the container's memory limit of {show_size(limit)} was reached, and all in it has ended")
+    return ended.exit_code

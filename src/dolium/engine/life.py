@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from dolium.runtime.denials import Watcher
 
 SIGTERM, SIGKILL = 15, 9
+SOON = 0.2
+"""Seconds in which all of a container ends, once it has run out of memory."""
 
 
 class Begun:
@@ -331,6 +333,22 @@ def wait(container: "Container") -> int:
         if not ran:
             raise
     return code
+
+
+def ran_out_of_memory(container: "Container") -> bool:
+    """Whether it has just ended because all of its memory was used; False of one that runs, or is forgotten by now."""
+    now = settling.running(container)
+    fd = _open(now) if now else -1
+    if fd >= 0:
+        goes_on = not has_ended(fd, SOON)
+        os.close(fd)
+        if goes_on:
+            return False
+    try:
+        wait(container)
+        return settling.last_end(container).get("reason") == "memory"
+    except (NotFound, OSError):
+        return False
 
 
 def remove(container: "Container", force: bool = False) -> None:

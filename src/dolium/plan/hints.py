@@ -8,8 +8,8 @@ if TYPE_CHECKING:
 EPERM, ENOENT, EACCES, ENOEXEC, EBUSY, EXDEV, ENODEV, ENOTDIR, EINVAL, EFBIG = 1, 2, 13, 8, 16, 18, 19, 20, 22, 27
 EAGAIN, EMFILE, ENOSPC, ELOOP, ENOSYS, EOPNOTSUPP, EDQUOT, ERANGE = 11, 24, 28, 40, 38, 95, 122, 34
 
-USERNS = ("this host lets only root make user namespaces, or an outer container forbids it: `dolium doctor userns`, `apparmor-userns` "
-          "and `calls` have the line that mends it")  # fmt: skip
+USERNS = ("this host lets only root make user namespaces, or an outer container forbids it: `dolium doctor userns`, "
+          "`apparmor-userns` and `calls` have the line that mends it")  # fmt: skip
 OUTER = ("an outer container or its seccomp profile forbids it; start that one with more privilege, for Docker: "
          "--privileged, or --cap-add SYS_ADMIN and seccomp=unconfined, systempaths=unconfined in --security-opt; "
          "see `dolium doctor outer`")  # fmt: skip
