@@ -145,6 +145,7 @@ def test_every_step_of_the_helper(fault: Any, plan: tuple[str, config.Options, s
 def test_every_step_of_one_more_process(dolium: Dolium, monkeypatch: pytest.MonkeyPatch) -> None:
     """With a terminal, in a container that goes on as if nothing had been."""
     leaks.adopt_orphans()
+    monkeypatch.setenv("HOME", dolium.environment["HOME"])  # where a plain user's containers are
     ended = dolium("run", "-d", "--network", "none", "-m", "64m", "@host", "sleep", "1000") if limited() else \
         dolium("run", "-d", "--network", "none", "@host", "sleep", "1000")  # fmt: skip
     assert ended.code == 0, ended

@@ -17,6 +17,8 @@ SHELL = [code for code, found in FAILURES.items() if not found.example[0].starts
 
 @pytest.mark.parametrize("code", SHELL)
 def test_an_example_of_the_shell(code: str, dolium: Dolium, folder: str) -> None:
+    if os.geteuid() and any(line.split()[0] == "dolium-oci" for line in FAILURES[code].example):
+        pytest.skip("an engine's container wants cgroups, which a plain user may not make")
     for name in ("dolium", "dolium-oci"):
         os.symlink(f"{os.path.dirname(DOLIUM)}/{name}", f"{folder}/{name}")
     environment = {**dolium.environment, "PATH": f"{folder}:{dolium.environment['PATH']}"}
