@@ -57,8 +57,8 @@ class Lab:
         assert done.code == 0, done
 
     def has(self, program: str) -> bool:
-        """Whether that program is there."""
-        return self.sh(f"command -v {program}").code == 0
+        """Whether that program or file is there."""
+        return self.sh(f"command -v {program} || test -e {program}").code == 0
 
     def add(self, package: str) -> None:
         """Install a package of Debian's in this machine, by the host's network; no service is started."""
@@ -160,5 +160,5 @@ class Pair:
     def same(self, script: str, wanted: str, **how: Any) -> None:
         """What a script prints with either, both outputs in one; `wanted` is a regular expression where it begins with `^`."""
         for runtime, ended in self.each(f"exec 2>&1\n{script}", **how).items():
-            said = ended.stdout.replace("\r\n", "\n")
+            said = ended.stdout.replace("\r", "")
             assert re.fullmatch(wanted, said, re.S) if wanted.startswith("^") else said == wanted, f"{runtime}:\n{said}\nwanted:\n{wanted}"

@@ -1,0 +1,128 @@
+"""containerd drives `dolium-oci`, by ctr and by CRI, and what it sees is what it sees with runc."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from containers import wait_for
+from lab import HERE, Lab, Pair
+from pages import files
+
+HERE_TOO = """
+[plugins."io.containerd.grpc.v1.cri"]
+  sandbox_image = "docker.io/library/pause:latest"
+  restrict_oom_score_adj = true
+
+  [plugins."io.containerd.grpc.v1.cri".cni]
+    bin_dir = "/usr/lib/cni"
+"""
+"""There is no way out to fetch the image of a sandbox, and no CAP_SYS_RESOURCE to lower the score of one."""
+NETWORK = """{"cniVersion": "0.4.0", "name": "pods", "plugins": [{"type": "bridge", "bridge": "cni0", "isGateway": true,
+ "ipam": {"type": "host-local", "ranges": [[{"subnet": "10.90.0.0/24"}]]}}]}"""
+NEEDS = {"containerd": "containerd", "ctr": "containerd", "runc": "runc", "/usr/lib/cni/bridge": "containernetworking-plugins", "/usr/share/doc/python3-grpcio/copyright": "python3-grpcio"}
+IMAGE = "docker.io/library/alpine:latest"
+DOLIUM = "--runc-binary /usr/local/bin/dolium-oci"
+"""As the page has it."""
+
+
+@pytest.fixture(scope="module")
+def machine(lab: Lab, tarball: str) -> Iterator[Lab]:
+    config = "/etc/containerd/config.toml"
+    lab.write({config: files("containerd.md")[config] + HERE_TOO, "/etc/cni/net.d/10-pods.conflist": NETWORK})
+    daemon = lab.start("containerd", f"{lab.directory}/containerd.log")
+    try:
+        wait_for(lambda: lab.sh("ctr version").code == 0, 30)
+        made = lab.sh(f"python3 {HERE}/images.py {tarball} alpine:latest /tmp/a.tar && python3 {HERE}/images.py {tarball} pause:latest /tmp/p.tar sleep 100000 &&"
+                      "ctr image import /tmp/a.tar && ctr -n k8s.io image import /tmp/a.tar && ctr -n k8s.io image import /tmp/p.tar &&"
+                      f"ctr run --rm {DOLIUM} {IMAGE} c0 true")  # fmt: skip
+        assert made.code == 0, made
+        lab.settled()
+        lab.tolerated = {"link cni0"}
+        yield lab
+    finally:
+        daemon.kill()
+        daemon.wait()
+
+
+@pytest.fixture(scope="module")
+def ctr(machine: Lab) -> Pair:
+    return Pair(machine, {"dolium": {"how": DOLIUM, "I": IMAGE}, "runc": {"how": "", "I": IMAGE}})
+
+
+def test_run(ctr: Pair) -> None:
+    ctr.same("ctr run --rm $how $I c1 echo hi", "hi\n")
+    ctr.same("ctr run --rm $how $I c1 sh -c 'echo out; echo err >&2; exit 3'; echo $?", "^(out\nerr|err\nout)\n3\n")
+    ctr.same("ctr run --rm $how --env A=b --cwd /tmp $I c1 sh -c 'echo $A; pwd'", "b\n/tmp\n")
+
+
+def test_a_terminal(ctr: Pair) -> None:
+    ctr.same("mkfifo /tmp/never; script -qec 'stty rows 30 cols 100; ctr run --rm -t $how $I c1 tty' /dev/null <>/tmp/never; rm /tmp/never", "/dev/pts/0\n")
+
+
+def test_the_program_that_runs_is_ours(machine: Lab) -> None:
+    said = machine.sh(f"ctr run -d {DOLIUM} {IMAGE} c1 sleep 100; dolium-oci --root /run/containerd/runc/default list -q; ctr task rm -f c1; ctr c rm c1")
+    assert said.stdout == "c1\n", said
+
+
+def test_task(ctr: Pair) -> None:
+    ctr.same(
+        """ctr run -d $how --memory-limit 67108864 --cpus 0.5 $I c1 sh -c 'trap "exit 7" TERM; while :; do sleep 0.05; done'
+        ctr task exec --exec-id e1 c1 id -u; ctr task exec --exec-id e2 c1 sh -c 'exit 42'; echo $?
+        state() { ctr task ls | tail -1 | tr -s ' ' | cut -d ' ' -f 1,3; }
+        state; ctr task metrics c1 | grep -c memory.usage
+        cat /sys/fs/cgroup/memory/default/c1/memory.limit_in_bytes /sys/fs/cgroup/cpu/default/c1/cpu.cfs_quota_us
+        ctr task pause c1; state; ctr task resume c1; state
+        ctr task kill -s TERM c1; until ctr task ls | grep -q STOPPED; do :; done; ctr task rm c1; ctr c rm c1""",
+        "^0\n42\nc1 RUNNING\n1\n67108864\n50000\nc1 PAUSED\nc1 RUNNING\n.*",
+    )
+
+
+def test_kill_and_forced_removal(ctr: Pair) -> None:
+    ctr.same("ctr run -d $how $I c1 sleep 100; ctr task kill -s 9 c1; until ctr task ls | grep -q STOPPED; do :; done; ctr task ls | tail -1 | tr -s ' ' | cut -d ' ' -f 3; "
+             "ctr task rm c1 2>/dev/null; ctr c rm c1", "STOPPED\n")  # fmt: skip
+    ctr.same("ctr run -d $how $I c1 sh -c 'sleep 100 & sleep 100'; ctr task rm -f c1 2>/dev/null; ctr c rm c1; ctr c ls -q", "")
+    ctr.same("ctr run -d $how $I c1 sleep 100; ctr task kill -a -s KILL c1; until ctr task ls | grep -q STOPPED; do :; done; ctr task rm c1 2>/dev/null; ctr c rm c1", "")
+
+
+def test_what_it_is_given(ctr: Pair) -> None:
+    ctr.same("ctr run --rm $how --read-only $I c1 touch /x", "touch: /x: Read-only file system\n")
+    ctr.same("ctr run --rm $how --net-host $I c1 readlink /proc/self/ns/net | grep -cF $(readlink /proc/self/ns/net)", "1\n")
+    ctr.same("ctr run --rm $how --privileged $I c1 grep CapEff /proc/self/status", "CapEff:\t000001fffeffffff\n")
+    ctr.same("ctr run --rm $how --seccomp $I c1 grep Seccomp: /proc/self/status", "Seccomp:\t2\n")
+    ctr.same("ctr run --rm $how --cgroup /own/c1 $I c1 grep pids: /proc/self/cgroup; rmdir /sys/fs/cgroup/*/own", "^8:pids:/own/c1\n.*")
+    ctr.same("mkdir -p /tmp/v; echo text >/tmp/v/f; ctr run --rm $how --mount type=bind,src=/tmp/v,dst=/v,options=rbind:ro $I c1 sh -c 'cat /v/f; touch /v/x 2>&1'",
+             "text\ntouch: /v/x: Read-only file system\n")  # fmt: skip
+
+
+@pytest.mark.parametrize(("command", "says"), [("/nope", "no such file or directory"), ("nope", "nope"), ("/etc/passwd", "permission denied")])
+def test_a_program_that_is_not_there(ctr: Pair, command: str, says: str) -> None:
+    for ended in ctr.each(f"ctr run --rm $how $I c1 {command}; code=$?; ctr c rm c1 2>/dev/null; exit $code").values():
+        assert ended.code == 1 and ended.stderr.count("\n") == 1 and says in ended.stderr.lower(), ended
+
+
+def test_out_of_memory(ctr: Pair) -> None:
+    ctr.same("ctr run --rm $how --memory-limit 20971520 $I c1 sh -c 'x=a; while :; do x=$x$x; done'; echo $?", "137\n")
+
+
+# ---- as a kubelet does
+
+
+def test_a_pod(machine: Lab) -> None:
+    """By CRI; the runtime handler is that of the page."""
+    said = {name: machine.sh(f"python3 {HERE}/cri.py {name}") for name in ("dolium", "runc")}
+    assert said["dolium"].stdout == said["runc"].stdout == """\
+sandbox ready, 10.90.0.x
+exec: b'0\\n' b'' 0
+exec: b'' b'no\\n' 5
+exec of nothing fails
+limits: 67108864 50000
+same network and uts as the sandbox: True
+stats: True
+updated: 83886080 30000
+log: True
+stopped: exit code 9
+pod stopped, and stopped again
+gone
+""", said
+    assert not machine.left()
