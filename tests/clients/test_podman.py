@@ -51,7 +51,7 @@ def test_run(podman: Pair) -> None:
 
 
 def test_run_with_a_terminal(podman: Pair) -> None:
-    podman.same('script -qec "stty rows 30 cols 100; $podman run --rm -it $I sh -c \'tty; until stty size 2>/dev/null; do :; done\'" /dev/null <>/tmp/never', "/dev/pts/0\n30 100\n")
+    podman.same('script -qec "stty rows 30 cols 100; $podman run --rm -it $I sh -c \'tty; until stty size 2>/dev/null | grep .; do :; done\'" /dev/null <>/tmp/never', "/dev/pts/0\n30 100\n")
 
 
 def test_exit_codes(podman: Pair) -> None:
@@ -102,7 +102,7 @@ def test_exec(podman: Pair) -> None:
         $podman exec c1 /nope 2>/dev/null; echo $?
         $podman exec c1 /etc/passwd 2>/dev/null; echo $?
         $podman exec c1 sh -c 'kill -9 $$'; echo $?
-        script -qec "stty rows 30 cols 100; $podman exec -it c1 sh -c 'tty; until stty size 2>/dev/null; do :; done'" /dev/null <>/tmp/never
+        script -qec "stty rows 30 cols 100; $podman exec -it c1 sh -c 'tty; until stty size 2>/dev/null | grep .; do :; done'" /dev/null <>/tmp/never
         $podman exec -d c1 touch /tmp/made >/dev/null; for i in 1 2 3 4 5 6 7 8 9; do $podman exec c1 ls /tmp/made 2>/dev/null && break; done
         $podman exec --privileged c1 grep CapEff /proc/self/status >/dev/null; echo $?
         {GONE}""".replace("\n        ; ", "; "),

@@ -167,9 +167,9 @@ def test_namespaces_by_path(bundle: Bundle) -> None:
 
 def test_a_namespace_of_another_kind_is_refused(bundle: Bundle) -> None:
     spaces = [{"type": "mount"}, {"type": "network", "path": "/proc/self/ns/ipc"}]
-    assert "setns(2): Invalid argument" in bundle.refused(config(linux__namespaces=spaces))
-    assert "Invalid argument" in bundle.refused(config(linux__namespaces=[{"type": "mount"}, {"type": "network", "path": "/etc/passwd"}]))
-    assert "No such file" in bundle.refused(config(linux__namespaces=[{"type": "mount"}, {"type": "network", "path": "/nonexistent"}]))
+    assert "setns(2): invalid argument" in bundle.refused(config(linux__namespaces=spaces))
+    assert "invalid argument" in bundle.refused(config(linux__namespaces=[{"type": "mount"}, {"type": "network", "path": "/etc/passwd"}]))
+    assert "no such file" in bundle.refused(config(linux__namespaces=[{"type": "mount"}, {"type": "network", "path": "/nonexistent"}]))
 
 
 def test_time_offsets(bundle: Bundle) -> None:

@@ -60,8 +60,8 @@ def test_exec_detached_returns_when_it_runs(bundle: Bundle, flag: str) -> None:
 def test_exec_of_nothing(bundle: Bundle, detach: tuple[str, ...]) -> None:
     bundle.running()
     ended = bundle.verb("exec", *detach, bundle.id, "/nonexistent")
-    assert ended.code == 255 and "No such file or directory" in ended.err and ended.err.count("\n") == 1
-    assert "Permission denied" in bundle.verb("exec", *detach, bundle.id, "/etc/passwd").err
+    assert ended.code == 255 and "no such file or directory" in ended.err and ended.err.count("\n") == 1
+    assert "permission denied" in bundle.verb("exec", *detach, bundle.id, "/etc/passwd").err
 
 
 CPUS = ["grep", "Cpus_allowed_list", "/proc/self/status"]

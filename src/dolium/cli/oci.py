@@ -155,12 +155,18 @@ def run(argv: "list[str]") -> int:
     except DoliumError as problem:
         if found.options.get("debug") and os.environ.get("DOLIUM_TRACEBACK"):
             raise
-        return _report(found, f"{problem}" + (f" ({problem.hint})" if problem.hint else ""))
+        return _report(found, _plain(problem) + (f" ({problem.hint})" if problem.hint else ""))
     except OSError as problem:
         where = f" `{problem.filename}`" if problem.filename else ""
         return _report(found, f"dolium-oci could not go on:{where} {problem.strerror}")
     except KeyboardInterrupt:
         return 130
+
+
+def _plain(problem: DoliumError) -> str:
+    """The docker command tells 126 and 127 by `no such file or directory` and `permission denied`, in small letters."""
+    words = os.strerror(getattr(problem, "errno_", 0))
+    return str(problem).replace(words, words[:1].lower() + words[1:])
 
 
 def _report(found: Words, message: str) -> int:
