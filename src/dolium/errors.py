@@ -97,8 +97,8 @@ class StateError(DoliumError):
 
     code = "state"
 
-    def __init__(self, name: str, status: str, wanted: str, *, hint: str = "") -> None:
-        super().__init__(f"container `{name}` is {status}, not {wanted}", hint=hint)
+    def __init__(self, name: str, status: str, wanted: str, *, hint: str = "", kind: str = "container") -> None:
+        super().__init__(f"{kind} `{name}` is {status}, not {wanted}", hint=hint)
         self.name = name
         self.status = status
         self.wanted = wanted

@@ -117,8 +117,9 @@ def stop_after(flags: ExplainFlags, shown: Shown) -> int:
         render.write(2, f"{number} of {shown.total} steps, then a shell; next would be: {number + 1} {following}.\n"
                         "This is not a container yet: what the other steps would take away is still there.\n")  # fmt: skip
     term = os.environ.get("TERM", "dumb")
-    with Rehearsal(request.image(flags), request.options(flags), flags.user, number, remove=flags.rm,
-                   shell=term if flags.shell else "") as running:  # fmt: skip
+    options = request.options(flags)
+    with Rehearsal(request.image(flags), options, flags.user, number, remove=flags.rm, shell=term if flags.shell else "",
+                   complete=lambda image: request.complete(flags, options, image).user) as running:  # fmt: skip
         if not flags.shell:
             times = running.stopped()
             head = f"{number} of {shown.total} steps for {shown.image}, done, and undone again. Next would be: {following}."
@@ -139,25 +140,32 @@ def planned(flags: ExplainFlags) -> Shown:
     identity = os.urandom(6).hex()
     life.equip(options, identity, f"{places.data_path()}/containers/{identity}", remove=flags.rm, detached=flags.detach)
     attachment = life.attach(options.network, 0)
-    image = request.image(flags)
-    digest, unpacked = _tarball(image, flags.user)
-    prepared = containers.prepare(image, options, flags.user, ID_FIRST, identity, attachment, digest)
+    image, user = request.image(flags), flags.user
+    root, digest = None, ""
+    if rootfs.is_image(image):
+        from dolium.engine import layers, sources
+
+        found = sources.stored(image)
+        user = request.complete(flags, options, found).user
+        root, unpacked = layers.expected(found, image)
+    else:
+        digest, unpacked = _tarball(image)
+    if not unpacked and user and not user.replace(":", "").isdigit() and user != "root":
+        raise Unsupported(f"explain --user {user}", f"nothing is known of users in {quoted(image)} before it is unpacked",
+                          hint="give a number, or let `dolium run` unpack it first")  # fmt: skip
+    prepared = containers.prepare(image, options, user, ID_FIRST, identity, attachment, digest, root)
     later = "" if unpacked else f"{quoted(image)} will be unpacked first, once"
     notes = [each for each in (later, prepared.note, *prepared.notes) if each]
     return Shown(flags.image or "", prepared.spec, build.plan(prepared.spec, prepared.facts), notes)
 
 
-def _tarball(image: str, user: "str | None") -> "tuple[str, bool]":
+def _tarball(image: str) -> "tuple[str, bool]":
     """The digest of a tarball, empty for another image, and whether nothing is to be unpacked."""
     if not rootfs.is_file(image):
         return "", True
     from dolium.engine import tarballs
 
-    digest, unpacked = tarballs.look(image)
-    if not unpacked and user and not user.replace(":", "").isdigit() and user != "root":
-        raise Unsupported(f"explain --user {user}", f"nothing is known of users in {quoted(image)} before it is unpacked",
-                          hint="give a number, or let `dolium run` unpack it first")  # fmt: skip
-    return digest, unpacked
+    return tarballs.look(image)
 
 
 def remembered(word: str) -> Shown:

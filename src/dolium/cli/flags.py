@@ -37,9 +37,10 @@ class Flags:
         "add_host", "argv",
         "asked", "cap_add", "cap_drop", "cpu_shares", "cpu_weight", "cpus", "cpuset_cpus", "debug", "detach", "device",
         "dns", "dns_option", "dns_search",
-        "env", "env_file", "help", "hostname", "image", "init", "interactive", "label", "memory",
+        "entrypoint", "env", "env_file", "help", "hostname", "image", "init", "interactive", "label", "memory",
         "memory_swap", "name", "network",
-        "oom_score_adj", "pids_limit", "read_only", "rm", "security_opt", "stop_signal", "stop_timeout", "sysctl",
+        "oom_score_adj", "pids_limit", "platform", "pull", "read_only", "rm", "security_opt", "stop_signal", "stop_timeout",
+        "sysctl",
         "time_namespace", "timeout", "tmpfs", "tty", "ulimit", "user", "userns", "volume", "why_denied", "workdir")
 
     def __init__(self) -> None:
@@ -69,6 +70,9 @@ class Flags:
         self.cap_drop: list[str] = []
         self.security_opt: list[tuple[str, Any]] = []  # read them through the properties below
         self.workdir: str | None = None
+        self.entrypoint: str | None = None           # empty: none, where the image has one
+        self.pull: str | None = None                 # always, missing, never
+        self.platform: str | None = None             # as typed
         self.volume: list[tuple[str, str, bool]] = []  # (source as typed, target, read-only)
         self.tmpfs: list[tuple[str, tuple[str, ...]]] = []  # (target, mount options: "size=BYTES", "noexec")
         self.read_only: bool = False
@@ -124,6 +128,10 @@ def yes(text: "str", flag: "str") -> "bool":
     if text.lower() not in answers:
         raise SpecError(flag, f"expected true or false, got {quoted(text)}", hint=f"`{flag}` alone means true")
     return answers[text.lower()]
+
+
+def _text(text: "str", flag: "str") -> "str":
+    return text
 
 
 def _whole(low: "int", high: "int", unlimited: "bool" = False) -> "Reader":
@@ -277,6 +285,9 @@ GROUPS = (
         Flag("security-opt", "", "OPTION", _security_opt, "see below"),
     )),
     ("Files", (
+        Flag("entrypoint", "", "PROGRAM", _text, "instead of the image's; its arguments go too"),
+        Flag("pull", "", "always|missing|never", _one_of("always", "missing", "never"), "when to fetch an image"),
+        Flag("platform", "", "OS/MACHINE", _text, "of an image that is for several: linux/arm64"),
         Flag("workdir", "w", "DIR", lambda text, flag: inside(text, flag, root_too=True), "where the program starts"),
         Flag("volume", "v", "SRC:DST[:ro]", _each(quantities.volume), "show the host's SRC at DST"),
         Flag("tmpfs", "", "DST[:OPTIONS]", _each(quantities.tmpfs), "an empty one at DST: size=64m,mode=1777"),

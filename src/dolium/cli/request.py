@@ -11,11 +11,14 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from dolium.engine.conversion import Applied
+    from dolium.engine.images import Image
+
 
 def image(flags: Flags) -> str:
     """Whose path holds wherever the container is started again.  Raises UsageError for a missing rootfs."""
     if flags.image is None:
-        raise UsageError("no rootfs named", hint="dolium run @host sh, or dolium run ./DIRECTORY-OR-TARBALL PROGRAM")
+        raise UsageError("no rootfs named", hint="dolium run IMAGE, dolium run ./DIRECTORY-OR-TARBALL PROGRAM, or @host")
     return _absolute(flags.image) if is_path(flags.image) else flags.image
 
 
@@ -30,7 +33,7 @@ def options(flags: Flags) -> Options:
     """Raises UsageError for a seccomp profile that cannot be read."""
     found = Options()
     found.add_hosts = flags.add_host
-    found.argv = flags.argv or ["sh"]
+    found.argv = [flags.entrypoint, *flags.argv] if flags.entrypoint else flags.argv or ["sh"]
     found.cap_add, found.cap_drop = flags.cap_add, flags.cap_drop
     found.cpu_shares, found.cpu_weight, found.cpus = flags.cpu_shares, flags.cpu_weight, flags.cpus
     found.cpuset_cpus = flags.cpuset_cpus
@@ -59,6 +62,16 @@ def options(flags: Flags) -> Options:
     found.why_denied = flags.why_denied
     found.volumes = [(_absolute(source), path, read_only) for source, path, read_only in flags.volume]
     return found
+
+
+def complete(flags: Flags, found: Options, image: "Image | None") -> "Applied":
+    """Add what the image says, where the rootfs is one.  Raises ImageError and SpecError."""
+    from dolium.engine import conversion
+
+    if image is None:
+        return conversion.Applied(flags.user, flags.stop_signal, flags.label)
+    return conversion.apply(image.config(), found, argv=flags.argv, entrypoint=flags.entrypoint, user=flags.user,
+                            stop_signal=flags.stop_signal, labels=flags.label)  # fmt: skip
 
 
 def _profile(name: "str | None") -> "dict[str, Any] | str | None":

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from dolium.cli.terminal import Terminal
+    from dolium.engine.pull import Progress
     from dolium.engine.store import Container
     from dolium.runtime.denials import Watcher
     from dolium.runtime.ending import Ending
@@ -43,17 +44,20 @@ def execute(flags: grammar.Flags, seen: "Callable[[life.Begun], None] | None" = 
     """Carry out what the flags ask for; `seen` is called once the program runs.  The exit code.  Raises DoliumError."""
     image, options = request.image(flags), request.options(flags)
     screen = terminal(flags.interactive) if flags.tty and not flags.detach else None
-    use = rootfs.provide(image, render.say)  # before the signals are the program's: Ctrl-C ends the unpacking
+    # before the signals are the program's: Ctrl-C ends the unpacking
+    use = rootfs.provide(image, render.say, pull=flags.pull or "missing", platform=flags.platform or "", progress=_progress)
     signals = Signals()
+    of_image = request.complete(flags, options, use.image if use else None)
     how: dict[str, Any] = {
-        "name": flags.name, "remove": flags.rm, "labels": flags.label, "stop_signal": flags.stop_signal,
-        "stop_timeout": flags.stop_timeout, "digest": use.digest if use else ""}  # fmt: skip
+        "name": flags.name, "remove": flags.rm, "labels": of_image.labels, "stop_signal": of_image.stop_signal,
+        "stop_timeout": flags.stop_timeout, "digest": use.digest if use else "",
+        "manifest": use.image.digest if use and use.image else ""}  # fmt: skip
     try:
-        container, held = store.create(image, options, flags.user, **how)
+        container, held = store.create(image, options, of_image.user, **how)
     except Exists:
         if not flags.name or not life.has_gone(flags.name):
             raise
-        container, held = store.create(image, options, flags.user, **how)
+        container, held = store.create(image, options, of_image.user, **how)
     if use:
         use.close()  # it is remembered now who needs it
         for each in use.notes:
@@ -77,6 +81,13 @@ def execute(flags: grammar.Flags, seen: "Callable[[life.Begun], None] | None" = 
     if denials:
         _tell(denials, flags.seccomp is None)
     return code
+
+
+def _progress() -> "Progress":
+    """What shows how a pull goes."""
+    from dolium.cli import progress
+
+    return progress.chosen(False, False)
 
 
 def _watcher() -> "Watcher":

@@ -1,9 +1,9 @@
 """An image out of a container: the layers of its own image and one more, of what it has changed; one of a directory or a tarball
 gives an image of one layer."""
 
-from dolium.engine import archive, contents, images, instructions, layers, making, manifests, tar
+from dolium.engine import archive, contents, images, instructions, making, manifests, tar
 from dolium.engine.pausing import Paused
-from dolium.errors import DoliumError, NotFound
+from dolium.errors import DoliumError
 from dolium.plan import program, quantities
 
 TYPE_CHECKING = False
@@ -59,15 +59,8 @@ def commit(container: "Container", wish: Wish) -> "images.Image":
 
 
 def _parent(container: "Container") -> "images.Image | None":
-    """The image that a container was made from: the one of its name, if that still has the same layers, else another that has.
-    None where it was made from none.  Raises NotFound."""
-    if not container.digest.startswith(layers.KIND):
-        return None
-    wanted = container.digest.removeprefix(layers.KIND)
-    alike = [each for each in images.every() if layers.chain_ids(each.config().diff_ids)[-1:] == [wanted]]
-    if not alike:
-        raise NotFound("image", container.image, hint="it has been removed; `dolium export` writes all files of the container")
-    return next((each for each in alike if container.image in each.names), alike[0])
+    """The image that a container was made from.  Raises NotFound where that is gone."""
+    return images.find(container.manifest) if container.manifest else None
 
 
 def _fill(layer: "Layer", container: "Container", whole: bool) -> None:

@@ -51,13 +51,14 @@ class Options:
 
     `tty`: the program has a terminal, of `size` (rows, columns).  `store` is a directory with `upper` and `work` in it, for
     what is to be kept; `watch` what dolium-keep is to do (plan.program.keep).  An empty `network` is none, unless the caller
-    has decided what is usual (networks.usual).  `held`: it is made in advance, and waits for its command.
+    has decided what is usual (networks.usual).  `held`: it is made in advance, and waits for its command.  `places`
+    are directories that are made where they are not there.
     """
 
     __slots__ = ("add_hosts", "argv", "cap_add", "cap_drop", "cpu_shares", "cpu_weight", "cpus", "cpuset_cpus", "cwd",
                  "devices", "disk", "dns", "dns_options", "dns_search", "env", "held", "hostname", "init", "mask", "memory",
-                 "memory_swap", "network", "no_new_privileges", "oom_score_adj", "pids", "read_only", "seccomp", "size",
-                 "store", "sysctl", "time_namespace", "tmpfs", "tty", "ulimits", "unmask", "user", "userns", "volumes",
+                 "memory_swap", "network", "no_new_privileges", "oom_score_adj", "pids", "places", "read_only", "seccomp",
+                 "size", "store", "sysctl", "time_namespace", "tmpfs", "tty", "ulimits", "unmask", "user", "userns", "volumes",
                  "watch", "why_denied")  # fmt: skip
 
     def __init__(self) -> None:
@@ -86,6 +87,7 @@ class Options:
         self.no_new_privileges = True
         self.oom_score_adj: int | None = None
         self.pids: int | None = None
+        self.places: list[str] = []
         self.read_only = False
         self.seccomp: dict[str, Any] | str | None = None
         self.size: tuple[int, int] | None = None
@@ -133,8 +135,9 @@ def specification(
     room = options.disk or (max(options.memory // 2, LEAST_STORE) if options.memory else 0)
     spec["dolium"] = {
         "root": {"kind": rootfs.kind if not options.store or rootfs.kind != "tmpfs" else "filled", "size": room,
-                 "store": options.store},
+                 "store": options.store, "layers": rootfs.layers},
         "directories": rootfs.directories,
+        "places": options.places,
         "links": rootfs.links,
         "files": rootfs.files,
         "bound": bound,

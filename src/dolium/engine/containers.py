@@ -35,13 +35,14 @@ class Prepared:
 
 
 def prepare(image: str, options: config.Options, user: "str | None", id_base: int, identity: str = "",
-            attachment: "Attachment | None" = None, digest: str = "") -> Prepared:  # fmt: skip
+            attachment: "Attachment | None" = None, digest: str = "",
+            root: "rootfs.Rootfs | None" = None) -> Prepared:  # fmt: skip
     """Decide everything; nothing is made yet.  `user` is as `--user` has it; without an `identity` a new one is made;
-    `attachment` is its place in a network; `digest` is of the tarball that the image is.
+    `attachment` is its place in a network; `digest` is of what was unpacked for it, or `root` what that will be.
 
     Raises NotFound, SpecError and Unsupported.
     """
-    root = rootfs.find(image, digest)
+    root = root or rootfs.find(image, digest)
     if user is not None:
         options.user = users.find(user, lambda path: _read(root, path))
     for source, _, _ in options.volumes:
@@ -91,6 +92,10 @@ def _read(root: rootfs.Rootfs, path: str) -> str:
     for name, text in root.files:
         if name == path:
             return text
+    if root.layers:
+        from dolium.engine import lookup
+
+        return (lookup.Layers(reversed(root.lowers())).read(path, users.CAP) or b"").decode("utf-8", "replace")
     return launch.read_in_root(root.path, path, users.CAP) if root.path and os.path.isdir(root.path) else ""
 
 
@@ -98,6 +103,10 @@ def start(image: str, options: config.Options, user: "str | None", stdio: "tuple
     """A container on its way, and a note for the caller (or nothing).  Raises what `prepare` and `launch.start` do."""
     use = rootfs.provide(image)
     try:
+        if use and use.image:
+            from dolium.engine import conversion
+
+            user = conversion.apply(use.image.config(), options, user=user).user
         running, note = _start(image, options, user, stdio, use.digest if use else "")
     except BaseException:
         if use:

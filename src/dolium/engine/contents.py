@@ -2,7 +2,7 @@
 
 import os
 
-from dolium.engine import config, etc, layers, life, processes, rootfs, tar
+from dolium.engine import config, etc, life, processes, rootfs, tar
 from dolium.engine.stack import Stack
 from dolium.errors import StateError, Unsupported
 from dolium.runtime import host, joining
@@ -34,9 +34,7 @@ def whole(container: "Container") -> "Stack":
 
 def lowers(container: "Container") -> "list[str]":
     """The directories of its image, the uppermost first.  Raises NotFound."""
-    if container.digest.startswith(layers.KIND):
-        return [f"{layers.top_path()}/{each}" for each in reversed(layers.names(container.digest))]
-    return [rootfs.find(container.image, container.digest).path]
+    return rootfs.find(container.image, container.digest).lowers()
 
 
 def _opened(paths: "list[str]") -> "Stack":

@@ -14,6 +14,7 @@ from hashlib import sha256
 from time import time
 
 from dolium.engine import blobs, images, store, trees
+from dolium.engine.rootfs import Rootfs
 from dolium.errors import DoliumError, ImageError, NotFound
 from dolium.plan.quantities import show_size
 from dolium.runtime import places
@@ -65,7 +66,7 @@ def provide(image: images.Image, say: "Say | None" = None) -> trees.Use:
             if not names:
                 trees.make(f"{_top()}/{EMPTY}", _make_empty)
             _write(identity, names or [EMPTY])
-    return trees.Use(KIND + identity, lock, notes)
+    return trees.Use(KIND + identity, lock, notes, image)
 
 
 def names(digest: str) -> "list[str]":
@@ -75,6 +76,18 @@ def names(digest: str) -> "list[str]":
     if not found or not isinstance(found, list) or not all(isinstance(each, str) and "/" not in each for each in found):
         raise NotFound("unpacked copy of", digest, hint="its directory has been removed; pull the image anew")
     return [f"{each}/tree" for each in found]
+
+
+def expected(image: images.Image, name: str) -> "tuple[Rootfs, bool]":
+    """The rootfs that `provide` would make of an image, called `name`, and whether it has; nothing is made.  Raises ImageError."""
+    found = Rootfs(name, "overlay", top_path())
+    diff_ids = image.config().diff_ids
+    try:
+        found.layers = names(chain_ids(diff_ids)[-1]) if diff_ids else [f"{EMPTY}/tree"]
+        return found, True
+    except NotFound:
+        found.layers = [f"{each.replace(':', '-')}/tree" for each in diff_ids]
+        return found, False
 
 
 def top_path() -> str:

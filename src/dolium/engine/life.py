@@ -49,7 +49,11 @@ def begin(container: "Container", stdio: "tuple[int, int, int]", *, detached: bo
     Raises what containers.prepare and launch.start do; then it has not begun.
     """
     where = settling.directory()
-    if container.digest:
+    if container.digest.startswith("layers:"):
+        from dolium.engine import layers
+
+        layers.must_be_there(container.image, container.digest)
+    elif container.digest:
         from dolium.engine import tarballs
 
         tarballs.must_be_there(container.image, container.digest)

@@ -8,7 +8,10 @@ from dolium.runtime import launch, lease
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from dolium.engine.config import Options
+    from dolium.engine.images import Image
 
 
 class Rehearsal:
@@ -16,12 +19,16 @@ class Rehearsal:
 
     __slots__ = ("running", "_identity", "_held")
 
-    def __init__(self, image: str, options: "Options", user: "str | None", number: int, *, remove: bool, shell: str = "") -> None:
-        """Carry out the steps up to that number; with `shell`, the type of its terminal, a shell follows.
+    def __init__(self, image: str, options: "Options", user: "str | None", number: int, *, remove: bool, shell: str = "",
+                 complete: "Callable[[Image], str | None] | None" = None) -> None:  # fmt: skip
+        """Carry out the steps up to that number; with `shell`, the type of its terminal, a shell follows.  `complete` adds to
+        the options what an image says, and returns the user that is meant then.
 
         Raises what containers.prepare and launch.start do; then nothing is left.
         """
         use = rootfs.provide(image)
+        if use and use.image and complete:
+            user = complete(use.image)
         self._identity, path, self._held = store.passing(kept=not remove)
         try:
             self.running = self._begin(image, options, user, number, path, remove, shell, use.digest if use else "")

@@ -1,9 +1,9 @@
-"""What a container's `/` is made of: a directory, a tarball, or this host's own programs (`@host`, `@venv`)."""
+"""What a container's `/` is made of: an image, a directory, a tarball, or this host's own programs (`@host`, `@venv`)."""
 
 import os
 import sys
 
-from dolium.errors import NotFound, Unsupported
+from dolium.errors import NotFound
 from dolium.plan.quantities import is_path
 from dolium.runtime import places
 
@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
+    from dolium.engine.pull import Progress
     from dolium.engine.trees import Use
 
 OWN = ("@host", "@venv")
@@ -30,26 +31,37 @@ class Rootfs:
     """A rootfs before it is one.
 
     kind         `overlay` over the directory `path`, or a `tmpfs` filled with what follows
+    layers       of an image: the directories below `path` that the overlay is over, the lowest first
     mounts       bind mounts (OCI form)
     directories  (path, mode); links: (path, target); files: (path, text)
     path_first   directories that come first on PATH
     """
 
-    __slots__ = ("name", "kind", "path", "mounts", "directories", "links", "files", "path_first")
+    __slots__ = ("name", "kind", "path", "layers", "mounts", "directories", "links", "files", "path_first")
 
     def __init__(self, name: str, kind: str, path: str) -> None:
         self.name = name
         self.kind = kind
         self.path = path
+        self.layers: list[str] = []
         self.mounts: list[dict[str, Any]] = []
         self.directories: list[tuple[str, int]] = []
         self.links: list[tuple[str, str]] = []
         self.files: list[tuple[str, str]] = []
         self.path_first: list[str] = []
 
+    def lowers(self) -> "list[str]":
+        """The directories that an overlay is over, the uppermost first."""
+        return [f"{self.path}/{each}" for each in reversed(self.layers)] if self.layers else [self.path]
+
     def sources(self) -> "list[str]":
         """The paths of the host that become visible."""
         return ([self.path] if self.path else []) + [each["source"] for each in self.mounts]
+
+
+def is_image(name: str) -> bool:
+    """Whether it is the name of an image, in the store, a registry, or an archive; and not the path of a directory or a tarball."""
+    return not is_path(name) and not name.startswith("@")
 
 
 def is_file(name: str) -> bool:
@@ -57,10 +69,18 @@ def is_file(name: str) -> bool:
     return is_path(name) and not os.path.isdir(name) and os.path.exists(name)
 
 
-def provide(name: str, say: "Callable[[str], object] | None" = None) -> "Use | None":
-    """Unpack a tarball, unless that is done; None where the name is not of one.  Close it once a container is remembered that
-    uses it, or has ended.  Raises what tarballs.provide does.
+def provide(name: str, say: "Callable[[str], object] | None" = None, *, pull: str = "missing", platform: str = "",
+            progress: "Callable[[], Progress] | None" = None) -> "Use | None":  # fmt: skip
+    """Unpack a tarball, or the layers of an image, unless that is done; None where the name is of neither.  `pull` (always,
+    missing, never), `platform` and `progress` are of images (sources.image).  Close it once a container is remembered that
+    uses it, or has ended.
+
+    Raises what tarballs.provide, sources.image and layers.provide do.
     """
+    if is_image(name):
+        from dolium.engine import layers, sources
+
+        return layers.provide(sources.image(name, say, pull=pull, platform=platform, progress=progress), say)
     if not is_file(name):
         return None
     from dolium.engine import tarballs
@@ -74,10 +94,16 @@ def unpacked(digest: str) -> str:
 
 
 def find(name: str, digest: str = "") -> Rootfs:
-    """The rootfs of that name: a path, `@host` or `@venv`; of an unpacked tarball the one with that digest.
+    """The rootfs of that name: a path, `@host` or `@venv`; of a tarball or an image the one with the digest that `provide` gives.
 
-    Raises NotFound for a directory that is not there and for an unknown name, Unsupported for an image.
+    Raises NotFound for a directory or an unpacked copy that is not there, and for an unknown name.
     """
+    if digest.startswith("layers:"):
+        from dolium.engine import layers
+
+        found = Rootfs(name, "overlay", layers.top_path())
+        found.layers = layers.names(digest)
+        return found
     if digest:
         return Rootfs(name, "overlay", unpacked(digest))
     if name in OWN:
@@ -89,8 +115,7 @@ def find(name: str, digest: str = "") -> Rootfs:
         if not os.path.isdir(path):
             raise NotFound("rootfs", name, hint=_why_not(path))
         return Rootfs(name, "overlay", path)
-    raise Unsupported(f"image `{name}`", "images cannot be pulled yet",
-                      hint=f"name a directory or a tarball (./{name}), or @host for this host's own programs")  # fmt: skip
+    raise NotFound("unpacked copy of", name, hint="dolium run unpacks it")
 
 
 def _why_not(path: str) -> str:

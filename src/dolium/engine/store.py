@@ -32,11 +32,11 @@ SIGTERM, PATIENCE = 15, 10.0
 
 
 class Container:
-    """What is known of a container whether it runs or not.  `created` is seconds since 1970; `digest` of the tarball that its
-    image was, if it was one; `remove` it when it ends; `damage`: why what was written about it cannot be read, so that it can
-    only be removed."""
+    """What is known of a container whether it runs or not.  `created` is seconds since 1970; `digest` of what was unpacked for it
+    (trees.Use), if something was; `manifest` the digest of that of its image, where it has one; `remove` it when it ends;
+    `damage`: why what was written about it cannot be read, so that it can only be removed."""
 
-    __slots__ = ("id", "name", "created", "image", "digest", "user", "options", "remove", "labels", "path",
+    __slots__ = ("id", "name", "created", "image", "digest", "manifest", "user", "options", "remove", "labels", "path",
                  "stop_signal", "stop_timeout", "damage")  # fmt: skip
 
     def __init__(self, identity: str, fields: "dict[str, Any]", damage: str = "") -> None:
@@ -47,6 +47,7 @@ class Container:
         self.created: float = fields["created"]
         self.image: str = fields["image"]
         self.digest: str = fields.get("digest", "")
+        self.manifest: str = fields.get("manifest", "")
         self.user: str | None = fields["user"]
         self.options: dict[str, Any] = fields["options"]
         self.remove: bool = fields["remove"]
@@ -94,7 +95,7 @@ def _names() -> str:
 def create(
     image: str, options: config.Options, user: "str | None", *, name: "str | None" = None, remove: bool = False,
     labels: "dict[str, str] | None" = None, stop_signal: "int | None" = None, stop_timeout: "float | None" = None,
-    digest: str = "",
+    digest: str = "", manifest: str = "",
 ) -> "tuple[Container, Lock]":  # fmt: skip
     """Remember a container; nothing of it runs yet, and it is locked.  Raises Exists, OSError and DoliumError."""
     identity = os.urandom(6).hex()
@@ -107,8 +108,8 @@ def create(
         plain = config.Options()
         asked = {each: getattr(options, each) for each in config.Options.__slots__
                  if each not in NOT_KEPT and getattr(options, each) != getattr(plain, each)}  # fmt: skip
-        fields = {"format": FORMAT, "name": name, "created": time(), "image": image, "digest": digest, "user": user,
-                  "options": asked, "remove": remove, "labels": labels or {}, "stop_signal": stop_signal or SIGTERM,
+        fields = {"format": FORMAT, "name": name, "created": time(), "image": image, "digest": digest, "manifest": manifest,
+                  "user": user, "options": asked, "remove": remove, "labels": labels or {}, "stop_signal": stop_signal or SIGTERM,
                   "stop_timeout": PATIENCE if stop_timeout is None else stop_timeout}  # fmt: skip
         if not remove:
             for each in ("upper", "work"):

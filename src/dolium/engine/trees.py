@@ -19,19 +19,22 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
+    from dolium.engine.images import Image
+
 DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 class Use:
     """A tarball or an image that is unpacked, and will not be removed before `close`.
 
-    digest  what it is remembered by (rootfs.find);  notes  what the caller should be told
+    digest  what it is remembered by (rootfs.find);  image  where it is one;  notes  what the caller should be told
     """
 
-    __slots__ = ("digest", "notes", "_lock")
+    __slots__ = ("digest", "image", "notes", "_lock")
 
-    def __init__(self, digest: str, lock: int, notes: "list[str]") -> None:
+    def __init__(self, digest: str, lock: int, notes: "list[str]", image: "Image | None" = None) -> None:
         self.digest = digest
+        self.image = image
         self.notes = notes
         self._lock = lock
 

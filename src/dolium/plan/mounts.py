@@ -1,7 +1,7 @@
 """Steps that make `/`: the rootfs, what is mounted in it, what is covered or read-only, and the pivot."""
 
 from dolium.core.wire import BOTH, INSIDE, OUTSIDE, Step, one, part, strings
-from dolium.errors import SpecError
+from dolium.errors import SpecError, Unsupported
 from dolium.plan import devices, slots
 from dolium.plan.attributes import NODEV, NOEXEC, NOSUID, RDONLY, split
 from dolium.plan.namespaces import MS_PRIVATE, joined
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 O_NOFOLLOW, O_DIRECTORY = 0o400000, 0o200000
 DIRECTORY, PLAIN_FILE, LIKE_SOURCE = 1, 2, 3
-EACCES, EOVERFLOW = 13, 75
+EACCES, ENOTDIR, ELOOP, EOVERFLOW = 13, 20, 40, 75
 KERNEL_PATHS = ("/proc", "/sys", "/dev")
 
 
@@ -39,14 +39,34 @@ def layers(spec: "dict[str, Any]", facts: "Facts") -> "list[Step]":
         return []
     steps = _lower(spec, facts) + _store(spec, facts)
     store = f"/proc/self/fd/{{{slots.STORE}}}"
-    options = [f"lowerdir=/proc/self/fd/{{{slots.LOWER}}}", f"upperdir={store}/upper", f"workdir={store}/work"]
+    below = spec["dolium"]["root"].get("layers") or []
+    options = [*_lowerdirs(below, facts), f"upperdir={store}/upper", f"workdir={store}/work"]
     if facts.rootless:
         options.append("userxattr")
     kept = spec["dolium"]["root"]["store"]
     what, note = ("what was kept", "the image stays as it is") if kept else ("the tmpfs", "a private copy that costs nothing")
     steps.append(Step("new_mount", OUTSIDE, "root", path="overlay", data=strings(*options), n1=NODEV, out=slots.ROOT,
-                      n2=facts.id_base if kept else 0, what=f"overlay of 1 layer + {what}", note=note))  # fmt: skip
+                      n2=facts.id_base if kept else 0, what=f"overlay of {_count(below)} + {what}", note=note))  # fmt: skip
     return steps
+
+
+def _lowerdirs(below: "list[str]", facts: "Facts") -> "list[str]":
+    """The image's directory, or those of its layers in it.  One option each: what fsconfig(2) takes ends at 255 bytes.
+
+    Raises Unsupported for what does not fit into one, where the kernel takes one only.
+    """
+    where = f"/proc/self/fd/{{{slots.LOWER}}}"
+    paths = [f"{where}/{each}" for each in reversed(below)] or [where]
+    if len(paths) == 1 or facts.kernel < (6, 5):
+        if len(paths) > 2:
+            raise Unsupported(f"an image of {len(paths)} layers", "Linux before 6.5 takes an overlay's in one short line",
+                              hint="run it on a newer kernel, or make one layer of it: dolium export")  # fmt: skip
+        return ["lowerdir=" + ":".join(paths)]
+    return [f"lowerdir+={each}" for each in paths]
+
+
+def _count(below: "list[str]") -> str:
+    return f"{len(below)} layers" if len(below) > 1 else "1 layer"
 
 
 def is_overlay(spec: "dict[str, Any]") -> bool:
@@ -190,12 +210,16 @@ def contents(spec: "dict[str, Any]", facts: "Facts") -> "list[Step]":
         return _filling([*own["files"], *own["bound"]], own, INSIDE, slots.ROOT, -1)
     # A plain user cannot make a missing one in a directory of ids that its namespace has not got; then it stays so.
     foreign = (EOVERFLOW, EACCES) if facts.rootless else ()
-    steps = []
+    steps: list[Step] = []
+    for path in own.get("places") or ():
+        steps.append(Step("mkdir", INSIDE, "image", fd=slots.ROOT, data=strings(path, "755"), n2=-1,
+                          accept=(*foreign, ENOTDIR, ELOOP), what=f"mkdir {path}", note="where it is not there"))  # fmt: skip
+    bound = len(steps)
     for slot, (path, _) in enumerate(own["bound"], slots.FIRST_FILE):
         step = place("root", slot, path, f"bind our {path}", "over the image's", kind=PLAIN_FILE)
         step.accept = foreign
         steps.append(step)
-    return one(steps, f"and {len(steps) - 1} more, over the image's")
+    return steps[:bound] + one(steps[bound:], f"and {len(steps) - bound - 1} more, over the image's")
 
 
 def _filling(files: "list[tuple[str, str]]", own: "dict[str, Any]", actor: int, slot: int, owner: int) -> "list[Step]":

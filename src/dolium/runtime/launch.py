@@ -22,9 +22,10 @@ if TYPE_CHECKING:
     from dolium.runtime.held import Hold
 
     class Use(Protocol):
-        """What a container's files are, kept until it is closed (engine.tarballs.Use)."""
+        """What a container's files are, kept until it is closed (engine.trees.Use)."""
 
         digest: str
+        image: Any
 
         def close(self) -> None: ...
 

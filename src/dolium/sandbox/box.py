@@ -58,7 +58,7 @@ class Sandbox:
         deadline = None if seconds is None else monotonic() + seconds
         options.watch = {"life": seconds}
         options.cwd, own_cwd = None, options.cwd
-        running = quietly(image, options)
+        running = quietly(image, options, "0")
         options.cwd = own_cwd
         self._adopt(image, options, user, running, running.started(), deadline)
 
@@ -72,6 +72,10 @@ class Sandbox:
 
     def _adopt(self, image: str, options: config.Options, user: "str | None", running: "Running", first: int,
                deadline: "float | None") -> None:  # fmt: skip
+        if running.use and running.use.image:
+            from dolium.engine import conversion
+
+            user = conversion.apply(running.use.image.config(), options, user=user).user
         self.ended_by = ""
         self._forgotten: list[tuple[Joined, str]] = []
         self._options = options
