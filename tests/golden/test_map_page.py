@@ -24,7 +24,7 @@ VALUES = {
     "add-host": "db:192.0.2.5", "dns": "192.0.2.53", "dns-search": "example.org", "dns-option": "ndots:2",
     "sysctl": "net.core.somaxconn=512", "env": "NAME=value", "env-file": "/dev/null", "user": "1000", "userns": "host",
     "cap-add": "NET_ADMIN", "cap-drop": "NET_RAW", "security-opt": "no-new-privileges=false seccomp=unconfined mask=/proc/uptime unmask=ALL",
-    "workdir": "/srv",
+    "workdir": "/srv", "entrypoint": "env", "pull": "always", "platform": "linux/arm64",
     "volume": "/srv:/data", "tmpfs": "/scratch:size=64m", "device": "/dev/full:/dev/other /dev/zero:/dev/mine:r", "name": "web", "stop-signal": "INT",
     "stop-timeout": "3", "label": "a=b",
 }  # fmt: skip
@@ -37,6 +37,7 @@ OTHERWISE = {
     "detach": "dolium-keep becomes a session of its own, and writes the log", "name": "kept beside the container",
     "rm": "the container is removed when it has ended", "stop-signal": "kept for `dolium stop`", "stop-timeout": "kept for `dolium stop`",
     "label": "kept beside the container", "debug": "of an error", "help": "nothing is run", "env-file": "as `--env`, for each of its lines",
+    "pull": "the image is fetched, or not, before there is a plan", "platform": "which image of several that is",
 }  # fmt: skip
 """What changes no step: who does it."""
 

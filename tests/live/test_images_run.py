@@ -7,14 +7,18 @@ import os
 import stat
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from archives import DIRECTORY, SYMLINK, archive, entry
 from containers import TOP, Dolium, Ended
-from layouts import Made, write_layout
+from layouts import Made, descriptor, digest, write_layout
 from machine import Machine
+from registry_servers import Hostile
+
+from dolium.engine import manifests
 
 STATIC = "/bin/busybox"
 
@@ -123,8 +127,8 @@ def test_what_explain_says(machine: Machine, shell: bytes, layout: str) -> None:
     layers = [shell, *(archive(entry(f"f{n}")) for n in range(6))]
     write_layout(layout, {"1": Made(layers, {"Env": ["PATH=/bin"], "WorkingDir": "/w"})})
     machine("run", "--rm", "--network", "none", f"oci:{layout}:1", "true")
-    digest = json.loads((Path(layout) / "index.json").read_text())["manifests"][0]["digest"]
-    shown = machine("explain", digest, "sh")
+    name = json.loads((Path(layout) / "index.json").read_text())["manifests"][0]["digest"]
+    shown = machine("explain", name, "sh")
     assert shown.code == 0 and "overlay of 7 layers + " in shown.stdout and "mkdir /w" in shown.stdout, shown
     assert shown.stdout.count("overlay") == 1 and "sha256-" not in shown.stdout, shown
 
@@ -229,3 +233,56 @@ def _dump_in(machine: Machine, image: str) -> dict[str, Any]:
         return json.loads(subprocess.run([sys.executable, "-c", DUMP, top], capture_output=True, text=True, check=True).stdout)  # type: ignore[no-any-return]
     finally:
         done(machine("rm", "-f", "x"))
+
+
+# ---- out of a registry
+
+
+@pytest.fixture
+def registry(shell: bytes) -> Iterator[Hostile]:
+    """One that does nothing wrong."""
+    found = Hostile(Made([shell], {"Env": ["PATH=/bin"], "Cmd": ["echo", "one"]}))
+    yield found
+    found.close()
+
+
+def test_what_is_missing_is_pulled(registry: Hostile, machine: Machine, shell: bytes) -> None:
+    name = f"{registry.name}/image"
+
+    def run(*words: str) -> Ended:
+        return machine("run", "--rm", "--network", "none", *words, name)
+
+    ended = run("--pull", "never")
+    assert ended.code == 125 and f"no image `{name}`" in ended.stderr and f"dolium pull {name}" in ended.stderr and not registry.seen, ended
+    assert run().stdout == "one\n"
+    asked = len(registry.seen)
+    assert asked and done(run()) == "one\n" and done(run("--pull=never")) == "one\n" and len(registry.seen) == asked, "it is here"
+    again = Made([shell], {"Env": ["PATH=/bin"], "Cmd": ["echo", "two"]})
+    registry.blobs |= again.blobs
+    registry.tags["latest"] = again.digest
+    assert done(run("--pull", "missing")) == "one\n" and len(registry.seen) == asked
+    assert run("--pull", "always").stdout == "two\n" and len(registry.seen) > asked
+    assert "--pull: " in machine("run", "--pull", "often", name).stderr
+
+
+def test_the_image_for_another_machine(registry: Hostile, machine: Machine, shell: bytes) -> None:
+    """That its programs run here all the same is because they are this machine's."""
+    made = {each: Made([shell], {"Env": ["PATH=/bin", f"MACHINE={each}"]}, architecture=each) for each in ("amd64", "arm64")}
+    listed = [descriptor(one.manifest, manifests.OCI_MANIFEST, platform={"os": "linux", "architecture": each}) for each, one in made.items()]
+    index = json.dumps({"schemaVersion": 2, "mediaType": manifests.OCI_INDEX, "manifests": listed}).encode()
+    registry.blobs |= {digest(index): index, **made["amd64"].blobs, **made["arm64"].blobs}
+    registry.tags["latest"] = digest(index)
+
+    def run(*words: str) -> str:
+        ended = machine("run", "--rm", "--network", "none", *words, f"{registry.name}/image", "sh", "-c", "echo $MACHINE")
+        assert ended.code == 0, ended
+        return ended.stdout
+
+    here = str(manifests.this_platform()).split("/")[1]
+    assert run() == f"{here}\n"
+    for each in ("arm64", "amd64"):
+        assert run("--platform", f"linux/{each}") == f"{each}\n"
+    ended = machine("run", "--platform", "linux/s390x", f"{registry.name}/image", "true")
+    assert ended.code == 125 and "nothing for linux/s390x" in ended.stderr and "it is for linux/amd64, linux/arm64" in ended.stderr, ended
+    ended = machine("run", "--platform", "linux/s390x", "--pull", "never", f"{registry.name}/image", "true")
+    assert ended.code == 125 and "not linux/s390x" in ended.stderr, ended

@@ -8,9 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from layouts import store
 
-from dolium.engine import rootfs
-from dolium.errors import NotFound, Unsupported
+from dolium.engine import rootfs, sources
+from dolium.errors import NotFound
+
+__all__ = ["store"]
 
 
 class FakeHost:
@@ -175,11 +178,21 @@ def test_unknown_names(name: str) -> None:
     assert caught.value.similar == ("@host", "@venv")
 
 
-@pytest.mark.parametrize("name", ["alpine", "alpine:3.20", "docker.io/library/alpine", "x/y", ".hidden"])
-def test_images_are_not_there_yet(name: str) -> None:
-    with pytest.raises(Unsupported) as caught:
+@pytest.mark.parametrize("name", ["alpine", "alpine:3.20", "docker.io/library/alpine", "x/y", "oci:./here"])
+def test_names_of_images(name: str) -> None:
+    """They are looked for in the store, not on the disk; an error says how a directory of that name is written."""
+    assert rootfs.is_image(name) and not rootfs.is_image(f"./{name}") and not rootfs.is_image("@host")
+    with pytest.raises(NotFound, match="no unpacked copy"):
         rootfs.find(name)
-    assert f"./{name}" in caught.value.hint
+
+
+@pytest.mark.usefixtures("store")
+def test_an_image_that_is_not_there() -> None:
+    with pytest.raises(NotFound, match="no image `alpin`") as caught:
+        sources.stored("alpin")
+    assert "./alpin" in caught.value.hint and "dolium pull alpin" in caught.value.hint
+    with pytest.raises(NotFound, match="no image `alpine`"):
+        rootfs.provide("alpine", pull="never")
 
 
 def test_this_host() -> None:
