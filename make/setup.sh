@@ -133,12 +133,30 @@ settle_packages() {
             has_program iptables || wanted="$wanted iptables"
             has_program sysctl || wanted="$wanted procps"
             has_program ping || wanted="$wanted iputils-ping"
+            command -v skopeo >/dev/null 2>&1 || wanted="$wanted skopeo"
+            command -v htpasswd >/dev/null 2>&1 || wanted="$wanted apache2-utils"
+            command -v openssl >/dev/null 2>&1 || wanted="$wanted openssl"
         fi
         echo '#include <stdio.h>' | cc -E - >/dev/null 2>&1 || wanted="$wanted gcc libc6-dev"
         has_library libseccomp.so.2 || wanted="$wanted libseccomp2"
     fi
     # shellcheck disable=SC2086
     [ -z "$wanted" ] || install_packages $wanted || say "going on without them"
+}
+
+# Debian's registry of images, which the tests start themselves: taken out of its package, for to install it starts a service.
+settle_registry() {
+    [ "$user" = 0 ] || return 0
+    [ -x .build/registry/usr/bin/docker-registry ] || command -v docker-registry >/dev/null 2>&1 && return 0
+    command -v apt-get >/dev/null 2>&1 && command -v dpkg-deb >/dev/null 2>&1 || return 0
+    phase registry "docker-registry, out of its package" fetch_registry || say "going on without it"
+}
+
+fetch_registry() {
+    rm -rf .build/registry .build/registry.new
+    mkdir -p .build/registry.new
+    (cd .build/registry.new && apt-get -q download docker-registry && dpkg-deb -x docker-registry_*.deb . && rm docker-registry_*.deb) &&
+        mv .build/registry.new .build/registry
 }
 
 # ---- the two programs in C
@@ -237,5 +255,5 @@ settle_packages
 settle_python
 settle_programs
 settle_bytecode
-[ "$purpose" = test ] && settle_venv
+[ "$purpose" = test ] && settle_venv && settle_registry
 exit 0

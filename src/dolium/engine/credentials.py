@@ -86,7 +86,8 @@ def _read(path: str) -> "dict[str, Any]":
 
 
 def _mapping(holder: "dict[str, Any]", key: str, path: str) -> "dict[str, Any]":
-    found = holder.get(key) or {}
+    found = holder.get(key)
+    found = {} if found is None else found
     if not isinstance(found, dict):
         raise SpecError(path, f"`{key}` is no object")
     return found
