@@ -1,4 +1,4 @@
-"""What the build prepares so that a start need not: programs/modules, programs/modules-oci and programs/filters.
+"""What the build prepares so that a start need not: programs/modules and programs/filters.
 
     prepare.py              in this clone
     prepare.py DIR FINAL    in the package below DIR, which will lie below FINAL when it is used
@@ -8,7 +8,7 @@ import marshal
 import os
 import sys
 from _frozen_importlib_external import MAGIC_NUMBER
-from importlib import import_module
+from hashlib import sha256
 from types import CodeType
 
 SOURCE = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "src")
@@ -20,16 +20,45 @@ def compiled(path: str, final: str) -> CodeType:
         return compile(file.read(), final, "exec", dont_inherit=True, optimize=2)
 
 
-def modules(source: str, final: str) -> "dict[str, object]":
-    """Every module of ours that a start of `dolium run` has loaded by now, compiled."""
-    saved: "dict[str, object]" = {}
-    for name in sorted(each for each in sys.modules if each.partition(".")[0] == "dolium"):
-        path = sys.modules[name].__file__ or ""
-        there = final + path.removeprefix(source)
-        status = os.stat(path)
-        code = marshal.dumps(compiled(path, there))
-        saved[name] = (path.endswith("__init__.py"), there, status.st_mtime_ns, status.st_size, code)
-    return saved
+def sources(source: str) -> "dict[str, str]":
+    """Every module of the package by name."""
+    found = {}
+    for directory, _, names in os.walk(f"{source}/dolium"):
+        package = os.path.relpath(directory, source).replace("/", ".")
+        for each in names:
+            if each.endswith(".py"):
+                found[package if each == "__init__.py" else f"{package}.{each[:-3]}"] = f"{directory}/{each}"
+    return dict(sorted(found.items()))
+
+
+def modules(source: str, final: str) -> bytes:
+    """programs/modules, as core/modules.py has it."""
+    found = [(name, path, marshal.dumps(compiled(path, final + path.removeprefix(source)))) for name, path in sources(source).items()]
+    stamp = sha256(b"".join(code for _, _, code in found)).digest()[:8]
+    installer = compiled(f"{source}/dolium/core/modules.py", f"{final}/dolium/core/modules.py")
+
+    def head(start: int) -> bytes:
+        index = {}
+        for name, path, code in found:
+            status = os.stat(path)
+            index[name] = (path.endswith("/__init__.py"), status.st_mtime_ns, status.st_size, start, len(stamp + code))
+            start += len(stamp + code)
+        return marshal.dumps((installer, stamp, index))
+
+    length = len(head(0))  # where a module begins takes four bytes, wherever that is
+    start = len(MAGIC_NUMBER) + 4 + length
+    # The number stands before all else and alone: another Python could not even read what follows.
+    return b"".join([MAGIC_NUMBER, length.to_bytes(4, "little"), head(start), *(stamp + code for _, _, code in found)])
+
+
+def filters() -> bytes:
+    """programs/filters: what `runtime.host` finds of the default profile, compiled."""
+    from dolium.plan import capabilities, filter, seccomp
+    from dolium.plan.seccomp_default import default_profile
+
+    sets = (frozenset(capabilities.DEFAULT), frozenset(capabilities.DEFAULT) - {"CAP_MKNOD"})
+    profiles = [default_profile(held) for held in sets]
+    return marshal.dumps({filter.key(each, "x86_64"): seccomp.compile(each) for each in profiles}, 4)  # of all Pythons that we know
 
 
 def write(path: str, data: bytes) -> None:
@@ -39,40 +68,10 @@ def write(path: str, data: bytes) -> None:
     os.rename(f"{path}.new", path)
 
 
-DOLIUM = ("dolium.cli.main", "dolium.cli.run", "dolium.cli.exec", "dolium.cli.start", "dolium.cli.ps", "dolium.core.document",
-          "dolium.engine.names", "dolium.engine.networks", "dolium.plan.seccomp_default")
-OCI = ("dolium.cli.oci", "dolium.cli.oci_life", "dolium.runtime.lifecycle", "dolium.runtime.exec",
-       "dolium.plan.bundle", "dolium.plan.oci", "dolium.plan.process",
-       "dolium.plan.resources", "dolium.plan.seccomp")  # fmt: skip
-"""What either command loads at once, or later on its way."""
-
-
-def save(names: "tuple[str, ...]", source: str, final: str, file: str) -> None:
-    """Those modules, and all that they import at once, into a file."""
-    for name in names:
-        import_module(name)
-    saved = modules(source, final)
-    code = compiled(f"{source}/dolium/core/modules.py", f"{final}/dolium/core/modules.py")
-    # The number stands before it and alone: another Python could not even read what follows.
-    write(f"{source}/dolium/programs/{file}", MAGIC_NUMBER + marshal.dumps((code, saved)))
-
-
 def main(source: str = SOURCE, final: str = SOURCE) -> None:
     sys.path.insert(0, source)
-    other = os.fork()  # what one of the commands loads is not for the other
-    if not other:
-        save(OCI, source, final, "modules-oci")
-        os._exit(0)
-    save(DOLIUM, source, final, "modules")
-    if os.waitpid(other, 0)[1]:
-        sys.exit("prepare.py: the modules of dolium-oci could not be saved")
-    from dolium.plan import capabilities, filter, seccomp
-    from dolium.plan.seccomp_default import default_profile
-
-    sets = (frozenset(capabilities.DEFAULT), frozenset(capabilities.DEFAULT) - {"CAP_MKNOD"})
-    profiles = [default_profile(held) for held in sets]
-    filters = {filter.key(each, "x86_64"): seccomp.compile(each) for each in profiles}
-    write(f"{source}/dolium/programs/filters", marshal.dumps(filters, 4))  # version 4: of all Pythons that we know
+    write(f"{source}/dolium/programs/modules", modules(source, final))
+    write(f"{source}/dolium/programs/filters", filters())
 
 
 if __name__ == "__main__":

@@ -207,7 +207,7 @@ prepare() {
 
 settle_bytecode() {
     stamp=.build/bytecode-$(version_of "$python")
-    [ -e "$stamp" ] && [ -e "$programs/modules" ] && [ -e "$programs/modules-oci" ] && [ -e "$programs/filters" ] &&
+    [ -e "$stamp" ] && [ -e "$programs/modules" ] && [ -e "$programs/filters" ] &&
         [ -z "$(find src make/prepare.py -name '*.py' -newer "$stamp")" ] && return 0
     touch "$stamp.new"
     phase bytecode "modules and the default filter, compiled" prepare || fail "Dolium's own modules do not compile."

@@ -141,9 +141,11 @@ def test_what_a_start_need_not_do_is_done_also_for_a_package(folder: str) -> Non
     assert bytes.fromhex(number) == prepared[:4]
     assert f"{folder}/staged".encode() not in prepared and TOP.encode() not in prepared
     if prepared[:4] == MAGIC_NUMBER:
-        _, modules = marshal.loads(prepared[4:])
-        for _, path, changed, size, _ in modules.values():
-            assert path.startswith(top + "/") and (os.stat(path).st_mtime_ns, os.stat(path).st_size) == (changed, size)
+        _, stamp, index = marshal.loads(prepared[8:])
+        for name, (is_package, changed, size, start, length) in index.items():
+            path = f"{top}/{name.replace('.', '/')}{'/__init__' if is_package else ''}.py"
+            assert (os.stat(path).st_mtime_ns, os.stat(path).st_size) == (changed, size)
+            assert marshal.loads(prepared[start + len(stamp) : start + length]).co_filename == path
     assert installed(f"{folder}/usr")("--version").code == 0
     assert Path(top, "dolium/programs/filters").read_bytes() == Path(TOP, "src/dolium/programs/filters").read_bytes()
 
