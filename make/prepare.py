@@ -33,7 +33,8 @@ def sources(source: str) -> "dict[str, str]":
 
 def modules(source: str, final: str) -> bytes:
     """programs/modules, as core/modules.py has it."""
-    found = [(name, path, marshal.dumps(compiled(path, final + path.removeprefix(source)))) for name, path in sources(source).items()]
+    found = [(name, path, marshal.dumps(compiled(path, final + path.removeprefix(source))))
+             for name, path in sources(source).items()]  # fmt: skip
     stamp = sha256(b"".join(code for _, _, code in found)).digest()[:8]
     installer = compiled(f"{source}/dolium/core/modules.py", f"{final}/dolium/core/modules.py")
 

@@ -143,6 +143,9 @@ PS = {
     "-s": "what one wrote is a directory: `du -sh` of what `dolium inspect --format {{.Dolium.Upper}} NAME` says",
 }
 
+# ... by the command of ours that has them not
+MISSING = {"exec": EXEC, "inspect": INSPECT, "logs": LOGS, "rm": RM, "start": START, "ps": PS}
+
 _IMAGES = "images do not exist yet; unpack one into a directory and name that, or use `@host`"
 _NO_DAEMON = "there is no daemon; every `dolium run` stands for itself"
 _CLUSTER = "Dolium runs on one machine; for several use Kubernetes, with `dolium-oci` under containerd"

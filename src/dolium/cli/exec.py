@@ -2,7 +2,7 @@
 
 import os
 
-from dolium.cli import docker, render, run, words
+from dolium.cli import render, run, words
 from dolium.cli.flags import GROUPS, Flag, yes
 from dolium.engine import life, processes, store
 from dolium.errors import UsageError
@@ -20,7 +20,7 @@ WHAT = "CONTAINER PROGRAM [ARGUMENT...]"
 def main(argv: "list[str]") -> int:
     """The exit code: the program's own, 0 of one left running.  Raises DoliumError."""
     found = words.parse(
-        "exec", argv, TABLE, what=WHAT, leading=True, missing=docker.EXEC,
+        "exec", argv, TABLE, what=WHAT, leading=True,
         about="Run a program in a container that runs: with its files, limits and rights.",
     )  # fmt: skip
     if found is None:

@@ -2,7 +2,7 @@
 
 import json
 
-from dolium.cli import docker, render, template, words
+from dolium.cli import render, template, words
 from dolium.cli.flags import Flag, yes
 from dolium.engine import inspection, store
 from dolium.errors import DoliumError, UsageError
@@ -22,7 +22,7 @@ WIDTH = 13
 def main(argv: "list[str]") -> int:
     """1 where one of them is not there; what is known of the others is printed first.  Raises UsageError and SpecError."""
     found = words.parse(
-        "inspect", argv, TABLE, least=1, missing=docker.INSPECT, about="Show all that is known of containers, as a JSON array."
+        "inspect", argv, TABLE, least=1, about="Show all that is known of containers, as a JSON array."
     )
     if found is None:
         return 0

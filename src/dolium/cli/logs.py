@@ -3,7 +3,7 @@
 import os
 from time import sleep
 
-from dolium.cli import docker, render, words
+from dolium.cli import render, words
 from dolium.cli.flags import Flag, yes
 from dolium.engine import life, store
 from dolium.errors import NotFound, SpecError
@@ -51,7 +51,7 @@ TABLE = (
 def main(argv: "list[str]") -> int:
     """stdout to stdout, stderr to stderr.  Raises DoliumError."""
     found = words.parse(
-        "logs", argv, TABLE, least=1, most=1, missing=docker.LOGS, about="Show what a detached container has printed."
+        "logs", argv, TABLE, least=1, most=1, about="Show what a detached container has printed."
     )
     if found is None:
         return 0

@@ -71,18 +71,15 @@ def run(argv: "list[str]") -> int:
 
 def _dispatch(argv: "list[str]") -> int:
     word = argv[0] if argv else ""
-    if word == "run":  # spelt out, so that the build knows what a start loads
-        from dolium.cli.run import main as command
-    elif word in COMMANDS:
-        from importlib import import_module
-
+    if word in COMMANDS:
         module, function, _ = COMMANDS[word]
-        command = getattr(import_module(f"dolium.cli.{module}"), function)
+        command = getattr(__import__(f"dolium.cli.{module}", fromlist=(function,)), function)  # importlib takes a millisecond
     elif word == "_ended":
         from dolium.engine.settling import end_of_detached as command
     else:
         return _other(word)
-    return command(argv[1:])
+    code: int = command(argv[1:])
+    return code
 
 
 def _other(word: str) -> int:

@@ -48,9 +48,9 @@ def create(found: Words, root: str) -> int:
 
 def start(found: Words, root: str) -> int:
     """`start`"""
-    from dolium.runtime import lifecycle
+    from dolium.runtime import start as starting
 
-    lifecycle.start(root, found.id)
+    starting.start(root, found.id)
     return 0
 
 
@@ -71,15 +71,16 @@ def each(found: Words, root: str) -> "list[str]":
 
 def run(found: Words, root: str) -> int:
     """`run`; without --detach its exit code is the program's."""
+    from dolium.runtime import delete as deletion
     from dolium.runtime import lifecycle
 
     asked = _asked(found)
     if "detach" in found.flags:
         lifecycle.create(root, found.id, asked)
         try:
-            lifecycle.start(root, found.id)
+            start(found, root)
         except BaseException:
-            lifecycle.delete(root, found.id, True)
+            deletion.delete(root, found.id, True)
             raise
         return 0
     asked.detached = False
@@ -147,10 +148,10 @@ def _all(identities: "list[str]", act: "Callable[[str], None]") -> None:
 
 def delete(found: Words, root: str) -> int:
     """`delete`"""
-    from dolium.runtime import lifecycle
+    from dolium.runtime import delete as deletion
 
     def one(identity: str) -> None:
-        for failed in lifecycle.delete(root, identity, "force" in found.flags):
+        for failed in deletion.delete(root, identity, "force" in found.flags):
             warn(found, str(failed))
 
     _all(each(found, root), one)
@@ -181,15 +182,15 @@ def exec(found: Words, root: str) -> int:
 
 def block() -> None:
     """Signals that are the program's: kept until there is one."""
-    from signal import SIG_BLOCK, pthread_sigmask
+    from _signal import SIG_BLOCK, pthread_sigmask
 
     pthread_sigmask(SIG_BLOCK, FORWARDED)
 
 
 def forward(ended: int, send: "Callable[[int], None]", notify: "Proxy | None" = None, pid: int = 0) -> None:
     """Send on what arrives, until that descriptor can be read: signals, and what the container tells systemd."""
+    from _signal import sigtimedwait
     from select import POLLIN, poll
-    from signal import sigtimedwait
 
     waiting = poll()
     waiting.register(ended, POLLIN)

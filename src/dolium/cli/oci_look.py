@@ -5,7 +5,7 @@ import os
 from dolium.cli.oci import Words, show
 from dolium.core import document
 from dolium.errors import DoliumError, StateError, UsageError
-from dolium.runtime import bundle, cgroup, lifecycle, members, state
+from dolium.runtime import cgroup, members, state
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -109,10 +109,11 @@ def update(found: Words, root: str) -> int:
     """`update`: resources as a JSON object from a file or, `-`, from standard input; or by flags."""
     from dolium.plan import oci
     from dolium.plan.quantities import size
+    from dolium.runtime import update as updating
 
     given: dict[str, Any] = {}
     if path := found.flags.get("resources"):
-        given = document.read(_everything() if path == "-" else bundle.text(os.path.abspath(path)), "linux.resources")
+        given = document.read(_everything() if path == "-" else document.text(os.path.abspath(path)), "linux.resources")
     for flag, (group, key) in FLAGS.items():
         if flag not in found.flags:
             continue
@@ -129,13 +130,13 @@ def update(found: Words, root: str) -> int:
     for flag in ("l3-cache-schema", "mem-bw-schema"):
         if flag in found.flags:
             raise UsageError(f"--{flag}: Intel's resource director is not set by Dolium")
-    lifecycle.update(root, found.id, oci.check(given, oci.RESOURCES, "linux.resources"))
+    updating.update(root, found.id, oci.check(given, oci.RESOURCES, "linux.resources"))
     return 0
 
 
 def _everything() -> str:
     data = b""
-    while (chunk := os.read(0, 1 << 16)) and len(data) < bundle.LARGEST:
+    while (chunk := os.read(0, 1 << 16)) and len(data) < document.LARGEST:
         data += chunk
     return data.decode("utf-8", "surrogateescape")
 

@@ -2,7 +2,7 @@
 
 from time import time
 
-from dolium.cli import docker, render, words
+from dolium.cli import render, words
 from dolium.cli.flags import Flag, yes
 from dolium.engine import life
 from dolium.errors import DoliumError, NotFound, SpecError
@@ -47,7 +47,7 @@ TABLE = (
 
 def main(argv: "list[str]") -> int:
     """1 where one of them could not be looked at.  Raises DoliumError."""
-    found = words.parse("ps", argv, TABLE, most=0, missing=docker.PS, about="List containers.")
+    found = words.parse("ps", argv, TABLE, most=0, about="List containers.")
     if found is None:
         return 0
     filters = found.get("filter", [])

@@ -1,6 +1,6 @@
 """`dolium rm`, `prune` and `rename`: what is remembered of containers."""
 
-from dolium.cli import docker, each, render, words
+from dolium.cli import each, render, words
 from dolium.cli.flags import Flag, yes
 from dolium.engine import life, store
 from dolium.errors import DoliumError, NotFound
@@ -22,7 +22,7 @@ PRUNE = (
 def rm(argv: "list[str]") -> int:
     """Raises UsageError."""
     found = words.parse(
-        "rm", argv, (FORCE,), least=1, missing=docker.RM, about="Forget containers, with all that they have written."
+        "rm", argv, (FORCE,), least=1, about="Forget containers, with all that they have written."
     )
     if found is None:
         return 0

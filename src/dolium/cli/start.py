@@ -1,6 +1,6 @@
 """`dolium start`: a container that has ended, once more, with what it wrote."""
 
-from dolium.cli import docker, each, render, run, words
+from dolium.cli import each, render, run, words
 from dolium.cli.flags import Flag, yes
 from dolium.engine import life, store
 from dolium.errors import UsageError
@@ -18,7 +18,7 @@ TABLE = (
 def main(argv: "list[str]") -> int:
     """Raises DoliumError."""
     found = words.parse(
-        "start", argv, TABLE, least=1, missing=docker.START,
+        "start", argv, TABLE, least=1,
         about="Start containers that have ended, in fresh namespaces, with their files.",
     )  # fmt: skip
     if found is None:

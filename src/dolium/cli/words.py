@@ -25,13 +25,12 @@ class Words:
 
 def parse(
     command: str, argv: "list[str]", table: "tuple[Flag, ...]", *, least: int = 0, most: int = 1 << 16, what: str = "CONTAINER",
-    about: str = "", leading: bool = False, missing: "dict[str, str] | None" = None,
+    about: str = "", leading: bool = False,
 ) -> "Words | None":  # fmt: skip
     """Read the words after `dolium COMMAND`; None where help was asked for, and has been printed.
 
     `least` and `most` bound how many names there are, `what` they are called in help; `leading`: flags stand before the
-    first name only, what follows belongs to somebody else, and `what` is all of it; `missing`: flags that Docker has and we
-    have not, with what to do instead.  Raises UsageError and SpecError.
+    first name only, what follows belongs to somebody else, and `what` is all of it.  Raises UsageError and SpecError.
     """
     usage = _usage(command, least, most, what, leading)
     known = {f"--{each.name}": each for each in table} | {f"-{each.short}": each for each in table if each.short}
@@ -51,7 +50,7 @@ def parse(
 
             render.write(1, _help(usage, table, about))
             return None
-        for flag, typed, text in _flags_in(word, known, command, missing or {}):
+        for flag, typed, text in _flags_in(word, known, command):
             if text is None:
                 if at == len(argv):
                     raise UsageError(f"{typed}: a value is missing", hint=f"write `{typed} {flag.value}`")
@@ -71,16 +70,17 @@ def parse(
     return found
 
 
-def _flags_in(word: str, known: "dict[str, Flag]", command: str, missing: "dict[str, str]") -> "list[tuple[Flag, str, str | None]]":
+def _flags_in(word: str, known: "dict[str, Flag]", command: str) -> "list[tuple[Flag, str, str | None]]":
     """The flags in one word, each as typed, with its value; None: the next word is."""
 
     def flag(typed: str) -> Flag:
-        if typed in missing:
-            shown = quoted(typed) + (f" (in {quoted(word)})" if word[:2] not in (typed, "--") else "")
-            raise UsageError(f"`dolium {command}` has no {shown}", hint=missing[typed])
         if typed not in known:
+            from dolium.cli import docker
             from dolium.engine.nearest import did_you_mean
 
+            if instead := docker.MISSING.get(command, {}).get(typed):
+                shown = quoted(typed) + (f" (in {quoted(word)})" if word[:2] not in (typed, "--") else "")
+                raise UsageError(f"`dolium {command}` has no {shown}", hint=instead)
             hint = did_you_mean(typed.strip("-"), [each[2:] for each in known if each[:2] == "--"], "--")
             raise UsageError(
                 f"`dolium {command}` has no {quoted(typed)}", hint=hint or f"`dolium {command} --help` lists what it has"

@@ -1,5 +1,7 @@
 """JSON, read and written with the C half of the standard module alone: to import the whole takes longer than a verb may."""
 
+import os
+
 from dolium.errors import SpecError
 
 TYPE_CHECKING = False
@@ -8,6 +10,8 @@ if TYPE_CHECKING:
 
 DEEPEST = 200
 """Levels of objects in objects; the specification needs six."""
+LARGEST = 16 << 20
+"""Bytes of a document; a config.json has some ten thousand."""
 
 
 class _Rules:
@@ -23,6 +27,30 @@ class _Rules:
     def parse_constant(text: str) -> "NoReturn":
         """NaN and Infinity are no JSON."""
         raise ValueError(f"{text} is no value in JSON")
+
+
+def text(path: str, why: str = "") -> str:
+    """The text of a file of moderate size.  Raises SpecError."""
+    why = why or os.path.basename(path)
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    except OSError as error:
+        raise SpecError(why, f"`{path}`: {error.strerror}") from None
+    try:
+        status = os.fstat(fd)
+        if status.st_mode & 0o170000 != 0o100000:
+            raise SpecError(why, f"`{path}` is not a file")
+        if status.st_size > LARGEST:
+            raise SpecError(why, f"`{path}` has {status.st_size} bytes, more than {LARGEST}")
+        data = b""
+        while (chunk := os.read(fd, 1 << 20)) and len(data) <= LARGEST:
+            data += chunk
+    finally:
+        os.close(fd)
+    try:
+        return data.decode()
+    except UnicodeDecodeError:
+        raise SpecError(why, f"`{path}` is not text in UTF-8") from None
 
 
 def read(text: str, name: str) -> "Any":

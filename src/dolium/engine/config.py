@@ -5,7 +5,7 @@ import os
 from dolium.engine import etc
 from dolium.engine.users import ROOT
 from dolium.errors import SpecError, Unsupported
-from dolium.plan import capabilities, egress
+from dolium.plan import capabilities
 from dolium.plan.limits import PERIOD
 from dolium.plan.program import DEFAULT_PATH
 
@@ -207,7 +207,9 @@ def _default_profile(held: "frozenset[str]") -> "dict[str, Any]":
 def _namespaces(options: Options, facts: "Facts", attachment: "Attachment | None") -> "list[dict[str, str]]":
     types = ["mount", "pid", "uts", "ipc", "cgroup"]
     shared = attachment.path if attachment else ""
-    if options.network.startswith(egress.WORD):
+    if options.network.startswith("allow="):
+        from dolium.plan import egress
+
         shared = egress.PLACE
     if options.network != "host" and not shared:
         types.append("network")
@@ -260,7 +262,9 @@ def _capabilities(options: Options, facts: "Facts") -> "list[str]":
         held = set()
     for name in options.cap_add:
         held |= {*capabilities.NUMBERS} if name == "ALL" else {name}
-    if options.network.startswith(egress.WORD):
+    if options.network.startswith("allow="):
+        from dolium.plan import egress
+
         held.discard("CAP_NET_RAW")
         void = [name for name in options.cap_add if name in egress.VOID]
         if void:

@@ -1,7 +1,6 @@
 """/etc/hosts, /etc/hostname and /etc/resolv.conf, which no image can know."""
 
 from dolium.errors import SpecError
-from dolium.plan import egress
 from dolium.plan.quantities import quoted, word
 
 TYPE_CHECKING = False
@@ -36,6 +35,8 @@ def _resolver(options: "Options", attachment: "Attachment | None") -> "tuple[str
     if options.network == "host" and not own:
         return _read(RESOLVERS[0]), ""
     if attachment and attachment.policy:
+        from dolium.plan import egress  # only where there are rules
+
         lines = [each for each in _of_the_host(loopback=True) if not each.startswith("nameserver")]
         lines.insert(0, f"nameserver {egress.RESOLVER}")
         if not servers(options):

@@ -254,7 +254,7 @@ def _open(now: "dict[str, Any]") -> int:
 
 def kill(container: "Container", number: int) -> None:
     """Send a signal to its first process.  Raises StateError."""
-    from signal import pidfd_send_signal
+    from _signal import pidfd_send_signal
 
     fd, _ = first_process(container, "running")
     try:
@@ -271,7 +271,7 @@ def stop(container: "Container", seconds: float, number: int = SIGTERM) -> bool:
     The kernel drops a signal that PID 1 of a namespace has no handler for, pid_namespaces(7), so then there is nothing to
     wait for.  Raises StateError.
     """
-    from signal import pidfd_send_signal
+    from _signal import pidfd_send_signal
 
     fd, now = first_process(container, "running")
     try:

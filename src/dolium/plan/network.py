@@ -1,7 +1,7 @@
 """Steps that decide whom the container can reach."""
 
 from dolium.core.wire import BOTH, HOST, INSIDE, OUTSIDE, Step, part
-from dolium.plan import rtnetlink, slots
+from dolium.plan import slots
 from dolium.plan.attributes import NODEV, NOEXEC, NOSUID, RDONLY
 from dolium.plan.namespaces import joined, wanted
 from dolium.plan.origin import is_bundle
@@ -103,6 +103,8 @@ def _lay(spec: "dict[str, Any]") -> "list[Step]":
     cable = _cable(spec)
     if not cable:
         return []
+    from dolium.plan import rtnetlink
+
     ours, address = device(spec["linux"]["cgroupsPath"].rpartition("/")[2]), cable["address"]
     veth, place = rtnetlink.make_veth(ours, DEVICE, hardware(address), cable["mtu"])
     host = rtnetlink.batch(veth, rtnetlink.without_ipv6(ours), rtnetlink.set_up(ours, cable["index"]))

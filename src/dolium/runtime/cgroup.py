@@ -175,7 +175,7 @@ def _kill_member(pid: int, directory: str) -> None:
         return
     try:
         if str(pid) in read(f"{directory}/cgroup.procs").split():
-            from signal import SIGKILL, pidfd_send_signal
+            from _signal import SIGKILL, pidfd_send_signal
 
             pidfd_send_signal(fd, SIGKILL)
     except (ProcessLookupError, FileNotFoundError):
@@ -184,18 +184,23 @@ def _kill_member(pid: int, directory: str) -> None:
         os.close(fd)
 
 
+def removed_if_empty(directory: str) -> bool:
+    """Remove a group that holds no process and no group; whether it is gone."""
+    try:
+        os.rmdir(directory)
+    except FileNotFoundError:
+        pass
+    except OSError as error:
+        if error.errno not in (EBUSY, ENOTEMPTY):
+            raise
+        return False
+    return True
+
+
 def remove(directory: str, patience: float = 5.0) -> bool:
     """Remove a group and those below it; it stays busy for a moment after its last process.  Whether it is gone."""
     deadline = monotonic() + patience
-    while True:
-        try:
-            os.rmdir(directory)
-            return True
-        except FileNotFoundError:
-            return True
-        except OSError as error:
-            if error.errno not in (EBUSY, ENOTEMPTY):
-                raise
+    while not removed_if_empty(directory):
         try:
             below = [each.path for each in os.scandir(directory) if each.is_dir(follow_symlinks=False)]
         except FileNotFoundError:  # another command has just removed it
@@ -206,6 +211,7 @@ def remove(directory: str, patience: float = 5.0) -> bool:
         if monotonic() > deadline:
             return False
         sleep(0.0005)
+    return True
 
 
 def read(path: str) -> str:

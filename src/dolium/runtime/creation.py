@@ -187,7 +187,7 @@ class Creation(launch.Watched):
         """Kill what there is of it, and remove the groups that were made for it."""
         pid = self.pid()
         if pid > 0:
-            kill_first(pid)
+            state.kill(pid)
         if self.helper:
             self.helper.close()
             try:
@@ -249,14 +249,6 @@ def _listen(directory: str) -> int:
     finally:
         server.close()
         os.close(where)
-
-
-def kill_first(pid: int) -> None:
-    """A container's first process, and with it its PID namespace; helpers of ours are its parents or gone."""
-    try:
-        os.kill(pid, SIGKILL)
-    except ProcessLookupError:
-        pass
 
 
 def write_pid(path: str, pid: int) -> None:

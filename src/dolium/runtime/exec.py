@@ -5,7 +5,7 @@ import os
 from dolium.core import document, wire
 from dolium.errors import SpecError, StateError
 from dolium.plan import joining, oci, slots
-from dolium.runtime import bundle, console, hooks, lifecycle, state
+from dolium.runtime import bundle, console, hooks, state
 from dolium.runtime.containerhooks import Helping, child
 from dolium.runtime.creation import preserved, write_pid
 
@@ -79,7 +79,7 @@ def number(text: str, flag: str) -> int:
 def described(asked: Extra, own: "dict[str, Any]") -> "dict[str, Any]":
     """The process that is asked for; `own` is the container's.  Raises SpecError."""
     if asked.process:
-        found = oci.complete_process(document.read(bundle.text(asked.process), "process"))
+        found = oci.complete_process(document.read(document.text(asked.process), "process"))
         if "execCPUAffinity" in own:  # the container's is for those that say nothing
             found.setdefault("execCPUAffinity", own["execCPUAffinity"])
     else:
@@ -119,7 +119,7 @@ def start(top: str, identity: str, asked: Extra) -> "tuple[Helping, int]":
     if status not in ("running", "created", *(("paused",) if asked.ignore_paused else ())) or not pid:
         raise StateError(identity, status, "running")
     spec = container.config()
-    facts = lifecycle.oci_facts(spec)
+    facts = bundle.facts(spec)
     spec = {**spec, "process": described(asked, spec["process"])}
     spec["dolium"] = {**spec["dolium"], "watch": {"detached": asked.detached}, "preserve": asked.preserve, "asked": set()}
     if asked.cgroup:

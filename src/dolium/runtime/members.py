@@ -24,7 +24,7 @@ def kill(top: str, identity: str, signal: int, every: bool) -> None:
     try:
         if container.pid() != pid:  # it ended, and the number was given away
             return
-        from signal import pidfd_send_signal
+        from _signal import pidfd_send_signal
 
         pidfd_send_signal(fd, signal)
     except ProcessLookupError:

@@ -12,7 +12,7 @@ def kill(leader: int) -> None:
 
     A process that has made a session of its own is not found: without cgroups only the end of its container ends it.
     """
-    from signal import pidfd_send_signal
+    from _signal import pidfd_send_signal
 
     empty = 0
     for _ in range(1000):

@@ -20,6 +20,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+SIGKILL = 9
 FORMAT = 1
 READABLE = (1,)
 """The formats that can be read: this one and, when there is one, the one before."""
@@ -47,13 +48,14 @@ class Container:
     started; `maker`, `pid` as (pid, start time, boot); `groups` cgroup directories by controller, `versions` of those.
     """
 
-    __slots__ = ("top", "id", "fields", "fd")
+    __slots__ = ("top", "id", "fields", "fd", "spec")
 
     def __init__(self, top: str, identity: str, fields: "dict[str, Any]", fd: int = -1) -> None:
         self.top = top
         self.id = identity
         self.fields = fields
         self.fd = fd
+        self.spec: dict[str, Any] | None = None  # once it is known
 
     @property
     def path(self) -> str:
@@ -66,14 +68,19 @@ class Container:
 
     def config(self) -> "dict[str, Any]":
         """The config as it was at `create`, completed.  Raises SpecError and OSError."""
-        from dolium.runtime import bundle
+        if self.spec is None:
+            spec: dict[str, Any] = document.read(document.text(f"{self.path}/config.json"), "config.json")
+            spec["dolium"]["asked"] = set(spec["dolium"]["asked"])
+            self.spec = spec
+        return self.spec
 
-        spec: dict[str, Any] = document.read(bundle.text(f"{self.path}/config.json"), "config.json")
-        spec["dolium"]["asked"] = set(spec["dolium"]["asked"])
-        return spec
+    def has_hooks(self, kind: str) -> bool:
+        """Whether its config has hooks of that kind; where that is not written down, it must be looked at."""
+        return kind in self.fields.get("hooks", (kind,))
 
     def save_config(self, spec: "dict[str, Any]") -> None:
         """Keep it: what becomes of the bundle's file does not matter from here on."""
+        self.spec = spec
         own = {**spec["dolium"], "asked": sorted(spec["dolium"]["asked"])}
         _replace(f"{self.path}/config.json", document.write({**spec, "dolium": own}))
 
@@ -154,15 +161,24 @@ class Container:
 
 
 def _replace(path: str, text: str) -> None:
+    """A file that appears whole.  It need not reach a disk: what it speaks of ends with the boot, and what a power failure may
+    leave of it, an empty file, is a trace that `delete --force` removes."""
     fd = os.open(f"{path}.new", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
     try:
         data = memoryview(text.encode("utf-8", "surrogateescape"))
         while data:
             data = data[os.write(fd, data) :]
-        os.fsync(fd)
     finally:
         os.close(fd)
     os.rename(f"{path}.new", path)
+
+
+def kill(pid: int) -> None:
+    """A container's first process, and with it its PID namespace; helpers of ours are its parents or gone."""
+    try:
+        os.kill(pid, SIGKILL)
+    except ProcessLookupError:
+        pass
 
 
 def identify(pid: int) -> "tuple[int, int, str]":
