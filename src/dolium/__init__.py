@@ -44,8 +44,6 @@ _PLACES = {"Mount": "asked", "Pool": "pool", "Process": "process", "Python": "py
 def __getattr__(name: str) -> object:
     """What starts containers when it is first asked for: the command line has no use for it, and starts sooner."""
     if name in _PLACES:
-        from importlib import import_module
-
-        found = globals()[name] = getattr(import_module(f"dolium.sandbox.{_PLACES[name]}"), name)
+        found = globals()[name] = getattr(__import__(f"dolium.sandbox.{_PLACES[name]}", fromlist=(name,)), name)
         return found
     raise AttributeError(f"module `dolium` has no attribute `{name}`")

@@ -78,6 +78,24 @@ def test_a_poststart_hook_that_fails_stops_the_container(bundle: Bundle) -> None
     assert bundle.status() == "stopped"
 
 
+def test_hooks_of_a_container_whose_state_does_not_name_them(bundle: Bundle) -> None:
+    """As an earlier version has written it."""
+    out = f"{bundle.directory}/order"
+    names = ("startContainer", "poststart", "poststop")
+    hooks = {name: [hook(f"echo {name} >> {'/order' if name == 'startContainer' else out}")] for name in names}
+    assert bundle.create(script("cat /order; sleep 0.3", hooks=hooks)).code == 0
+    path = f"{bundle.root}/{bundle.id}/state.json"
+    with open(path) as file:
+        state = json.load(file)
+    assert sorted(state.pop("hooks")) == sorted(names)
+    with open(path, "w") as file:
+        json.dump(state, file)
+    assert bundle.start().code == 0
+    bundle.wait()
+    assert bundle.verb("delete", bundle.id).code == 0
+    assert bundle.read("out") == "startContainer\n" and bundle.read("order") == "poststart\npoststop\n"
+
+
 def test_a_poststop_hook_that_fails_is_only_told(bundle: Bundle) -> None:
     out = f"{bundle.directory}/second"
     bundle.create(config(hooks={"poststop": [hook("exit 1"), hook(f"touch {out}")]}))

@@ -331,6 +331,31 @@ def test_create_that_is_killed_is_cleaned_by_delete_force(bundle: Bundle, delay:
     assert bundle.status() == "gone" and not [where for where, names, _ in os.walk("/sys/fs/cgroup") if bundle.id in names]
 
 
+def test_what_a_power_failure_leaves_is_cleaned_by_delete_force(bundle: Bundle) -> None:
+    """State is not synced to a disk: where --root lies on one, a file that was new may be empty afterwards."""
+    bundle.write(config())
+    os.makedirs(f"{bundle.root}/{bundle.id}", 0o700)
+    with open(f"{bundle.root}/{bundle.id}/state.json", "w"):
+        pass
+    assert bundle.verb("delete", bundle.id).code == 1
+    assert bundle.verb("delete", "--force", bundle.id).code == 0
+    assert bundle.status() == "gone" and not os.path.exists(f"{bundle.root}/{bundle.id}")
+
+
+def test_delete_of_one_that_has_processes_left(bundle: Bundle) -> None:
+    """The first process has ended, with a process in the container's groups that is none of its namespace's."""
+    bundle.running()
+    with open(f"{bundle.root}/{bundle.id}/state.json") as file:
+        group = next(iter(json.load(file)["groups"].values()))
+    with subprocess.Popen(["sleep", "1000"]) as left:
+        with open(f"{group}/cgroup.procs", "w") as file:
+            file.write(str(left.pid))
+        assert bundle.verb("kill", bundle.id, "KILL").code == 0
+        wait_for(lambda: bundle.status() == "stopped")
+        assert bundle.verb("delete", bundle.id).code == 0
+        assert left.wait() == -9 and not os.path.exists(group)
+
+
 def test_racing_starts_start_it_once(bundle: Bundle) -> None:
     bundle.create(script("echo once; sleep 1000"))
     command = [bundle.runtime, "--root", bundle.root, "start", bundle.id]

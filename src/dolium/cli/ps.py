@@ -6,6 +6,7 @@ from dolium.cli import render, words
 from dolium.cli.flags import Flag, yes
 from dolium.engine import life
 from dolium.errors import DoliumError, NotFound, SpecError
+from dolium.plan.quoting import quote
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -105,26 +106,27 @@ def _fields(container: "Container", now: "dict[str, Any]") -> "dict[str, Any]":
             "FinishedAt": now.get("finished")}  # fmt: skip
 
 
+def _command(container: "Container") -> str:
+    return " ".join(map(quote, container.options["argv"]))
+
+
 def _shown(container: "Container", now: "dict[str, Any]") -> "dict[str, Any]":
     """The fields as text, for templates."""
-    from shlex import join
     from time import gmtime, strftime
 
     return _fields(container, now) | {
-        "Command": join(container.options["argv"]), "Labels": ",".join(f"{key}={value}" for key, value in container.labels.items()),
+        "Command": _command(container), "Labels": ",".join(f"{key}={value}" for key, value in container.labels.items()),
         "CreatedAt": strftime("%Y-%m-%d %H:%M:%S +0000 UTC", gmtime(container.created)),
         "RunningFor": ago(time() - container.created) + " ago"}  # fmt: skip
 
 
 def _table(rows: "list[tuple[Container, dict[str, Any]]]", whole: bool) -> str:
-    from shlex import join
-
     def cut(text: str, most: int) -> str:
         return render.printable(text, 1 << 16 if whole else most)
 
     table = [("CONTAINER ID", "IMAGE", "COMMAND", "CREATED", "STATUS", "NAMES")]
     for container, now in rows:
-        table.append((container.id, cut(container.image, 24), cut(join(container.options["argv"]), 24),
+        table.append((container.id, cut(container.image, 24), cut(_command(container), 24),
                       ago(time() - container.created) + " ago", status(now), container.name))  # fmt: skip
     widths = [max(len(row[column]) for row in table) for column in range(6)]
     return "".join("   ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() + "\n" for row in table)
