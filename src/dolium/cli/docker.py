@@ -144,7 +144,7 @@ PS = {
 }
 
 # ... by the command of ours that has them not
-MISSING = {"exec": EXEC, "inspect": INSPECT, "logs": LOGS, "rm": RM, "start": START, "ps": PS}
+MISSING = {"exec": EXEC, "inspect": INSPECT, "logs": LOGS, "rm": RM, "start": START, "ps": PS, "pull": PULL, "push": PUSH}
 
 _IMAGES = "images do not exist yet; unpack one into a directory and name that, or use `@host`"
 _NO_DAEMON = "there is no daemon; every `dolium run` stands for itself"

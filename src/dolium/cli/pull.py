@@ -1,6 +1,6 @@
 """`dolium pull` and `dolium push`: images from registries and to them."""
 
-from dolium.cli import docker, progress, render, words
+from dolium.cli import progress, render, words
 from dolium.cli.flags import Flag, yes
 from dolium.engine import images, pull, push, references, registries
 from dolium.errors import UsageError
@@ -32,7 +32,7 @@ PUSH = (*SHOWN, *REGISTRY)
 
 def main(argv: "list[str]") -> int:
     """`dolium pull`.  Raises DoliumError."""
-    found = words.parse("pull", argv, PULL, least=1, what="IMAGE", missing=docker.PULL,
+    found = words.parse("pull", argv, PULL, least=1, what="IMAGE",
                         about="Fetch images from registries, and unpack them.")  # fmt: skip
     if found is None:
         return 0
@@ -56,7 +56,7 @@ def main(argv: "list[str]") -> int:
 
 def push_main(argv: "list[str]") -> int:
     """`dolium push`.  Raises DoliumError."""
-    found = words.parse("push", argv, PUSH, least=1, most=2, what="IMAGE [AS]", missing=docker.PUSH,
+    found = words.parse("push", argv, PUSH, least=1, most=2, what="IMAGE [AS]",
                         about="Send an image to a registry: to the one that its name says, or under another name.")  # fmt: skip
     if found is None:
         return 0

@@ -18,7 +18,8 @@ def load(directory: str, identity: str, config: str = "") -> "dict[str, Any]":
     """The config of a bundle, read strictly; `config` is a file in place of its own.  Raises SpecError."""
     if not os.path.isdir(directory):
         raise SpecError("bundle", f"there is no directory `{directory}`")
-    spec = oci.read(document.read(document.text(config or f"{directory}/config.json", "config.json"), "config.json"), directory, identity)
+    given = document.text(config or f"{directory}/config.json", "config.json")
+    spec = oci.read(document.read(given, "config.json"), directory, identity)
     root = spec["root"]["path"]
     if not os.path.isdir(root):
         raise SpecError("root.path", f"there is no directory `{root}`")

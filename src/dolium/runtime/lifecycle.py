@@ -4,7 +4,7 @@ import os
 
 from dolium.errors import DoliumError
 from dolium.plan import resources
-from dolium.runtime import bundle, delete, host, notify, start, state
+from dolium.runtime import bundle, delete, host, start, state
 from dolium.runtime.creation import Asked, Creation, write_pid
 
 TYPE_CHECKING = False
@@ -19,7 +19,11 @@ def prepare(top: str, identity: str, asked: Asked) -> "tuple[Creation, state.Con
     state.check_id(identity)
     facts = host.facts()
     spec = bundle.load(asked.bundle, identity, asked.config)
-    systemd = notify.wanted()
+    systemd = os.environ.get("NOTIFY_SOCKET")
+    if systemd:
+        from dolium.runtime import notify
+
+        notify.wanted()
     own = spec["dolium"]
     own["keep"], own["pivot"], own["keyring"], own["groups"] = not asked.detached, asked.pivot, asked.keyring, asked.groups
     _listen_fds(spec, asked)
