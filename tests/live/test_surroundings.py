@@ -3,11 +3,12 @@ error or works; nothing is left, which the check after every test sees."""
 
 import os
 import shlex
+import shutil
 import signal
 import subprocess
 
 import pytest
-from containers import DOLIUM, SLOW, Dolium, Ended
+from containers import DOLIUM, SLOW, SYSTEM_PYTHON, TOP, Dolium, Ended
 
 
 def shell(dolium: Dolium, script: str, *, env: dict[str, str] | None = None, **how: object) -> Ended:
@@ -22,6 +23,20 @@ def test_closed_descriptors(dolium: Dolium, closed: str, code: int, out: str, er
         ended = shell(dolium, f"$DOLIUM run --rm --network none {flag} @host sh -c 'cat; echo out; echo err >&2; exit 3' {closed}")
         assert (ended.code, ended.stdout, ended.stderr) == (code, out, err)
     assert shell(dolium, f"$DOLIUM run --rm --network none @host nope {closed}").code == 127
+
+
+@pytest.mark.parametrize("asleep", ["", "trap '' INT; "])
+def test_interrupted_before_it_has_begun(dolium: Dolium, folder: str, asleep: str) -> None:
+    """Quietly; who is told to ignore it, as by nohup(1) or a shell's `&`, goes on."""
+    strace = shutil.which("strace")
+    if not strace:
+        pytest.skip("no strace here")
+    # `places` looks for main.py, with stat(2), in each place, after Python itself has started
+    how = f"{strace} -qq -o {folder}/log -P {TOP}/src/dolium/cli/main.py -e inject=newfstatat:signal=SIGINT:when=1"
+    ended = shell(dolium, f"{asleep}exec {how} {SYSTEM_PYTHON} -IS $DOLIUM --version")
+    if "ptrace" in ended.stderr:
+        pytest.skip("strace may not trace here")
+    assert (ended.code, ended.stderr) == ((0, "") if asleep else (-signal.SIGINT, "")), ended
 
 
 def test_nobody_reads(dolium: Dolium) -> None:

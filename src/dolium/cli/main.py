@@ -3,6 +3,7 @@
 import gc
 import os
 import sys
+from _signal import SIG_DFL, SIGINT, default_int_handler, getsignal, signal
 
 COMMANDS = {
     "run": ("run", "main", "run a program in a container of its own"),
@@ -39,6 +40,8 @@ def main() -> None:
     gc.disable()  # a start makes thousands of objects and no garbage to speak of
     _open_standard()
     os.umask(0o022)  # what is for its owner alone is made so; a stricter mask would shut out the owner too
+    if getsignal(SIGINT) == SIG_DFL:
+        signal(SIGINT, default_int_handler)
     code = run(sys.argv[1:])
     os._exit(code)
 
