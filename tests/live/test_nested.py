@@ -11,6 +11,8 @@ import subprocess
 import pytest
 from containers import DOLIUM, SYSTEM_PYTHON, TOP, Dolium
 
+from dolium.plan import mends
+
 OPEN = ("--security-opt", "seccomp=unconfined", "--security-opt", "unmask=ALL")
 """What another user namespace takes: unshare, mount and the like, and a whole /proc."""
 INNER = ("--network", "none", "-e", f"DOLIUM_PYTHON={SYSTEM_PYTHON}", "-v", f"{TOP}:{TOP}:ro")
@@ -82,3 +84,16 @@ def test_in_podmans(folder: str) -> None:
     assert podman(*TRUE, flags=("--privileged",)).stdout == "inner\n"
     asked = podman(DOLIUM, "doctor", "--json", flags=("--privileged",))
     assert asked.returncode == 0 and {each: check["found"] for each, check in verdicts(asked.stdout).items() if not check["ok"] and check["job"]} == {}
+
+
+@pytest.mark.parametrize(("mark", "environment", "name"), [
+    ("touch /.dockerenv", "a=b", "Docker"), ("touch /run/.containerenv", "a=b", "Podman"),
+    ("mkdir -p /run/secrets/kubernetes.io; ln -s /run /var/run", "a=b", "Kubernetes"), ("true", "container=lxc", "LXC"),
+    ("mkdir /run/systemd; echo systemd-nspawn >/run/systemd/container", "a=b", "systemd-nspawn"), ("true", "container=mine", "mine"),
+])  # fmt: skip
+def test_by_which_marks_an_outer_one_is_known(dolium: Dolium, mark: str, environment: str, name: str) -> None:
+    """As each of them leaves them; what follows is said by the name."""
+    ended = dolium("run", *INNER, *OPEN, "-e", environment, "@host", "sh", "-c", f"{mark}; exec {DOLIUM} doctor --json")
+    assert f"this system runs in {name}, which takes away " in str(verdicts(ended.stdout)["outer"]["found"]), ended
+    ended = dolium("run", *INNER, "-e", environment, "@host", "sh", "-c", f"{mark}; exec {DOLIUM} doctor --json")
+    assert verdicts(ended.stdout)["outer"]["mend"] == mends.OUTER.get(name, ""), ended

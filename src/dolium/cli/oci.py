@@ -3,6 +3,7 @@
 import gc
 import os
 import sys
+from _signal import SIG_DFL, SIGINT, default_int_handler, getsignal, signal
 
 from dolium.errors import DoliumError, UsageError
 
@@ -143,6 +144,8 @@ def main() -> None:
     gc.disable()
     _open_standard()
     os.umask(0o022)
+    if getsignal(SIGINT) == SIG_DFL:
+        signal(SIGINT, default_int_handler)
     os._exit(run(sys.argv[1:]))
 
 
