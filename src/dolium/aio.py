@@ -12,7 +12,7 @@ A task that is cancelled kills what it waits for, sees it removed, and then rais
 import asyncio
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from inspect import signature
 from typing import IO, Any, ParamSpec, TypeVar
 
@@ -75,7 +75,7 @@ async def _work(job: Job) -> Result:
     return await _aside(job.work, job.stop)
 
 
-def _run(function: Callable[P, Result]) -> "Callable[P, Any]":
+def _run(function: Callable[P, Result]) -> Callable[P, Coroutine[Any, Any, Result]]:
     async def run(*args: P.args, **how: P.kwargs) -> Result:
         return await _work(fresh.job(**_bound(function, args, how)))
 
@@ -92,8 +92,8 @@ class Process:
 
     def __init__(self, process: _Process) -> None:
         self._process = process
-        self.args = process.args
-        self.pid = process.pid
+        self.args: list[str] = process.args
+        self.pid: int = process.pid
         self.stdin: asyncio.StreamWriter | None = None
         self.stdout: asyncio.StreamReader | None = None
         self.stderr: asyncio.StreamReader | None = None

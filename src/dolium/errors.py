@@ -31,8 +31,8 @@ class DoliumError(Exception):
 
     def __init__(self, message: str, *, hint: str = "") -> None:
         super().__init__(message)
-        self.message = message
-        self.hint = hint
+        self.message: str = message
+        self.hint: str = hint
 
     def __str__(self) -> str:
         return self.message
@@ -63,8 +63,8 @@ class SpecError(DoliumError):
 
     def __init__(self, path: str, problem: str, *, hint: str = "") -> None:
         super().__init__(f"{path}: {problem}", hint=hint)
-        self.path = path
-        self.problem = problem
+        self.path: str = path
+        self.problem: str = problem
 
 
 class NotFound(DoliumError):
@@ -76,9 +76,9 @@ class NotFound(DoliumError):
         if similar and not hint:
             hint = "did you mean " + " or ".join(f"`{each}`" for each in similar) + "?"
         super().__init__(f"no {kind} `{name}`", hint=hint)
-        self.kind = kind
-        self.name = name
-        self.similar = similar
+        self.kind: str = kind
+        self.name: str = name
+        self.similar: tuple[str, ...] = similar
 
 
 class Exists(DoliumError):
@@ -88,8 +88,8 @@ class Exists(DoliumError):
 
     def __init__(self, kind: str, name: str, *, hint: str = "") -> None:
         super().__init__(f"{kind} `{name}` exists already", hint=hint)
-        self.kind = kind
-        self.name = name
+        self.kind: str = kind
+        self.name: str = name
 
 
 class StateError(DoliumError):
@@ -99,9 +99,9 @@ class StateError(DoliumError):
 
     def __init__(self, name: str, status: str, wanted: str, *, hint: str = "", kind: str = "container") -> None:
         super().__init__(f"{kind} `{name}` is {status}, not {wanted}", hint=hint)
-        self.name = name
-        self.status = status
-        self.wanted = wanted
+        self.name: str = name
+        self.status: str = status
+        self.wanted: str = wanted
 
 
 class Unsupported(DoliumError):
@@ -111,8 +111,8 @@ class Unsupported(DoliumError):
 
     def __init__(self, feature: str, missing: str, *, hint: str = "") -> None:
         super().__init__(f"unsupported: {feature}: {missing}", hint=hint)
-        self.feature = feature
-        self.missing = missing
+        self.feature: str = feature
+        self.missing: str = missing
 
 
 class ImageError(DoliumError):
@@ -123,10 +123,10 @@ class ImageError(DoliumError):
 
     def __init__(self, image: str, problem: str, *, entry: str = "", hint: str = "", action: str = "unpack") -> None:
         super().__init__(f"cannot {action} {image}: {f'{entry}: ' if entry else ''}{problem}", hint=hint)
-        self.image = image
-        self.problem = problem
-        self.entry = entry
-        self.action = action
+        self.image: str = image
+        self.problem: str = problem
+        self.entry: str = entry
+        self.action: str = action
 
 
 class RegistryError(DoliumError):
@@ -137,10 +137,10 @@ class RegistryError(DoliumError):
 
     def __init__(self, doing: str, registry: str, problem: str, *, status: int = 0, hint: str = "") -> None:
         super().__init__(f"cannot {doing}: {registry}: {problem}", hint=hint)
-        self.doing = doing
-        self.registry = registry
-        self.problem = problem
-        self.status = status
+        self.doing: str = doing
+        self.registry: str = registry
+        self.problem: str = problem
+        self.status: int = status
 
 
 class StepError(DoliumError, OSError):
@@ -160,14 +160,14 @@ class StepError(DoliumError, OSError):
         message = f"cannot {step}: {call}: {os.strerror(errno)} ({name})"
         DoliumError.__init__(self, message, hint=hint)
         OSError.__init__(self, errno, message)
-        self.step = step
-        self.index = index
-        self.total = total
-        self.call = call
-        self.errno_ = errno
-        self.why = why
+        self.step: str = step
+        self.index: int = index
+        self.total: int = total
+        self.call: str = call
+        self.errno_: int = errno
+        self.why: str = why
         self.filename = filename or None
-        self.exit_code = exit_code
+        self.exit_code: int = exit_code
 
     def __reduce__(self) -> "tuple[Any, ...]":
         return _rebuild, (type(self), {**self.__dict__, "filename": self.filename})
@@ -185,10 +185,10 @@ class HookError(DoliumError):
 
     def __init__(self, why: str, path: str, problem: str, said: str = "") -> None:
         super().__init__(f"{why}: `{path}` {problem}" + (f": {said}" if said else ""))
-        self.why = why
-        self.path = path
-        self.problem = problem
-        self.said = said
+        self.why: str = why
+        self.path: str = path
+        self.problem: str = problem
+        self.said: str = said
 
 
 class CommandFailed(DoliumError):
@@ -198,8 +198,8 @@ class CommandFailed(DoliumError):
 
     def __init__(self, argv: "list[str]", result: "Any") -> None:
         super().__init__(f"`{argv[0]}` failed: {result!r}")
-        self.argv = argv
-        self.result = result
+        self.argv: list[str] = argv
+        self.result: Any = result
 
 
 class CommandTimeout(CommandFailed, TimeoutError):

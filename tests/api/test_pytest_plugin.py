@@ -100,3 +100,26 @@ def test_it():
         assert {*new.split()} == {*loaded}
         best = min(best, float(seconds))
     assert best < 0.005
+
+
+CROWD = """
+import dolium, os, pytest
+
+@pytest.fixture(scope="session")
+def pool():
+    with dolium.Pool(size=2) as made:
+        yield made
+
+@pytest.mark.parametrize("number", range(8))
+def test_each(dolium_box, pool, number):
+    assert os.environ["PYTEST_XDIST_WORKER"]
+    dolium_box.write("/tmp/a", str(number))
+    assert dolium_box.run(["cat", "/tmp/a"], text=True).stdout == str(number)
+    assert pool.run(["sh", "-c", f"exit {number}"]).exit_code == number
+"""
+
+
+def test_with_xdist(folder: str) -> None:
+    pytest.importorskip("xdist", reason="pytest-xdist is not installed")
+    done = run_pytest(folder, CROWD, *CLONE, "-n", "4")
+    assert done.returncode == 0 and "8 passed" in done.stdout, done

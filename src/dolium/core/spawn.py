@@ -163,10 +163,10 @@ class Helper:
     __slots__ = ("pid", "socket", "plan", "size", "_owner")
 
     def __init__(self, pid: int, owner: socket, plan: int, size: int) -> None:
-        self.pid = pid
-        self.socket = owner
-        self.plan = plan
-        self.size = size
+        self.pid: int = pid
+        self.socket: socket = owner
+        self.plan: int = plan
+        self.size: int = size
         self._owner = os.getpid()
 
     def is_ours(self) -> bool:

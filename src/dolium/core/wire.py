@@ -62,25 +62,25 @@ class Step:
                  fd: int = NONE, fd2: int = NONE, out: int = NONE, n1: int = 0, n2: int = 0, n3: int = 0,
                  accept: "tuple[int, ...]" = (), on: int = 0, other: "Step | None" = None, what: str = "",
                  note: str = "") -> None:
-        self.op = op
-        self.actor = actor
-        self.why = why
-        self.path = path
-        self.path2 = path2
-        self.data = data
-        self.fd = fd
-        self.fd2 = fd2
-        self.out = out
-        self.n1 = n1
-        self.n2 = n2
-        self.n3 = n3
-        self.accept = accept
-        self.on = on
-        self.other = other
-        self.chapter = ""
-        self.what = what
-        self.note = note
-        self.is_part = False
+        self.op: str = op
+        self.actor: int = actor
+        self.why: str = why
+        self.path: str = path
+        self.path2: str = path2
+        self.data: bytes = data
+        self.fd: int = fd
+        self.fd2: int = fd2
+        self.out: int = out
+        self.n1: int = n1
+        self.n2: int = n2
+        self.n3: int = n3
+        self.accept: tuple[int, ...] = accept
+        self.on: int = on
+        self.other: Step | None = other
+        self.chapter: str = ""
+        self.what: str = what
+        self.note: str = note
+        self.is_part: bool = False
 
 
 def part(step: Step) -> Step:
@@ -142,8 +142,8 @@ class Message:
     __slots__ = ("data", "steps")
 
     def __init__(self, data: bytes, steps: "list[Step]") -> None:
-        self.data = data
-        self.steps = steps
+        self.data: bytes = data
+        self.steps: list[Step] = steps
 
 
 def acting(steps: "Iterable[Step]") -> "list[Step]":
@@ -243,7 +243,7 @@ class Report:
     def __init__(self, data: bytes) -> None:
         _, _, count, length, self.failed, _, self.child, self.status = REPORT.unpack_from(data)
         words = data[HEADER.size - MESSAGE : HEADER.size - MESSAGE + length].decode("utf-8", "replace")
-        self.message = words.strip().removeprefix("e ")  # an error, fsopen(2)
+        self.message: str = words.strip().removeprefix("e ")  # an error, fsopen(2)
         rows = [RECORD.unpack_from(data, HEADER.size + RECORD.size * index) for index in range(count)]
         # errno, nanoseconds and the branch taken, of each record
         self.rows = [(row[15], row[19], row[20]) for row in rows]

@@ -19,10 +19,10 @@ class User:
     __slots__ = ("uid", "gid", "groups", "home")
 
     def __init__(self, uid: int = 0, gid: int = 0, groups: "tuple[int, ...]" = (), home: str = "/root") -> None:
-        self.uid = uid
-        self.gid = gid
-        self.groups = groups
-        self.home = home
+        self.uid: int = uid
+        self.gid: int = gid
+        self.groups: tuple[int, ...] = groups
+        self.home: str = home
 
 
 ROOT = User()

@@ -7,8 +7,8 @@ class Hierarchy:
     __slots__ = ("version", "parent")
 
     def __init__(self, version: int, parent: str) -> None:
-        self.version = version
-        self.parent = parent
+        self.version: int = version
+        self.parent: str = parent
 
 
 class Facts:
@@ -44,24 +44,24 @@ class Facts:
                  rootless: bool = False, exempt: bool = False,
                  filters: "dict[bytes, bytes] | None" = None, hierarchies: "dict[str, Hierarchy] | None" = None,
                  labels: "tuple[str, ...]" = ()) -> None:
-        self.uid = uid
-        self.gid = gid
-        self.rootless = rootless
-        self.exempt = exempt
+        self.uid: int = uid
+        self.gid: int = gid
+        self.rootless: bool = rootless
+        self.exempt: bool = exempt
         self.filters = filters or {}
-        self.kernel = kernel
-        self.machine = machine
-        self.id_base = id_base
-        self.capabilities = capabilities
+        self.kernel: tuple[int, int] = kernel
+        self.machine: str = machine
+        self.id_base: int = id_base
+        self.capabilities: int = capabilities
         self.controllers = controllers or {}
-        self.no_controllers = no_controllers
-        self.no_devices = no_devices
-        self.cgroup2_mounted = cgroup2_mounted
-        self.memory_nodes = memory_nodes
-        self.throttles = throttles
+        self.no_controllers: tuple[str, str] = no_controllers
+        self.no_devices: tuple[str, str] = no_devices
+        self.cgroup2_mounted: bool = cgroup2_mounted
+        self.memory_nodes: str = memory_nodes
+        self.throttles: tuple[str, ...] = throttles
         self.hierarchies = hierarchies or {}
-        self.labels = labels
-        self.has_users = False
+        self.labels: tuple[str, ...] = labels
+        self.has_users: bool = False
 
     def with_ids(self, id_base: int) -> "Facts":
         """The same host, for a container whose ids begin at `id_base` on it."""

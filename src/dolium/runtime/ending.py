@@ -17,12 +17,12 @@ class Ending:
     __slots__ = ("exit_code", "signal", "out_of_memory", "cpu_seconds", "peak_memory", "tmpfs")
 
     def __init__(self, code: int, status: int, oom: bool, peak_kib: int, cpu_us: int) -> None:
-        self.signal = 0 if code == CLD_EXITED else status
-        self.exit_code = 128 + status if self.signal else status
-        self.out_of_memory = oom
+        self.signal: int = 0 if code == CLD_EXITED else status
+        self.exit_code: int = 128 + status if self.signal else status
+        self.out_of_memory: bool = oom
         self.cpu_seconds = cpu_us / 1e6
         self.peak_memory = peak_kib * 1024
-        self.tmpfs = 0
+        self.tmpfs: int = 0
 
     def count(self, groups: "dict[str, str]", version: int) -> None:
         """Add what the container's cgroups (directories by controller) know; `version` of the memory controller's.

@@ -36,7 +36,7 @@ class Hold:
     __slots__ = ("planned", "ours", "theirs")
 
     def __init__(self, planned: "Planned") -> None:
-        self.planned = planned
+        self.planned: Planned = planned
         self.ours, self.theirs = socketpair(AF_UNIX, SOCK_SEQPACKET)
         _live.add(self)
 
@@ -57,7 +57,7 @@ class Held:
     __slots__ = ("running", "first", "_spent")
 
     def __init__(self, running: "Running") -> None:
-        self.running = running
+        self.running: Running = running
         self.first = running.started()
         self._spent = _cpu_seconds(running.pid())
 

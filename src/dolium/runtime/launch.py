@@ -51,11 +51,11 @@ class Watched:
     __slots__ = ("spec", "facts", "helper", "filled", "terminal")
 
     def __init__(self, spec: "dict[str, Any]", facts: "Facts", filled: "dict[int, int]") -> None:
-        self.spec = spec
-        self.facts = facts
-        self.filled = filled
+        self.spec: dict[str, Any] = spec
+        self.facts: Facts = facts
+        self.filled: dict[int, int] = filled
         self.helper: spawn.Helper | None = None
-        self.terminal = -1
+        self.terminal: int = -1
 
     def steps(self) -> "list[Step]":
         """Its plan, made anew: for the words of an error."""
@@ -194,15 +194,15 @@ class Running(Watched):
     def __init__(self, spec: "dict[str, Any]", facts: "Facts", taken: "lease.Lease", filled: "dict[int, int]",
                  own_steps: "list[Step] | None" = None) -> None:  # fmt: skip
         super().__init__(spec, facts, filled)
-        self.lease = taken
+        self.lease: lease.Lease = taken
         self.controllers: dict[str, str] = {}
         self.groups: list[str] = []
         self.spent: list[int] = []  # nanoseconds of each of the host's steps
-        self.own_steps = own_steps
+        self.own_steps: list[Step] | None = own_steps
         self.use: Use | None = None
         self.guard: Guard | None = None  # of a network with an egress policy
         self.hold: Hold | None = None  # of one that is made in advance
-        self.gone = False
+        self.gone: bool = False
 
     def steps(self) -> "list[Step]":
         """Its plan, made anew, or the steps that it was given instead."""

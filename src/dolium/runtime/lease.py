@@ -26,9 +26,9 @@ class Lease:
     __slots__ = ("path", "fd", "number")
 
     def __init__(self, path: str, fd: int, number: int) -> None:
-        self.path = path
-        self.fd = fd
-        self.number = number
+        self.path: str = path
+        self.fd: int = fd
+        self.number: int = number
         _held.add(self)
 
     @property

@@ -30,13 +30,13 @@ class Planned:
 
     def __init__(self, spec: "dict[str, Any]", facts: "Facts") -> None:
         steps = build.plan(spec, facts)
-        self.name = name(spec)
-        self.host = [step for step in steps if step.actor == wire.HOST]
-        self.groups = limits.groups(spec, facts)
-        self.command = next(index for index, step in enumerate(wire.acting(steps)) if step.op in ("exec", "idle"))
+        self.name: str = name(spec)
+        self.host: list[Step] = [step for step in steps if step.actor == wire.HOST]
+        self.groups: dict[str, str] = limits.groups(spec, facts)
+        self.command: int = next(index for index, step in enumerate(wire.acting(steps)) if step.op in ("exec", "idle"))
         wire.acting(steps)[self.command].data = b""
-        self.encoded = wire.encode(steps, {})
-        self.held = (facts, spec["linux"].get("seccomp"))  # their addresses are part of the key
+        self.encoded: wire.Message = wire.encode(steps, {})
+        self.held: tuple[Facts, Any] = (facts, spec["linux"].get("seccomp"))  # their addresses are part of the key
 
     def controllers(self, spec: "dict[str, Any]") -> "dict[str, str]":
         """The container's cgroup directories by controller, as limits.groups has them."""
@@ -63,10 +63,10 @@ class Given:
     __slots__ = ("host", "steps", "groups")
 
     def __init__(self, spec: "dict[str, Any]", facts: "Facts", steps: "list[Step]") -> None:
-        self.steps = steps
-        self.host = [step for step in steps if step.actor == wire.HOST]
+        self.steps: list[Step] = steps
+        self.host: list[Step] = [step for step in steps if step.actor == wire.HOST]
         made = {step.path for step in self.host if step.op == "make_group"}
-        self.groups = {controller: path for controller, path in limits.groups(spec, facts).items() if path in made}
+        self.groups: dict[str, str] = {controller: path for controller, path in limits.groups(spec, facts).items() if path in made}
 
     def controllers(self, _: "dict[str, Any]") -> "dict[str, str]":
         """The cgroup directories that these steps make, by controller."""

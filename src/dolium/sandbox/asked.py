@@ -26,10 +26,10 @@ class Mount:
     __slots__ = ("kind", "source", "target", "size")
 
     def __init__(self, kind: str, source: str, target: str, size: int = 0) -> None:
-        self.kind = kind
-        self.source = source
-        self.target = target
-        self.size = size
+        self.kind: str = kind
+        self.source: str = source
+        self.target: str = target
+        self.size: int = size
 
     def __repr__(self) -> str:
         return f"Mount({self.kind!r}, {self.source!r}, {self.target!r}, {self.size})"
@@ -113,8 +113,8 @@ class Text:
     __slots__ = ("encoding", "errors")
 
     def __init__(self, text: bool, encoding: "str | None", errors: "str | None") -> None:
-        self.encoding = encoding or ("utf-8" if text or errors else "")
-        self.errors = errors or "replace"
+        self.encoding: str = encoding or ("utf-8" if text or errors else "")
+        self.errors: str = errors or "replace"
 
     def taken(self, data: "str | bytes | None") -> bytes:
         """What is to go in."""

@@ -42,13 +42,13 @@ class Source:
     """
 
     def __init__(self, open_: "Open", path: str, follow: bool, id_base: int = 0) -> None:
-        self.path = path
+        self.path: str = path
         self.left_out: list[str] = []
         self._id_base = id_base
         plain = path.rstrip("/") or "/"
-        self.contents_only = path.endswith("/.") or plain in (".", "/", "..")
+        self.contents_only: bool = path.endswith("/.") or plain in (".", "/", "..")
         self.fd = open_(plain, HANDLE if follow or path.endswith(("/", "/.")) else HANDLE | os.O_NOFOLLOW)
-        self.is_directory = stat.S_ISDIR(os.fstat(self.fd).st_mode)
+        self.is_directory: bool = stat.S_ISDIR(os.fstat(self.fd).st_mode)
         try:
             if path.endswith(("/", "/.")) and not self.is_directory:
                 raise NotADirectoryError(20, os.strerror(20), path)
@@ -58,7 +58,7 @@ class Source:
         except BaseException:
             os.close(self.fd)
             raise
-        self.name = os.path.basename(os.path.normpath(plain)) if not self.contents_only else ""
+        self.name: str = os.path.basename(os.path.normpath(plain)) if not self.contents_only else ""
 
     def items(self, prefix: bytes) -> "Items":
         """Its entries, named as if it was called `prefix`; empty: as what is in it.  Raises OSError and DoliumError."""

@@ -20,10 +20,10 @@ class Kept:
     __slots__ = ("most", "head", "tail", "total")
 
     def __init__(self, most: int) -> None:
-        self.most = most
-        self.head = bytearray()
-        self.tail = bytearray()
-        self.total = 0
+        self.most: int = most
+        self.head: bytearray = bytearray()
+        self.tail: bytearray = bytearray()
+        self.total: int = 0
 
     def add(self, chunk: bytes) -> None:
         """What has come."""
@@ -56,12 +56,12 @@ class Exchange:
     only having it kept."""
 
     def __init__(self, data: bytes, most: int, listeners: "tuple[Callable[[bytes], Any] | None, ...]" = (None, None)) -> None:
-        self.data = memoryview(data)
-        self.kept = (Kept(most), Kept(most))
+        self.data: memoryview = memoryview(data)
+        self.kept: tuple[Kept, Kept] = (Kept(most), Kept(most))
         self.open: list[int] = []
-        self.stdin = -1
+        self.stdin: int = -1
         self.streams: dict[int, tuple[Kept, Callable[[bytes], Any] | None]] = {}
-        self.flood = any(listeners) and 1 << 62 or FLOOD + most
+        self.flood: int = any(listeners) and 1 << 62 or FLOOD + most
         try:
             if data:
                 child_in, self.stdin = self._pipe()
@@ -74,7 +74,7 @@ class Exchange:
         except BaseException:
             self.close()
             raise
-        self.children = (child_in, child_out, child_err)
+        self.children: tuple[int, int, int] = (child_in, child_out, child_err)
         for fd, kept, listener in zip((out, err), self.kept, listeners, strict=True):
             os.set_blocking(fd, False)
             self.streams[fd] = (kept, listener)

@@ -29,7 +29,7 @@ class Inside:
 
     def __init__(self, container: "Container") -> None:
         container.must_be_whole()
-        self.id_base = 0
+        self.id_base: int = 0
         self.owner: tuple[int, int] | None = None
         self._first = self._root = -1
         self._held: Lock | None = None

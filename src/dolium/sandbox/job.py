@@ -33,8 +33,8 @@ class Job:
                  encoding: "str | None", errors: "str | None", input: "str | bytes | None", timeout: "float | str | None",
                  max_output: "int | str", on_stdout: "Callable[[bytes], Any] | None",
                  on_stderr: "Callable[[bytes], Any] | None") -> None:  # fmt: skip
-        self.argv = argv
-        self.began = monotonic()
+        self.argv: list[str] = argv
+        self.began: float = monotonic()
         self._begin = begin
         self._check = check
         self._text = asked.Text(text, encoding, errors)

@@ -46,7 +46,7 @@ class Pool:
                  disk: "int | str | None" = None, network: str = "none", env: "Mapping[str, str] | None" = None,
                  cwd: "str | None" = None, user: "str | None" = None,
                  preload: "Iterable[str] | None" = None) -> None:  # fmt: skip
-        self.size = quantities.integer(size, "size", 1, MOST)
+        self.size: int = quantities.integer(size, "size", 1, MOST)
         how: dict[str, Any] = {"env": env, "cwd": cwd, "memory": memory, "cpus": cpus, "pids": pids, "disk": disk,
                                "network": network, "mounts": [*mounts]}  # fmt: skip
         self._options = asked.options(**how)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-    from dolium.sandbox.python import Snippet
+    from dolium.sandbox.python import Python, Snippet
     from dolium.sandbox.shelf import Shelf
 
 
@@ -23,9 +23,9 @@ class Preloaded:
     """An interpreter that is ready, and its Sandbox.  Raises UsageError for modules that it cannot import."""
 
     def __init__(self, modules: "list[str]", how: "dict[str, Any]") -> None:
-        self.box = Sandbox(**how)
+        self.box: Sandbox = Sandbox(**how)
         try:
-            self.python = self.box.python()
+            self.python: Python = self.box.python()
             said = self.python.run(f"[__import__(each) for each in {modules!r}] and None")
             if not said.ok:
                 why = f"{said.error}: {said.message}" if said.error else f"the interpreter ended ({said.ended_by})"

@@ -35,7 +35,7 @@ class Process:
     def __init__(self, argv: "list[str]", joined: "Joined", group: str, ended: "Callable[[str], None]",
                  forgotten: "Callable[[Joined, str], None]", ends: "tuple[int, int, int]", text: "Text",
                  bufsize: int = -1) -> None:  # fmt: skip
-        self.args = argv
+        self.args: list[str] = argv
         self.returncode: int | None = None
         self.exit_code: int | None = None
         self._joined = joined
@@ -44,7 +44,7 @@ class Process:
         self._lock = RLock()  # a signal handler may ask in the middle of an answer
         os.close(joined.started())
         self._forgotten = forgotten
-        self.pid = joined.pid()
+        self.pid: int = joined.pid()
         self.ending: Ending | None = None
         self.stdin: IO[Any] | None = _file(ends[0], "wb", text, bufsize)
         self.stdout: IO[Any] | None = _file(ends[1], "rb", text, bufsize)

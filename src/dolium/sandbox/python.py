@@ -105,7 +105,7 @@ class Answer:
         self._token = token
         self._data = bytearray()
         self._sizes: tuple[int, ...] = ()
-        self.flags = 0
+        self.flags: int = 0
 
     def feed(self, data: bytes) -> bool:
         """What has come; whether it is complete."""
@@ -152,7 +152,7 @@ class Python:
         self._argv = [executable, "-c", _program()]
         self._lock = allocate_lock()
         self._count = 0
-        self.ended_by = ""
+        self.ended_by: str = ""
         self._begin()
 
     def __enter__(self) -> "Python":

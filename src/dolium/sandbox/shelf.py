@@ -34,8 +34,8 @@ class Shelf:
     garbage.  Safe to use from several threads at once.  Raises what `make` does."""
 
     def __init__(self, size: int, make: "Callable[[], Any]") -> None:
-        self.size = size
-        self.is_closed = False
+        self.size: int = size
+        self.is_closed: bool = False
         self._make = make
         self._owner = os.getpid()
         self._lock = allocate_lock()
