@@ -279,3 +279,9 @@ def test_what_is_no_bundle(bundle: Bundle) -> None:
     with open(f"{bundle.directory}/config.json", "w") as file:
         file.truncate(1 << 32)
     assert "more than" in bundle.verb("create", "-b", bundle.directory, bundle.id).err
+
+
+def test_a_mount_that_does_not_fit_is_named(bundle: Bundle) -> None:
+    spec = config()
+    spec["mounts"].append({"destination": "/etc/passwd", "type": "bind", "source": "/tmp", "options": ["rbind"]})
+    assert bundle.refused(spec).startswith("cannot bind /tmp on /etc/passwd: move_mount(2): ")

@@ -143,7 +143,7 @@ def test_a_changed_config_has_no_effect_after_create(bundle: Bundle) -> None:
 def test_create_says_that_there_is_no_program(bundle: Bundle) -> None:
     """podman and docker make 127 of `no such file or directory`, 126 of `permission denied`."""
     assert "no such file or directory" in bundle.refused(config(process__args=["/nope"]))
-    assert "no such file or directory" in bundle.refused(config(process__args=["nope"]))
+    assert "no such file or directory (ENOENT) (it is in no directory of the container's PATH)" in bundle.refused(config(process__args=["nope"]))
     assert "permission denied" in bundle.refused(config(process__args=["/etc/passwd"]))
     assert "permission denied" in bundle.refused(config(process__args=["/etc"]))
 

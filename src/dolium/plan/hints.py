@@ -25,6 +25,8 @@ def deed(step: "Step", item: str = "") -> str:
     verb = VERBS.get(step.op, "")
     if item:
         return f"{verb or step.op} {item}" + (" read-only" if step.op == "read_only" else "")
+    if step.op == "move_mount" and step.path not in step.what:
+        return f"{step.what} on {step.path}"
     return f"{verb} {step.what}" if verb else step.what
 
 
@@ -63,7 +65,7 @@ def hint(step: "Step", errno: int, facts: "Facts") -> str:
             return f"the rootfs has no directory at {path} but something else, such as a symbolic link, that could lead anywhere"
         if errno in (ENOTDIR, EINVAL):
             return "a file can only be mounted on a file, a directory on a directory"
-    if op == "exec":
+    if op in ("exec", "probe"):
         return _program(step, errno)
     if op == "chdir" and errno == ELOOP:
         return "a working directory is a path of the container, not a link of /proc to something open"
