@@ -18,6 +18,7 @@ mkdir -p run/netns
 for each in containers docker containerd dolium; do
     mkdir -p "$directory/disk/$each" "var/lib/$each"
     mount --bind "$directory/disk/$each" "var/lib/$each"
+    chmod 700 "var/lib/$each"
 done
 mount -t tmpfs -o mode=755 cgroups sys/fs/cgroup
 while IFS=: read -r _ controllers _; do

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from containers import wait_for
+from containers import TOP, wait_for
 from lab import Lab, Pair
 from pages import files
 
@@ -40,6 +40,21 @@ def docker(machine: Lab) -> Pair:
 def test_it_is_the_one_below(machine: Lab) -> None:
     assert machine.sh("docker info --format '{{.DefaultRuntime}}'").stdout == "dolium\n"
     assert machine.sh("docker run -d --name c1 alpine sleep 100 >/dev/null; dolium-oci --root /run/docker/runtime-runc/moby list -q | wc -l; docker rm -f c1").stdout == "1\nc1\n"
+
+
+def test_explain_tells_what_it_asked_for(machine: Lab) -> None:
+    said = machine.sh("docker run -d --name c1 -m 64m alpine sleep 1000 >/dev/null; dolium explain --id $(docker ps -q) | grep memory.limit; docker rm -f c1")
+    assert "memory.limit = 67108864" in said.stdout and said.code == 0, said
+
+
+def test_an_upgrade_under_running_containers(machine: Lab) -> None:
+    """Another tree in the place of the one that made them: they are executed in, stopped and deleted."""
+    begun = machine.sh("docker run -d --name c1 alpine sh -c 'trap \"exit 9\" TERM; while :; do sleep 0.1; done' && docker run -d --name c2 alpine sleep 1000; "
+                       f"make -C {TOP} uninstall install PREFIX=/usr/local")  # fmt: skip
+    assert begun.code == 0, begun
+    after = machine.sh("docker exec c1 echo in; docker pause c1; docker unpause c1; docker top c1 >/dev/null || echo no top; docker stop -t 5 c1; docker wait c1; docker kill c2; docker wait c2; docker rm c1 c2")
+    assert after.stdout == "in\nc1\nc1\nc1\n9\nc2\n137\nc1\nc2\n", after
+    assert not machine.left()
 
 
 # ---- run

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from containers import TOP
 from lab import Lab, Pair
 from pages import files
 
@@ -39,6 +40,23 @@ def podman(lab: Lab, tarball: str) -> Iterator[Pair]:
 def test_it_is_the_one_below(podman: Pair) -> None:
     done = podman.lab.sh("podman info --format '{{.Host.OCIRuntime.Name}} {{.Host.OCIRuntime.Path}}'")
     assert done.stdout == "dolium /usr/local/bin/dolium-oci\n", done
+
+
+def test_explain_tells_what_it_asked_for(podman: Pair) -> None:
+    said = podman.lab.sh(f"podman run -d --name c1 -m 64m {IMAGE} sleep 1000 >/dev/null; podman update -m 80m c1 >/dev/null; "
+                         "dolium explain --id $(podman ps -q) | grep memory.limit; podman rm -f -t 0 c1")  # fmt: skip
+    assert "memory.limit = 83886080" in said.stdout and said.code == 0, said
+
+
+def test_an_upgrade_under_running_containers(podman: Pair) -> None:
+    """Another tree in the place of the one that made them: they are executed in, stopped and deleted."""
+    begun = podman.lab.sh(f"podman run -d --name c1 {IMAGE} sh -c 'trap \"exit 9\" TERM; while :; do sleep 0.1; done' && podman run -d --name c2 {IMAGE} sleep 1000; "
+                          f"make -C {TOP} uninstall install PREFIX=/usr/local")  # fmt: skip
+    assert begun.code == 0, begun
+    after = podman.lab.sh("podman exec c1 echo in; podman pause c1; podman unpause c1; podman update -m 80m c1 >/dev/null; podman stop -t 5 c1; podman wait c1; podman kill c2; "
+                          "podman wait c2; podman rm c1; podman rm c2")  # fmt: skip
+    assert after.stdout == "in\nc1\nc1\nc1\n9\nc2\n137\nc1\nc2\n", after
+    assert not podman.lab.left()
 
 
 # ---- run

@@ -12,6 +12,7 @@ import subprocess
 import time
 
 import pytest
+from bundles import config
 from containers import DOLIUM, SLOW, Dolium, Ended, wait_for
 
 from dolium.plan import until
@@ -272,6 +273,26 @@ def test_a_container_that_is_there(root: Dolium) -> None:
     assert missing.code == 125 and "no container `explained`" in missing.stderr
 
 
+def test_a_container_of_an_engine(root: Dolium, folder: str, alpine: str) -> None:
+    """By its id, or the beginning of it: what the engine asked for, with what it has changed since."""
+    oci, identity = f"{os.path.dirname(DOLIUM)}/dolium-oci", f"0123456789ab{os.urandom(26).hex()}"
+    spec = config(process__args=["sleep", "1000"], root={"path": alpine, "readonly": True}, linux__resources={"memory": {"limit": 64 << 20}})
+    with open(f"{folder}/config.json", "w") as file:
+        json.dump(spec, file)
+    subprocess.run([oci, "run", "--detach", "--bundle", folder, identity], check=True, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    try:
+        ended = root("explain", "--id", identity[:12])
+        assert ended.code == 0 and re.match(r"Plan for `sleep` in 0123456789ab: \d+ steps, it is running\.\n", ended.stdout), ended
+        assert "67108864" in ended.stdout
+        subprocess.run([oci, "update", "--memory", "80m", identity], check=True)
+        assert "83886080" in root("explain", "--id", identity).stdout
+        assert root("explain", "--id", identity, "--diff").stderr.startswith("error: `--id` with `--diff`: an engine's container has no defaults")
+        assert "started in two parts" in root("explain", "--id", identity, "--sh").stderr
+    finally:
+        subprocess.run([oci, "delete", "--force", identity], check=True)
+    assert root("explain", "--id", identity).stderr.startswith("error: no container")
+
+
 def test_a_bundle_of_an_engine(root: Dolium, folder: str) -> None:
     """What engines ask for, too, and what they ask for more or less than yesterday."""
     made = {}
@@ -292,5 +313,7 @@ def test_a_bundle_of_an_engine(root: Dolium, folder: str) -> None:
     assert ended.code == 0 and "weaker   setuid programs give rights again" in ended.stdout, ended
     same = root("explain", "--bundle", f"{folder}/one", "--diff", f"{folder}/one/config.json")
     assert " differs from " in " ".join(same.stdout.split())
+    by_hand = root("explain", "--bundle", f"{folder}/one", "--sh")
+    assert by_hand.code == 125 and "started in two parts" in by_hand.stderr
     missing = root("explain", "--bundle", f"{folder}/none")
     assert missing.code == 125 and "there is no directory" in missing.stderr

@@ -6,7 +6,7 @@ from dolium.cli import flags as grammar
 from dolium.cli import render, request
 from dolium.cli.explain_flags import ExplainFlags
 from dolium.engine import containers, life, rootfs, store
-from dolium.errors import SpecError, Unsupported, UsageError
+from dolium.errors import NotFound, SpecError, Unsupported, UsageError
 from dolium.plan import build, explain, failures
 from dolium.plan.quantities import quoted
 from dolium.runtime import places
@@ -70,6 +70,9 @@ def main(argv: "list[str]") -> int:
     elif flags.sh:
         from dolium.plan import by_hand
 
+        if oci_made(shown):
+            raise UsageError("`--sh` writes down what `dolium run` does, and an engine's container is started in two parts",
+                             hint="leave it out")  # fmt: skip
         render.write(1, by_hand.text(shown.steps, shown.spec))
     elif flags.save is not None:
         save(flags.save, shown)
@@ -170,7 +173,12 @@ def _tarball(image: str) -> "tuple[str, bool]":
 
 def remembered(word: str) -> Shown:
     """The plan of a container that is there, as it was started or would be.  Raises NotFound, and what `planned` raises."""
-    container = store.find(word)
+    try:
+        container = store.find(word)
+    except NotFound:
+        if found := of_an_engine(word):
+            return found
+        raise
     now = life.state(container)
     running = now["status"] == "running"
     options = container.request()
@@ -182,6 +190,20 @@ def remembered(word: str) -> Shown:
     notes = [each for each in (prepared.note, *prepared.notes) if each]
     done = f"{container.name} is {now['status']}"
     return Shown(container.image, prepared.spec, build.plan(prepared.spec, prepared.facts), notes, done)
+
+
+def of_an_engine(word: str) -> "Shown | None":
+    """The plan of a container of dolium-oci, by its id or the beginning of it; none where there is none, or more than one.
+    It is the config as the engine gave it, with what `update` has changed since."""
+    from dolium.plan import oci
+    from dolium.runtime import host, state
+
+    found = [each for top in state.known_roots() for each in state.every(top) if each.id.startswith(word)]
+    if len(found) != 1:
+        return None
+    spec = found[0].config()
+    facts = oci.with_users(spec, host.facts())
+    return Shown(found[0].id[:12], spec, build.plan(spec, facts), [], f"it is {found[0].status()}")
 
 
 def engines(directory: str) -> Shown:
@@ -284,8 +306,8 @@ def _defaults(flags: ExplainFlags, shown: Shown) -> "Saved":
     from dolium.plan import saved
 
     plain = ExplainFlags()
-    if flags.bundle:
-        raise UsageError("`--bundle` with `--diff`: an engine's container has no defaults of ours",
+    if oci_made(shown):
+        raise UsageError(f"`--{'id' if flags.id else 'bundle'}` with `--diff`: an engine's container has no defaults of ours",
                          hint="name a saved plan: --diff FILE")  # fmt: skip
     plain.image, plain.argv = (shown.image, shown.spec["process"]["args"]) if flags.id else (flags.image, flags.argv)
     shown = planned(plain)

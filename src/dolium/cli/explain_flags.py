@@ -56,9 +56,6 @@ class ExplainFlags(Flags):
         if more:
             raise UsageError(f"`--{kind}` names a container whose words are known: {quantities.quoted(more[0])} is one too many",
                              hint="leave it out")  # fmt: skip
-        if self.bundle and self.sh:
-            raise UsageError("`--sh` writes down what `dolium run` does, and an engine's container is started in two parts",
-                             hint="leave one of them out")  # fmt: skip
         for name in ("run", "until"):
             if self.asked.get(name):
                 raise UsageError(f"`--{name}` starts a container of its own, and `--{kind}` names one that is there",

@@ -34,6 +34,13 @@ def default_root() -> str:
     return f"{places.state_path()}/oci"
 
 
+def known_roots() -> "list[str]":
+    """Where engines, set up as is usual, have dolium-oci keep containers: Podman nowhere else, Docker and containerd by --root."""
+    spaces = "/run/containerd/runc"
+    names = sorted(os.listdir(spaces)) if os.path.isdir(spaces) and os.access(spaces, os.R_OK) else []
+    return [default_root(), "/run/docker/runtime-runc/moby", *(f"{spaces}/{name}" for name in names)]
+
+
 def check_id(identity: str) -> str:
     """The id.  Raises UsageError for one that could be no directory, or somebody else's."""
     if not identity or len(identity) > 1024 or not set(identity) <= LETTERS or identity[0] == "." or len(identity) > 255:
