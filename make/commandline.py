@@ -122,6 +122,8 @@ def places(found: Command) -> "list[tuple[str, tuple[str, ...]]]":
         return [("roots", own), ("program", ())]
     if found.name == "system":
         return [("words", ("reset",))]
+    if found.name == "image":
+        return [("words", ("history", "import", "inspect", "load", "ls", "prune", "pull", "push", "rm", "save", "tag", "verify"))]
     which = "running" if found.name in ("exec", "stop", "kill", "wait") else "containers"
     kinds = {"CONTAINER": which, "PROGRAM": "program"}
     return [(kinds.get(word.strip("[]."), ""), ()) for word in found.usage.split() if word != "[ARGUMENT...]"]

@@ -146,7 +146,6 @@ PS = {
 # ... by the command of ours that has them not
 MISSING = {"exec": EXEC, "inspect": INSPECT, "logs": LOGS, "rm": RM, "start": START, "ps": PS, "pull": PULL, "push": PUSH}
 
-_IMAGES = "images do not exist yet; unpack one into a directory and name that, or use `@host`"
 _NO_DAEMON = "there is no daemon; every `dolium run` stands for itself"
 _CLUSTER = "Dolium runs on one machine; for several use Kubernetes, with `dolium-oci` under containerd"
 
@@ -163,28 +162,22 @@ COMMANDS = {
     "context": _NO_DAEMON,
     "create": "`dolium run` creates and starts in one; `dolium-oci create` is the form for engines",
     "events": _NO_DAEMON + "; its exit code says how it ended",
-    "history": _IMAGES,
-    "image": _IMAGES,
-    "images": _IMAGES,
     "info": "`dolium doctor` says what works on this host; `dolium --version` the version",
-    "load": _IMAGES,
-    "manifest": _IMAGES,
+    "manifest": "`dolium image inspect` shows what is here; `skopeo inspect --raw` what a registry has",
     "network": "there is one network, made when it is needed: `dolium run --network bridge`; `dolium system reset` removes it",
     "node": _CLUSTER,
     "pause": "a container cannot be frozen yet; `dolium kill -s STOP NAME` stops its first process",
     "plugin": "there are no plugins; what Dolium can do is in `dolium --help`",
     "port": "publishing ports does not exist yet; this host reaches every port at the container's address",
     "restart": "write `dolium stop NAME && dolium start NAME`",
-    "rmi": _IMAGES,
-    "search": _IMAGES,
+    "search": "registries are searched on their web pages; `dolium pull` fetches by name",
     "secret": "bind a file read-only: `dolium run -v ./secret:/run/secret:ro`",
     "service": _CLUSTER,
     "stack": _CLUSTER,
     "stats": "live figures do not exist yet; `top` on the host shows the processes",
     "swarm": _CLUSTER,
-    "tag": _IMAGES,
     "top": "the host's `ps -ef --forest` shows its processes below dolium-keep",
-    "trust": _IMAGES,
+    "trust": "signatures are not checked; name an image by its digest: NAME@sha256:...",
     "unpause": "a container cannot be frozen yet; `dolium kill -s CONT NAME` goes on with its first process",
     "update": "limits are set at the start: `dolium run --memory 64m --cpus 0.5`",
     "version": "write `dolium --version`",

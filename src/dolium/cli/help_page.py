@@ -17,7 +17,9 @@ def help(command: "str" = "run") -> "str":
 
 
 _ROOTS = """\
-ROOTFS is a directory, written with `/`, `./` or `../` in front, or
+ROOTFS is an image (alpine, quay.io/org/app:1.2, an id; oci:DIR:TAG,
+  oci-archive:FILE, docker-archive:FILE), or a directory or a tarball, written
+  with `/`, `./` or `../` in front, or
   @host   this machine's own programs, read-only
   @venv   the same with the Python that runs Dolium and its packages"""
 

@@ -15,7 +15,7 @@ FORCE = Flag("force", "f", "", yes, "kill it first if it runs; no error if there
 
 PRUNE = (
     Flag("force", "f", "", yes, "as it is: nothing is asked"),
-    Flag("rootfs", "", "", yes, "only unpacked tarballs that no container uses"),
+    Flag("rootfs", "", "", yes, "only what was unpacked and no container uses"),
 )
 
 
@@ -51,18 +51,23 @@ def rm(argv: "list[str]") -> int:
 def prune(argv: "list[str]") -> int:
     """Raises UsageError."""
     found = words.parse("prune", argv, PRUNE, most=0,
-                        about="Forget all containers that do not run, and unpacked tarballs that no container uses.")  # fmt: skip
+                        about="Forget all containers that do not run, images without a name that none was made from, and what\n"
+                              "was unpacked and nobody needs any more.")  # fmt: skip
     if found is None:
         return 0
     code = 0 if found.get("rootfs") else _forget_ended()
-    from dolium.engine import tarballs
+    from dolium.engine import removal, tarballs
 
+    for line in removal.prune(False) if not found.get("rootfs") else ():
+        render.write(1, f"{line}\n")
     freed = 0
     for name, size in tarballs.prune():
         render.write(1, f"{name}\n")
         freed += size
     if freed:
         render.say(f"{quantities.show_size(freed)} of unpacked tarballs freed")
+    if layers := removal.sweep():
+        render.say(f"{quantities.show_size(layers)} of layers freed")
     return code
 
 

@@ -14,6 +14,7 @@ from hashlib import sha256
 from time import time
 
 from dolium.engine import blobs, images, store, trees
+from dolium.engine.comparing import differences
 from dolium.engine.rootfs import Rootfs
 from dolium.errors import DoliumError, ImageError, NotFound
 from dolium.plan.quantities import show_size
@@ -21,7 +22,7 @@ from dolium.runtime import places
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from typing import Any
 
     from dolium.engine.manifests import Descriptor
@@ -289,3 +290,35 @@ def _forget(path: str) -> bool:
         return False
     finally:
         os.close(fd)
+
+
+def verify(image: images.Image) -> "Iterator[str]":
+    """What is wrong with an image: blobs that are not what they were, and trees that are not what the layers say; a line each.
+
+    A layer is unpacked once more for that, beside its tree.  Raises OSError and DoliumError.
+    """
+    try:
+        config, manifest = image.config(), image.manifest()
+    except ImageError as problem:
+        yield str(problem)
+        return
+    chain = chain_ids(config.diff_ids)
+    below: list[str] = []
+    with images.hold():
+        for at, layer in enumerate(manifest.layers):
+            names = [config.diff_ids[at].replace(":", "-"), f"chain-{chain[at].partition(':')[2]}"]
+            name = next((each for each in names if os.path.isdir(f"{_top()}/{each}/tree")), "")
+            work = f"{_top()}/verify-{os.urandom(6).hex()}"
+            os.mkdir(work, 0o700)
+            held = trees.lock(work, LOCK_EX)
+            try:
+                _fill(layer, config.diff_ids[at], [f"{_top()}/{each}/tree" for each in below], f"{work}/new", _shown(image), [])
+                for difference in differences(f"{work}/new", f"{_top()}/{name}/tree") if name else ():
+                    yield f"layer {at + 1}, unpacked: {difference}"
+            except ImageError as problem:
+                yield str(problem)
+            finally:
+                trees.erase(work)
+                os.close(held)
+            if name:
+                below = [name] if _hides_all(name) else [*(each for each in below if each != name), name]

@@ -201,8 +201,8 @@ def _must_be_rootfs(name: str, found: "list[str]") -> None:
         raise ImageError(name, "the archive is empty")
     kind = next((each for name, each in ARCHIVES if name in found), "")
     if kind and not ROOTS & {*found}:
-        raise ImageError(name, f"it is the archive {kind}, whose layers cannot be read yet",
-                         hint="make a tarball of the files: docker export CONTAINER, or podman export CONTAINER")  # fmt: skip
+        form = kind.partition("(")[2].rstrip(")").replace("docker save", "docker-archive")
+        raise ImageError(name, f"it is the archive {kind}", hint=f"dolium run {form}:FILE runs it, dolium load -i FILE keeps it")
 
 
 def mend() -> None:
