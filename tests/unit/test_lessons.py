@@ -24,10 +24,11 @@ pidfd_open(2) pipe(7) pivot_root(2) prctl(2) proc(5) ptrace(2) pts(4) random(4) 
 seccomp(2) seccomp_unotify(2) session-keyring(7) setgroups(2) sethostname(2) setns(2) setresgid(2) setresuid(2) setsid(2)
 shm_overview(7) signal(7) symlink(2) symlink(7) sysctl(8) sysfs(5) tmpfs(5) tty(4) umask(2) umount2(2) unix(7) unshare(2)
 nft(8) resolv.conf(5) user_namespaces(7) uts_namespaces(7) veth(4) wait(2) bpf(2) chown(2) cmsg(3) console(4) credentials(7) dup(2)
-ioctl_tty(2) pts(4) pty(7) stdin(3)
+ioctl_tty(2) pts(4) pty(7) stdin(3) newuidmap(1) subuid(5)
 """.split())  # fmt: skip
 """Pages that exist: man-pages 6.16, which has those on fsopen(2) and its like, keyutils, iproute2, procps."""
-HOST = ("make_net", "nft", "resolver", "make_group", "set_limit", "watch_oom", "hook", "record", "make_users", "notify", "move_device")
+HOST = ("make_net", "nft", "resolver", "make_group", "set_limit", "watch_oom", "hook", "record", "make_users", "notify", "move_device",
+        "map_users", "own_group")
 
 
 @cache

@@ -229,6 +229,8 @@ def _dispatch(found: Words) -> int:
     if not found.command or "help" in found.options or "help" in found.flags:
         show(_usage(found.command))
         return 0 if found.command or "help" in found.options else 1
+    if (told := found.options.get("rootless", "auto")) not in ("true", "auto", "1"):  # who calls is seen, not told
+        raise UsageError(f"--rootless: expected true, false or auto, got `{told}`")
     kind = found.options.get("log-format", "text")
     if kind not in ("json", "text"):
         raise UsageError(f"--log-format: expected json or text, got `{kind}`")

@@ -212,7 +212,7 @@ def _fresh(why: str, mount: "dict[str, Any]", options: Options, facts: "Facts", 
     """A file system that is made for the container."""
     path, kind = mount["destination"], mount["type"]
     data = options.data
-    if kind == "devpts" and facts.rootless:
+    if kind == "devpts" and facts.one_id:
         data = [each for each in data if not each.startswith("gid=")]  # only one group exists
     if any(each.startswith("source=") for each in data):
         raise SpecError(f"{why}.options", "has a `source=`, which has a field of its own")

@@ -17,6 +17,9 @@ class Facts:
     uid, gid         the caller's ids
     rootless         the caller is not root of the host, or lacks CAP_SYS_ADMIN: a user namespace of one id comes first
     exempt           the kernel counts no processes of the caller's: root of the first user namespace, setrlimit(2)
+    is_root          the caller is root of the user namespace that it is in, with CAP_SYS_ADMIN there
+    makes_users      before anything is mounted dolium-init makes the container's user namespace, as who is not root must
+    one_id           that has one id only, and setgroups(2) is denied in it
     kernel           (major, minor)
     machine          as uname(2) says, such as `x86_64`
     id_base          the first host id of the container's range, 0 without a user namespace of its own
@@ -34,7 +37,7 @@ class Facts:
 
     __slots__ = ("uid", "gid", "rootless", "kernel", "machine", "id_base", "capabilities", "controllers",
                  "no_controllers", "no_devices", "cgroup2_mounted", "memory_nodes", "throttles", "filters", "has_users",
-                 "hierarchies", "labels", "exempt")  # fmt: skip
+                 "hierarchies", "labels", "exempt", "is_root", "makes_users", "one_id")  # fmt: skip
 
     def __init__(self, *, uid: int = 0, gid: int = 0, kernel: "tuple[int, int]" = (6, 18), machine: str = "x86_64",
                  id_base: int = 0, capabilities: int = (1 << 41) - 1, controllers: "dict[str, Hierarchy] | None" = None,
@@ -61,6 +64,9 @@ class Facts:
         self.throttles: tuple[str, ...] = throttles
         self.hierarchies = hierarchies or {}
         self.labels: tuple[str, ...] = labels
+        self.is_root: bool = not rootless
+        self.makes_users: bool = rootless
+        self.one_id: bool = rootless
         self.has_users: bool = False
 
     def with_ids(self, id_base: int) -> "Facts":
@@ -74,7 +80,7 @@ class Facts:
     @property
     def own_users(self) -> bool:
         """Whether the container has a user namespace of its own."""
-        return self.rootless or self.id_base > 0 or self.has_users
+        return self.makes_users or self.id_base > 0 or self.has_users
 
     @property
     def counts_processes(self) -> bool:

@@ -51,7 +51,7 @@ def _known(names: "list[str]", facts: "Facts") -> int:
 def user(spec: "dict[str, Any]", facts: "Facts") -> "list[Step]":
     """setgroups(2), setresgid(2), setresuid(2)."""
     who = spec["process"]["user"]
-    if facts.rootless and (who["uid"] or who["gid"] or who.get("additionalGids")):
+    if facts.one_id and (who["uid"] or who["gid"] or who.get("additionalGids")):
         raise Unsupported(f"--user {who['uid']}:{who['gid']}", "a plain user's container has one user only, its root (you)",
                           hint="leave --user out, or run dolium as root")  # fmt: skip
     groups = who.get("additionalGids", [])
@@ -65,11 +65,11 @@ def user(spec: "dict[str, Any]", facts: "Facts") -> "list[Step]":
                               hint="choose another, or let it share the host's users: --userns host")  # fmt: skip
     data = b"".join(each.to_bytes(4, "little") for each in groups)
     steps = []
-    if is_bundle(spec) and who["uid"] and not facts.rootless:
+    if is_bundle(spec) and who["uid"] and not facts.one_id:
         from dolium.plan.onecall import call
 
         steps.append(call("process.user", "prctl", (PR_SET_KEEPCAPS, 1), what="PR_SET_KEEPCAPS", note="until they are set, next"))
-    return [*steps, Step("become", INSIDE, "process.user", n1=int(facts.rootless), n2=who["gid"], n3=who["uid"], data=data,
+    return [*steps, Step("become", INSIDE, "process.user", n1=int(facts.one_id), n2=who["gid"], n3=who["uid"], data=data,
                  what=f"setresuid {who['uid']}, setresgid {who['gid']}",
                  note=f"and {len(groups)} more groups" if groups else "and no other group")]  # fmt: skip
 

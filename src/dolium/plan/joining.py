@@ -95,7 +95,7 @@ def opening(facts: "Facts", path: str, flags: int, mode: int) -> "list[Step]":
     directories above it are made, where they are missing, and with O_DIRECTORY the last one, too."""
     steps = _visit(facts, "files")
     if facts.own_users:
-        steps.append(Step("become", OUTSIDE, "files", n1=int(facts.rootless), what="setresuid 0", note="root of the container"))
+        steps.append(Step("become", OUTSIDE, "files", n1=int(facts.one_id), what="setresuid 0", note="root of the container"))
     above = path if flags & O_DIRECTORY else path.rpartition("/")[0]
     if mode and above:
         steps.append(Step("mkdir", OUTSIDE, "files", fd=slots.ROOT, data=strings(above, "755", why="path"), n2=-1,

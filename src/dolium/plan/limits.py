@@ -66,9 +66,13 @@ def cgroup(spec: "dict[str, Any]", facts: "Facts") -> "list[Step]":
     """Make the groups and write the limits, before anything lives in them; open the way in."""
     where = groups(spec, facts)
     directories = sorted(set(where.values()))
-    if not directories:
-        return []
     resources = spec["linux"]["resources"]
+    if not directories:
+        if is_bundle(spec) and spec["dolium"]["groups"]:  # else the caller has said that there are to be none
+            from dolium.plan import resources as every
+
+            every.writes(resources, where, facts)  # raises, if there is anything to write
+        return []
     note = "to limit, count and kill as one"
     if is_bundle(spec):
         from dolium.plan import resources as every
@@ -76,7 +80,8 @@ def cgroup(spec: "dict[str, Any]", facts: "Facts") -> "list[Step]":
         made = {path: facts.hierarchies[controller].parent for controller, path in where.items()}
         return one([Step("make_group", HOST, "linux.cgroupsPath", path=path, path2=top, what=f"mkdir {_short(path)}", note=note)
                     for path, top in sorted(made.items())], f"in {len(made)} hierarchies") \
-            + every.writes(resources, where, facts) + every.device_entries(spec, where)  # fmt: skip
+            + every.writes(resources, where, facts) + every.device_entries(spec, where) \
+            + every.owned(spec, where, facts)  # fmt: skip
     steps = one([Step("make_group", HOST, "linux.cgroupsPath", path=path, what=f"mkdir {_short(path)}", note=note)
                  for path in directories], f"in {len(directories)} hierarchies")  # fmt: skip
 

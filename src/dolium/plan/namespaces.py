@@ -1,6 +1,6 @@
 """Steps that make the container's namespaces: what it can see."""
 
-from dolium.core.wire import BOTH, INSIDE, OUTSIDE, Step, encoded
+from dolium.core.wire import BOTH, HOST, INSIDE, OUTSIDE, Step, encoded
 from dolium.errors import Unsupported
 from dolium.plan import limits, slots
 from dolium.plan.onecall import call
@@ -18,6 +18,7 @@ FLAGS = {"time": 0x80, "mount": 0x20000, "cgroup": 0x2000000, "uts": 0x4000000, 
 SHORT = {"mount": "mnt", "network": "net"}
 MS_SLAVE, MS_PRIVATE = 1 << 19, 1 << 18
 EDQUOT = 122
+PR_SET_DUMPABLE = 4
 
 
 def wanted(spec: "dict[str, Any]") -> "set[str]":
@@ -34,9 +35,12 @@ def prepare(spec: "dict[str, Any]", facts: "Facts") -> "list[Step]":
     """dolium-init takes a private copy of the mounts, in which image layers can be attached; who is not root becomes root
     of a user namespace first, for only such may mount."""
     steps = []
-    if facts.rootless:
+    if facts.makes_users:
         steps.append(Step("unshare", OUTSIDE, "linux.namespaces", n1=FLAGS["user"] | FLAGS["mount"],
                           what="unshare user mnt", note="who is not root may mount only so"))  # fmt: skip
+    if is_bundle(spec) and facts.makes_users:
+        steps += _map_own(spec, facts)
+    elif facts.makes_users:
         steps.append(Step("map_ids", OUTSIDE, "linux.uidMappings", path=f"0 {facts.uid} 1\n", path2=f"0 {facts.gid} 1\n",
                           n1=0, n2=1, what=f"uid_map 0 -> {facts.uid}", note="root inside, you outside"))  # fmt: skip
     else:
@@ -47,6 +51,21 @@ def prepare(spec: "dict[str, Any]", facts: "Facts") -> "list[Step]":
         steps.append(Step("set_attr", OUTSIDE, "linux.rootfsPropagation", path="/", n2=MS_SLAVE, n3=1, what="make / a slave",
                           note="what we mount stays in our copy"))  # fmt: skip
     return steps
+
+
+def _map_own(spec: "dict[str, Any]", facts: "Facts") -> "list[Step]":
+    """The ids of an engine's config, in the namespace that outside is in: its own id it maps itself, of more newuidmap(1) and
+    newgidmap(1) see to it that they are this user's to give.  Then it is root there, by which id of the host ever."""
+    uids, gids = _map(spec["linux"]["uidMappings"]), _map(spec["linux"]["gidMappings"])
+    why, what = "linux.uidMappings", f"uid_map {uids.splitlines()[0]}"
+    if facts.one_id:
+        return [Step("map_ids", OUTSIDE, why, path=uids, path2=gids, n1=0, n2=1, what=what, note="yourself, and nobody else")]
+    return [
+        Step("ask", OUTSIDE, why, what="meet Python", note="whose newuidmap may do more than you"),
+        Step("map_users", HOST, why, path=uids, path2=gids, what=what, note="newuidmap(1), newgidmap(1)"),
+        Step("become", OUTSIDE, why, what="setresuid 0", note="root of that user namespace"),
+        call(why, "prctl", (PR_SET_DUMPABLE, 1), actor=OUTSIDE, what="PR_SET_DUMPABLE 1", note="its child's /proc is read"),
+    ]
 
 
 def join(spec: "dict[str, Any]") -> "list[Step]":
@@ -84,7 +103,7 @@ def clone(spec: "dict[str, Any]", facts: "Facts") -> "list[Step]":
     before = _set_clocks(spec)
     if before:
         types.discard("time")
-    if facts.rootless:
+    if facts.makes_users:
         types.discard("user")  # who is not root has made it already
     born = limits.is_born_inside(spec, facts)
     note = "born in its cgroup, never unlimited" if born else "the first process of the container"
@@ -179,7 +198,7 @@ def become_root(facts: "Facts") -> "list[Step]":
     """Root of the container's own users, who until then is nobody among them."""
     if not facts.own_users:
         return []
-    return [Step("become", INSIDE, "linux.uidMappings", n1=int(facts.rootless), what="setresuid 0",
+    return [Step("become", INSIDE, "linux.uidMappings", n1=int(facts.one_id), what="setresuid 0",
                  note="root of its own user namespace")]  # fmt: skip
 
 

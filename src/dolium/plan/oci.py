@@ -340,9 +340,20 @@ def host_id(spec: "dict[str, Any]") -> int:
 
 
 def with_users(spec: "dict[str, Any]", facts: "Facts") -> "Facts":
-    """The facts, with what the config says of the container's users."""
-    if not any(each["type"] == "user" for each in spec["linux"]["namespaces"]):
+    """The facts, with what the config says of the container's users.
+
+    Root of a user namespace (rootless podman's, another container's) needs no other one.  Who is no root at all needs one, and
+    is in it from the start, so ids are as seen from within.  Raises SpecError and Unsupported."""
+    users = [each for each in spec["linux"]["namespaces"] if each["type"] == "user"]
+    if not users and not facts.rootless:
         return facts
-    found = facts.with_ids(host_id(spec))
-    found.has_users = True
+    found = facts.with_ids(host_id(spec) if users and facts.is_root else 0)
+    found.has_users = bool(users)
+    found.makes_users = not facts.is_root
+    ids = sum(each["size"] for key in ("uidMappings", "gidMappings") for each in spec["linux"][key])
+    found.one_id = found.makes_users and ids == 2
+    if found.makes_users and not users:
+        raise SpecError("linux.namespaces", "has no `user`: who is not root can make a container only with one")
+    if found.makes_users and "path" in users[0]:
+        raise Unsupported("linux.namespaces", "who is not root cannot join the user namespace of another container")
     return found

@@ -83,6 +83,24 @@ def late(spec: "dict[str, Any]", facts: "Facts") -> "list[Step]":
     return to.steps
 
 
+def owned(spec: "dict[str, Any]", where: "dict[str, str]", facts: "Facts") -> "list[Step]":
+    """The container may divide its own group among its processes: where it has a cgroup namespace and a writable mount of it,
+    cgroup v2 only (runtime-spec, config-linux.md "Cgroup ownership")."""
+    linux = spec["linux"]
+    mounted = [each for each in spec["mounts"] if each["destination"] == "/sys/fs/cgroup" and each["type"] in ("cgroup", "cgroup2")]
+    namespaced = any(each["type"] == "cgroup" and "path" not in each for each in linux["namespaces"])
+    uid = spec["process"]["user"]["uid"]
+    for each in linux["uidMappings"]:
+        if each["containerID"] <= uid < each["containerID"] + each["size"]:
+            uid += each["hostID"] - each["containerID"]
+            break
+    if facts.rootless or not uid or not namespaced or not mounted or "ro" in mounted[-1]["options"]:
+        return []
+    return [Step("own_group", HOST, "linux.cgroupsPath", path=path, n1=uid, what=f"give its group to uid {uid}",
+                 note="to divide, not to widen")
+            for path in sorted({path for name, path in where.items() if facts.hierarchies[name].version == 2})]  # fmt: skip
+
+
 def _max(value: int) -> "int | str":
     return MAX if value < 0 else value
 

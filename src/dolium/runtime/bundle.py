@@ -41,4 +41,13 @@ def _take_mappings(spec: "dict[str, Any]", path: str, why: str) -> None:
 
 def facts(spec: "dict[str, Any]") -> "Facts":
     """The facts of this host with the container's users."""
-    return oci.with_users(spec, host.facts())
+    return oci.with_users(spec, of_groups(spec, host.facts()))
+
+
+def of_groups(spec: "dict[str, Any]", facts: "Facts") -> "Facts":
+    """The facts, without cgroup hierarchies that this user may not make the container's groups in."""
+    if not facts.rootless:
+        return facts
+    from dolium.runtime import rootless
+
+    return rootless.of_groups(spec, facts)

@@ -159,13 +159,18 @@ class Creation(launch.Watched):
                 netdevices.move(step, self.pid())
             except OSError as error:
                 raise launch.step_error(step, self.planned, error.errno or 0, "sendto", self.facts) from None
+        elif step.op == "map_users":
+            from dolium.runtime import rootless
+
+            assert self.helper
+            rootless.map_users(step, self.helper.pid)
         elif step.op == "make_users":
             self.filled[step.out] = containerhooks.make_users(step, self.facts)
         else:
             try:
                 perform(step, self.made)
             except OSError as error:
-                call = "mkdir" if step.op == "make_group" else "write"
+                call = {"make_group": "mkdir", "own_group": "chown"}.get(step.op, "write")
                 raise launch.step_error(step, self.planned, error.errno or 0, call, self.facts) from None
 
     def runs(self) -> None:
@@ -205,6 +210,9 @@ def perform(step: "Step", made: "list[str]") -> None:
     if step.op == "make_group":
         if cgroup.make_below(step.path2, step.path):
             made.append(step.path)
+        return
+    if step.op == "own_group":
+        cgroup.give(step.path, step.n1)
         return
     try:
         cgroup.write(step.path, step.data)

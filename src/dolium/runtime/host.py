@@ -36,10 +36,12 @@ def _collect(uid: int) -> Facts:
         raise Unsupported("containers", "/proc is not mounted, or not that of this process", hint="mount -t proc proc /proc")
     ids = read("/proc/self/uid_map").split()
     in_first = ids[-1:] == ["4294967295"]  # root of another user namespace makes no nodes
-    rootless = uid != 0 or not in_first or not _capabilities(status, "CapEff") >> CAP_SYS_ADMIN & 1
+    is_root = uid == 0 and bool(_capabilities(status, "CapEff") >> CAP_SYS_ADMIN & 1)
+    rootless = not in_first or not is_root
     found = Facts(uid=uid, gid=os.getegid(), kernel=_version(name.release), machine=name.machine,
                   capabilities=_capabilities(status, "CapBnd"), rootless=rootless,
                   exempt=uid == 0 and ids[:2] == ["0", "0"])  # fmt: skip
+    found.is_root = is_root
     found.memory_nodes = read("/sys/devices/system/node/online").strip() or "0"
     found.throttles = _throttles()
     found.filters = _filters()

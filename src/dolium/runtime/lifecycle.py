@@ -19,6 +19,7 @@ def prepare(top: str, identity: str, asked: Asked) -> "tuple[Creation, state.Con
     state.check_id(identity)
     facts = host.facts()
     spec = bundle.load(asked.bundle, identity, asked.config)
+    facts = bundle.of_groups(spec, facts)
     systemd = os.environ.get("NOTIFY_SOCKET")
     if systemd:
         from dolium.runtime import notify

@@ -57,6 +57,22 @@ notify
   man      seccomp_unotify(2) unix(7)
   see      /proc/PID/status
 
+map_users
+  what     has newuidmap(1) and newgidmap(1) write which ids of the host the container's users are.
+  why      they are set-user-ID, and know by /etc/subuid and /etc/subgid which ids are yours to give.
+  here     as soon as there is a user namespace: before, everybody in it is nobody.
+  without  a plain user's container has one user.
+  man      newuidmap(1) subuid(5)
+  see      /proc/PID/uid_map
+
+own_group
+  what     gives the container's user its own cgroup v2 directory, and the files in it that the kernel lists as safe to give.
+  why      the container may make groups of its own below, as systemd in it does.
+  here     when its limits are written: their files stay root's.
+  without  the container can divide nothing.
+  man      cgroups(7)
+  see      /proc/PID/cgroup
+
 probe
   what     looks whether there is a program to run, in the order in which exec will try.
   why      engines are told of a missing program by `create`, and not first by `start`.
