@@ -64,6 +64,47 @@ def test_exec_of_nothing(bundle: Bundle, detach: tuple[str, ...]) -> None:
     assert "permission denied" in bundle.verb("exec", *detach, bundle.id, "/etc/passwd").err
 
 
+HOMES = [(0, [], "/root"), (0, ["HOME="], "/root"), (0, ["HOME=/x"], "/x"), (405, [], "/dev/null"), (77, [], "/made/up"), (4242, [], "/")]
+
+
+@pytest.mark.parametrize(("uid", "env", "home"), HOMES)
+def test_home_is_that_of_the_user(bundle: Bundle, uid: int, env: list[str], home: str) -> None:
+    """As runc and crun have it, on which docker and containerd rely: by the container's own passwd, if no HOME is given."""
+    with open(f"{bundle.rootfs}/etc/passwd") as file:
+        text = file.read()
+    os.unlink(f"{bundle.rootfs}/etc/passwd")
+    with open(f"{bundle.rootfs}/etc/passwd", "w") as file:
+        file.write(f"broken\n{text}x:x:77:77::/made/up:/bin/sh\n")
+    spec = script("echo $HOME", process__user={"uid": uid, "gid": 0}, process__env=["PATH=/bin:/usr/bin", *env])
+    assert bundle.output(spec) == f"{home}\n"
+    bundle.write(spec)
+    assert bundle.verb("run", "-b", bundle.directory, bundle.id).out == f"{home}\n"
+    bundle.running(config(process__args=["sleep", "1000"]))
+    path = process(bundle, "sh", "-c", "echo $HOME", env=["PATH=/bin:/usr/bin", *env], user={"uid": uid, "gid": 0})
+    assert bundle.verb("exec", "--process", path, bundle.id).out == f"{home}\n"
+    assert bundle.verb("exec", "--user", f"{uid}:0", *(each for word in env for each in ("--env", word)), bundle.id, "sh", "-c", "echo $HOME").out == f"{home}\n"
+
+
+@pytest.mark.parametrize("what", ["none", "a link", "a long one", "a mount"])
+def test_a_passwd_of_another_kind(bundle: Bundle, what: str) -> None:
+    path = f"{bundle.rootfs}/etc/passwd"
+    os.unlink(path)
+    spec = script("echo $HOME")
+    if what == "a link":
+        os.symlink("/../../../../../etc/passwd", path)  # leads to itself, in the container
+    elif what == "a long one":
+        with open(path, "w") as file:
+            file.write("x:x:0:0::/long:/bin/sh\n" * 20000)
+    elif what == "a mount":
+        with open(f"{bundle.directory}/passwd", "w") as file:
+            file.write("x:x:0:0::/mounted:/bin/sh\n")
+        spec["mounts"].append({"destination": "/etc/passwd", "source": "passwd", "options": ["bind"]})
+    if what == "a link":
+        assert "read /etc/passwd" in bundle.refused(spec)
+    else:
+        assert bundle.output(spec) == ("/mounted\n" if what == "a mount" else "/\n")
+
+
 CPUS = ["grep", "Cpus_allowed_list", "/proc/self/status"]
 
 

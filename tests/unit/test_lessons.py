@@ -28,7 +28,7 @@ ioctl_tty(2) pts(4) pty(7) stdin(3) newuidmap(1) subuid(5)
 """.split())  # fmt: skip
 """Pages that exist: man-pages 6.16, which has those on fsopen(2) and its like, keyutils, iproute2, procps."""
 HOST = ("make_net", "nft", "resolver", "make_group", "set_limit", "watch_oom", "hook", "record", "make_users", "notify", "move_device",
-        "map_users", "own_group")
+        "map_users", "own_group", "home")
 
 
 @cache

@@ -84,6 +84,7 @@ def plan(spec: "dict[str, Any]", facts: "Facts") -> "list[Step]":
     moment = filter.moment(spec)
     chapter(
         "SECURITY",
+        program.home(spec),                # by the container's own files, and as its root
         attributes,
         limits.rlimits(spec, facts),
         program.directory(spec),

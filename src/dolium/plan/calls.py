@@ -412,6 +412,7 @@ _CALLS: "dict[str, Callable[[Step], list[str]]]" = {
     "notify": lambda step: [f"sendmsg(<{step.path}>, SCM_RIGHTS listener)"],
     "move_device": lambda step: [f"sendto(<rtnetlink>, RTM_NEWLINK {step.path} IFLA_NET_NS_FD IFLA_IFNAME={step.path2})",
                                  "sendto(<rtnetlink of the container's network>, RTM_NEWADDR ..., RTM_NEWLINK up)"],
+    "home": lambda _: ["pwrite(<plan>, HOME=...)"],
     "map_users": lambda step: [f"execve(\"newuidmap\", OUTSIDE {' '.join(step.path.split())})",
                                f"execve(\"newgidmap\", OUTSIDE {' '.join(step.path2.split())})"],
     "own_group": lambda step: [f"chown({quoted(step.path)}, {step.n1}, -1)", "# and its cgroup.procs, cgroup.threads, ..."],

@@ -51,6 +51,7 @@ def plan(spec: "dict[str, Any]", facts: "Facts") -> "list[Step]":
         namespaces.become_root(facts),
         namespaces.keyring() if spec["dolium"].get("keyring", True) else [],
         [_root()],
+        program.home(spec),
         terminal.make(spec),                     # as the container's root, in the devpts that it has now
         terminal.hand_over(spec),
     )  # fmt: skip

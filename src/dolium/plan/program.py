@@ -10,6 +10,10 @@ if TYPE_CHECKING:
 
     from dolium.plan.facts import Facts
 
+ROOM = 256
+"""Bytes in the plan for `HOME=...`."""
+LARGEST = 1 << 18
+"""Bytes of an /etc/passwd that is looked into."""
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
@@ -51,10 +55,33 @@ def run(spec: "dict[str, Any]") -> "list[Step]":
     if not argv:
         return [Step("idle", INSIDE, "process.args", what="stay as PID 1", note="reaps orphans; programs join later")]
     name, candidates = argv[0], _candidates(process)
-    user = process["user"]
-    data = strings(*candidates, *argv, why="process.args") + strings(*env, why="process.env")
-    return [Step("exec", INSIDE, "process.args", data=data, n1=len(candidates), n2=len(argv), n3=len(env),
+    user, home = process["user"], b""
+    if wants_home(spec):
+        env, home = [each for each in env if each != "HOME="], b"HOME=/".ljust(ROOM, b"\0")
+    data = strings(*candidates, *argv, why="process.args") + strings(*env, why="process.env") + home
+    return [Step("exec", INSIDE, "process.args", data=data, n1=len(candidates), n2=len(argv), n3=len(env) + bool(home),
                  what=f"exec {name}", note=f"uid {user['uid']} in {process['cwd']}, {len(env)} variables")]  # fmt: skip
+
+
+def wants_home(spec: "dict[str, Any]") -> bool:
+    """Whether HOME is to be found out: an engine's config has none, and it is no hook, which gets what the config gives it."""
+    named = any(each.startswith("HOME=") and each != "HOME=" for each in spec["process"]["env"])
+    return is_bundle(spec) and not named and not spec["dolium"].get("hook")
+
+
+def home(spec: "dict[str, Any]") -> "list[Step]":
+    """Inside reads the container's passwd, which may be a mount; Python looks the user up and completes the last step."""
+    if not wants_home(spec):
+        return []
+    why = "process.env"
+    return [
+        Step("read_file", INSIDE, why, fd=slots.ROOT, path="/etc/passwd", data=bytes(LARGEST), accept=(2, 20, 27),
+             what="read /etc/passwd", note="where the user is at home"),
+        Step("sync", BOTH, why, n1=1, what="meet: it is read", note="outside waits for inside"),
+        Step("ask", OUTSIDE, why, what="meet Python", note="which looks the user up"),
+        Step("home", HOST, why, n1=spec["process"]["user"]["uid"], what="HOME, of that user", note="/ for one who has none"),
+        Step("sync", BOTH, why, what="meet: HOME is known", note="inside waits for outside"),
+    ]  # fmt: skip
 
 
 def _candidates(process: "dict[str, Any]") -> "list[str]":

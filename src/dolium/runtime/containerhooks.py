@@ -46,6 +46,16 @@ class Helping(launch.Watched):
         """The descriptor that comes next: the terminal, or a pidfd of the program that runs.  Raises StepError."""
         return self._hear_descriptor(b"S")
 
+    def home(self) -> None:
+        """Where its HOME is to be found out, do so.  Raises StepError."""
+        if any(step.op == "home" for step in self.planned):
+            from dolium.runtime import home
+
+            self._hear(b"H", 1)
+            assert self.helper
+            home.put(self.helper, self.planned)
+            self.helper.socket.send(b"G")
+
     def notify(self, told: "dict[str, Any]") -> None:
         """Where its filter leaves calls to an agent, hand that the listener; `told` is the container's state.  Raises
         DoliumError."""
@@ -98,7 +108,7 @@ def run_inside(spec: "dict[str, Any]", facts: "Facts", pid: int, hook: "dict[str
     """startContainer: as a process of the container, with its rights and no others.  Raises HookError."""
     process = {**spec["process"], "args": hook.get("args") or [hook["path"]], "env": hook.get("env", []), "cwd": "/"}
     process.pop("execCPUAffinity", None)
-    own = {**spec["dolium"], "watch": {}, "preserve": 0}
+    own = {**spec["dolium"], "watch": {}, "preserve": 0, "hook": True}
     inner = {**spec, "process": process, "dolium": own}
     steps = joining.plan(inner, facts)
     execute = next(step for step in steps if step.op == "exec")

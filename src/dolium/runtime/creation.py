@@ -148,6 +148,11 @@ class Creation(launch.Watched):
         elif step.op == "record":
             container.fields["pid"] = state.identify(self.pid())
             container.save()
+        elif step.op == "home":
+            from dolium.runtime import home
+
+            assert self.helper
+            home.put(self.helper, self.planned)
         elif step.op == "notify":
             assert self.listener
             told = hooks.state(self.spec, container.id, "creating", self.pid())

@@ -134,6 +134,7 @@ def start(top: str, identity: str, asked: Extra) -> "tuple[Helping, int]":
         taker = console.connect(asked.console_socket) if asked.console_socket else None
         watcher = console.connect(asked.pidfd_socket, console.PIDFD) if asked.pidfd_socket else None
         helping.begin(lambda passed: wire.encode(steps, passed).data, (0, 1, 2), preserved(asked.preserve))
+        helping.home()
         if taker:
             console.send(taker, helping.offered())
         helping.notify(hooks.state(spec, identity, status, pid))

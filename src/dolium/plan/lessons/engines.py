@@ -49,6 +49,14 @@ call
   man      prctl(2)
   see      /proc/PID/status
 
+home
+  what     looks for the program's user in what inside has read, and writes HOME into the plan.
+  why      engines name no HOME and rely on the runtime for it, as runc has it.
+  here     when the container's /etc/passwd is in its place, and before the user has become that user.
+  without  programs that look for their settings at home fail.
+  man      passwd(5)
+  see      /proc/PID/environ
+
 notify
   what     sends the listener of the filter to an agent of the engine, with a word on which process it is about.
   why      the agent decides about the calls that the filter leaves to it, and may carry some out itself.
