@@ -46,7 +46,7 @@ struct ending {
     uint64_t user_us, system_us;
 };
 
-enum { STREAMS = 2, LINE = 16384, WORDS = 32 };
+enum { STREAMS = 2, LINE = 16384, WORDS = 32, LOG_MOST = 64 << 20 /* bytes: cli/logs.py */ };
 
 /* One of the program's outputs on its way into the log. */
 struct stream {
@@ -117,6 +117,15 @@ static void write_line(struct stream *stream, const char *text, size_t length, i
         if (wrote > 0)
             done += wrote;
     }
+    /* The beginning of a long log is given back to the disk; what is left stays where it is, for those who read on. */
+    static size_t fresh;
+    fresh += (size_t)(at - line);
+    if (fresh < LOG_MOST / 64)
+        return;
+    fresh = 0;
+    off_t all = lseek(log_fd, 0, SEEK_END);
+    if (all > LOG_MOST)
+        fallocate(log_fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, all - LOG_MOST);
 }
 
 /* Take what is there; closes the stream at its end.  Returns whether there was something. */

@@ -182,6 +182,21 @@ def test_logs(kept: Dolium, request: pytest.FixtureRequest) -> None:
     error(kept("logs", "--details", name("l")), "has no `--details`", 125)
 
 
+def test_a_long_log_keeps_its_end(kept: Dolium, request: pytest.FixtureRequest) -> None:
+    """Else who prints for months fills the disk.  What is left is whole, and goes on when it is started again."""
+    line = "yes $(printf %04000d 7) | head -n 19000 | cat -n; echo last"
+    identity = begin(kept, request, "l", "sh", "-c", line)
+    done(kept("wait", name("l")))
+    ended = kept("logs", name("l"))
+    numbers = [int(each.split()[0]) for each in ended.stdout.splitlines()[:-1]]
+    assert ended.stdout.endswith("\nlast\n") and ended.stderr == "dolium: the beginning is gone: a log keeps its last 64 MiB\n"
+    assert 1 < numbers[0] < 5000 and numbers == [*range(numbers[0], 19001)]
+    tail = kept("logs", "--tail", "1", name("l"))
+    assert (tail.stdout, tail.stderr) == ("last\n", "")
+    log = kept("inspect", "-f", "{{.LogPath}}", name("l")).stdout.strip()
+    assert identity in log and os.stat(log).st_blocks * 512 < 68 << 20 < os.stat(log).st_size
+
+
 def together(*calls: "tuple[Dolium, tuple[str, ...]]") -> list[Ended]:
     """Those commands at the same moment."""
     found: list[Ended | None] = [None] * len(calls)

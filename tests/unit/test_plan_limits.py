@@ -155,6 +155,14 @@ def test_a_plain_users_processes() -> None:
     assert rlimits(host("none", kernel=(5, 13), **plain)) == []
 
 
+def test_a_limit_that_only_root_has_on_this_host() -> None:
+    """No cgroup that systemd delegates has it then, and the hint does not send anybody there."""
+    plain = host("none", rootless=True, uid=1000, gid=1000, hierarchies={"memory": (1, "/sys/fs/cgroup/memory")})
+    with pytest.raises(Unsupported, match="on cgroup v1, which only root may use") as caught:
+        invent.plan(plain, memory=64 * MIB)
+    assert caught.value.hint == "run it as root; `dolium doctor cgroup-memory` says more"
+
+
 def test_the_processes_of_root_without_cgroups() -> None:
     """copy_process() in the kernel's fork.c lets root of the first user namespace pass: nothing may claim to limit it."""
     with pytest.raises(Unsupported, match="nothing limits the processes of root"):

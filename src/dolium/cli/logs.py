@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     from dolium.engine.store import Container
 
 
+GONE = b"\0"
+"""What a line begins with of which a part is gone."""
+
+
 def _count(text: str, flag: str) -> int:
     if text == "all":
         return -1
@@ -73,9 +77,11 @@ def _show(fd: int, container: "Container", asked: words.Words) -> None:
     stamped, most, rest = asked.get("timestamps", False), asked.get("tail", -1), b""
     since, until = asked.get("since", b""), asked.get("until", b"~")
     lines: list[bytes] = []
+    if _skip(fd) and most < 0:
+        render.say("the beginning is gone: a log keeps its last 64 MiB")
     while chunk := os.read(fd, 1 << 20):
         *fresh, rest = (rest + chunk).split(b"\n")
-        lines += (line for line in fresh if since <= line < until)
+        lines += (line for line in fresh if since <= line < until and line[:1] != GONE)
         if most < 0:
             _print(lines, stamped)
             lines = []
@@ -86,10 +92,21 @@ def _show(fd: int, container: "Container", asked: words.Words) -> None:
         alive = _runs(container)
         while chunk := os.read(fd, 1 << 20):
             *fresh, rest = (rest + chunk).split(b"\n")
-            _print([line for line in fresh if since <= line < until], stamped)
+            _print([line for line in fresh if since <= line < until and line[:1] != GONE], stamped)
         if not alive:
             return
         sleep(0.05)
+
+
+def _skip(fd: int) -> bool:
+    """To the last of what dolium-keep has given back to the disk, where the file system can do that; whether that is anything.
+    The line that begins there has lost its beginning."""
+    try:
+        start = os.lseek(fd, 0, os.SEEK_DATA)
+    except OSError:  # there is nothing in it yet, or its file system does not tell
+        return False
+    os.lseek(fd, max(0, start - 1), os.SEEK_SET)
+    return start > 0
 
 
 def _runs(container: "Container") -> bool:

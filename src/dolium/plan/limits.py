@@ -54,6 +54,9 @@ def groups(spec: "dict[str, Any]", facts: "Facts") -> "dict[str, str]":
             flag = {"memory": "--memory", "cpu": "--cpus" if "quota" in cpu else share, "cpuset": "--cpuset-cpus",
                     "pids": "--pids-limit", "devices": "linux.resources.devices"}[controller]  # fmt: skip
             why, mend = facts.no_devices if controller == "devices" else facts.no_controllers
+            known = facts.hierarchies.get(controller)
+            if facts.rootless and facts.uid and known and known.version == 1:
+                why, mend = "this host has it on cgroup v1, which only root may use", "run it as root"
             more = f"`dolium doctor cgroup-{controller}` says more"
             raise Unsupported(flag, f"the `{controller}` cgroup controller is not available: {why}",
                               hint=f"{mend}; {more}" if mend else more)  # fmt: skip
