@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import random
 import shutil
 import subprocess
 import tarfile
@@ -19,6 +20,7 @@ from test_export import WRITES, everything
 from test_tarballs import Host
 
 from dolium.engine.stack import Stack
+from dolium.engine.tar import DIRECTORY
 
 EPOCH = {"SOURCE_DATE_EPOCH": "1700000000"}
 
@@ -479,3 +481,63 @@ def test_a_second_commit_of_nothing_new(host: Host, made: str) -> None:
     refused = host("commit", "c")
     assert refused.code == 125 and refused.stderr == (
         "error: no image `docker.io/library/base:1`\n\nhint: it has been removed; `dolium export` writes all files of the container\n")
+
+
+NAMES = ("a", "b", "c", "d")
+
+
+def some_path(choose: random.Random) -> str:
+    return "/t/" + "/".join(choose.choice(NAMES) for _ in range(choose.randint(1, 3)))
+
+
+def some_lines(choose: random.Random, count: int) -> str:
+    """What programs do to files: anything that fails changes nothing."""
+    kinds = ("mkdir -p {0}", "echo {2} > {0}", "rm -rf {0}", "mv {0} {1}", "ln {0} {1}", "ln -s {1} {0}", "chmod {3} {0}", "rm -rf {0}; mkdir {0}",
+             "rm -rf {0}; echo {2} > {0}", "mkfifo {0}-fifo", "chown {2}:7 {0}", "touch -h {0}", "cp -a {0} {1}", "echo {2} >> {0}")  # fmt: skip
+    lines = []
+    for at in range(count):
+        lines.append(choose.choice(kinds).format(some_path(choose), some_path(choose), at, choose.choice(("700", "755", "1777", "4755", "644"))))
+    return "\n".join(f"{line} 2>/dev/null" for line in lines) + "\ntrue"
+
+
+@pytest.mark.parametrize("seed", [3, 4, 5])
+def test_whatever_is_done_to_it(host: Host, alpine: str, folder: str, seed: int) -> None:
+    """Twice, one commit upon the other: what the layers show is what the container shows, and what it sees of itself."""
+    choose = random.Random(seed)
+    base = f"{folder}/base"
+    os.makedirs(f"{base}/t")
+    for each in ("bin/busybox", "lib/ld-musl-x86_64.so.1"):
+        os.makedirs(os.path.dirname(f"{base}/{each}"), exist_ok=True)
+        shutil.copy2(f"{alpine}/{each}", f"{base}/{each}")
+    for each in ("sh", "mkdir", "rm", "mv", "ln", "chmod", "mkfifo", "chown", "touch", "cp", "true"):
+        os.symlink("busybox", f"{base}/bin/{each}")
+    subprocess.run(["sh", "-c", some_lines(choose, 60).replace("/t/", f"{base}/t/").replace(":7 ", ":0 " if host.uid else ":7 ")], check=True)
+    subprocess.run(["chown", "-hR", f"{host.uid}:{host.uid}", base] if host.uid else ["true"], check=True)
+    for name in ("first", "second"):
+        good(host, "run", "--name", name, base, "sh", "-c", some_lines(choose, 60))
+        subprocess.run(["tar", "-C", base, "-cf", f"{folder}/{name}.tar", "."], check=True)
+        good(host, "import", f"{folder}/{name}.tar", f"{name}:1")
+        below = unpacked(host, f"docker.io/library/{name}:1", name)
+        good(host, "commit", "-q", name, f"{name}:2")
+        upper = good(host, "inspect", "--format", "{{.Dolium.Upper}}", name).strip()
+        upper = upper.replace("/var/lib", host.data, 1) if host.data.startswith("/proc") else upper
+        before, after = shown([upper, *below], bool(host.uid)), shown(unpacked(host, f"docker.io/library/{name}:2"), bool(host.uid))
+        changed = {line[2:]: line[0] for line in good(host, "diff", name).splitlines()}
+        opened = 0o700 if host.uid else 0  # directories are unpacked so that a plain user can remove them
+        kept, found = ({path: (each[0], each[1] | opened, *each[2:]) if each[0] == DIRECTORY else each for path, each in what.items()
+                        if path.startswith("t/")} for what in (before, after))  # fmt: skip
+        assert found == kept
+        original = shown(below, bool(host.uid))
+        for path in {*original, *before} - {""}:
+            if path.startswith("t/"):
+                expected = "D" if path not in before else "A" if path not in original else "C" if before[path] != original[path] else None
+                if expected == "D":  # or the directory that it was in
+                    assert any(changed.get("/" + "/".join(path.split("/")[:at])) in ("D", "C") for at in range(1, 5)), path
+                elif expected:
+                    assert changed.get(f"/{path}") == expected, path
+        exported = good(host, "export", "-o", f"{folder}/{name}-out.tar", name)
+        assert exported == ""
+        shutil.rmtree(base)
+        os.mkdir(base)
+        subprocess.run(["tar", "-C", base, "-xf", f"{folder}/{name}-out.tar", *(["--no-same-owner"] if host.uid else [])], check=True)
+        subprocess.run(["chown", "-hR", f"{host.uid}:{host.uid}", base] if host.uid else ["true"], check=True)
