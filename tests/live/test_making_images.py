@@ -30,6 +30,7 @@ def host(request: pytest.FixtureRequest, plain: Dolium, folder: str) -> Iterator
     """The command with a store of its own, of root and of a plain user."""
     found = Host(plain.uid if request.param == "plain" else 0, folder, size="512m")
     found.forgets = False
+    found.environment["XDG_CONFIG_HOME"] = folder
     os.chown(folder, found.uid, -1)
     yield found
     found.close()
@@ -404,15 +405,21 @@ def python(host: Host, code: str, *words: str) -> str:
     return ended.stdout
 
 
-def unpacked(host: Host, name: str, container: str = "") -> list[str]:
-    """The directories of an image, the uppermost first; and a container that was made of a directory is made of it now."""
-    code = ("import json, os, sys; from dolium.engine import contents, images, layers, store\n"
+def unpacked(host: Host, name: str) -> list[str]:
+    """The directories of an image, the uppermost first."""
+    code = ("import json, sys; from dolium.engine import images, layers\n"
             "use = layers.provide(images.find(sys.argv[1])); use.close()\n"
-            "if sys.argv[2]:\n    found = store.find(sys.argv[2]); fields = store.read(found.path + '/config.json')\n"
-            "    store.write(found.path + '/config.json', {**fields, 'image': sys.argv[1], 'digest': use.digest})\n"
             "print(json.dumps([layers.top_path() + '/' + each for each in reversed(layers.names(use.digest))]))")  # fmt: skip
-    found: list[str] = json.loads(python(host, code, name, container))
-    return [each.replace("/var/lib", host.data, 1) if host.data.startswith("/proc") else each for each in found]
+    return [host_path(host, each) for each in json.loads(python(host, code, name))]
+
+
+def host_path(host: Host, path: str) -> str:
+    """Of what is below the data directory, which is in a mount namespace for root."""
+    return path.replace("/var/lib", host.data, 1) if host.data.startswith("/proc") else path
+
+
+def upper_of(host: Host, name: str) -> str:
+    return host_path(host, good(host, "inspect", "--format", "{{.Dolium.Upper}}", name).strip())
 
 
 def shown(paths: list[str], rootless: bool) -> dict[str, Any]:
@@ -428,12 +435,10 @@ def shown(paths: list[str], rootless: bool) -> dict[str, Any]:
 @pytest.fixture
 def made(host: Host, root_of: str, folder: str) -> str:
     """A container of the image base:1 that has done what WRITES does; where it keeps that."""
-    good(host, "run", "--name", "c", root_of, "sh", "-c", WRITES)
     subprocess.run(["tar", "-C", root_of, "-cf", f"{folder}/base.tar", "."], check=True)
     good(host, "import", "-c", 'ENTRYPOINT ["sh"]', "-c", "ENV A=base", "-c", "VOLUME /data", f"{folder}/base.tar", "base:1", env=EPOCH)
-    unpacked(host, "docker.io/library/base:1", "c")
-    upper = good(host, "inspect", "--format", "{{.Dolium.Upper}}", "c").strip()
-    return upper.replace("/var/lib", host.data, 1) if host.data.startswith("/proc") else upper
+    good(host, "run", "--name", "c", "base:1", "-c", WRITES)
+    return upper_of(host, "c")
 
 
 def test_an_image_and_one_layer_more(host: Host, made: str, folder: str) -> None:
@@ -450,10 +455,10 @@ def test_an_image_and_one_layer_more(host: Host, made: str, folder: str) -> None
     with tarfile.open(f"{path}/blobs/{manifest['layers'][1]['digest'].replace(':', '/')}") as layer:
         names = layer.getnames()
     assert {"etc/.wh.motd", "etc/apk/.wh.keys", "root/second", "etc/shells/in"} <= {*names} and "bin/busybox" in names
-    assert not [each for each in names if ".wh..wh." in each or each in (".", "etc/resolv.conf") or each.startswith(("usr", "lib", "proc"))]
+    assert not [each for each in names if ".wh..wh." in each or each in (".", "etc/resolv.conf", "data") or each.startswith(("usr", "lib", "proc"))]
     before = shown([made, *unpacked(host, "docker.io/library/base:1")], rootless=bool(host.uid))
     after = shown(unpacked(host, "docker.io/library/next:1"), rootless=bool(host.uid))
-    for each in ("etc/resolv.conf", ""):
+    for each in ("etc/resolv.conf", "", "data"):
         before.pop(each, None)
         after.pop(each, None)
     if host.uid:  # closed to himself: unpacked so that he can remove it
@@ -473,14 +478,14 @@ def test_others_unpack_it_alike(host: Host, made: str, folder: str) -> None:
 
 
 def test_a_second_commit_of_nothing_new(host: Host, made: str) -> None:
-    """Whose image has been retagged, and then removed."""
+    """Of one whose image has lost its name, and then is removed."""
     first = good(host, "commit", "-q", "c", "next:1", env=EPOCH)
     good(host, "import", "-", "base:1", input=archive(entry("x")))
     assert good(host, "commit", "-q", "c", "next:2", env=EPOCH) == first, "the image that it has, not the one of that name"
     python(host, "from dolium.engine import images\nfor each in images.every():\n    if not each.names: images.forget(each.digest)")
     refused = host("commit", "c")
     assert refused.code == 125 and refused.stderr == (
-        "error: no image `docker.io/library/base:1`\n\nhint: it has been removed; `dolium export` writes all files of the container\n")
+        "error: no image `base:1`\n\nhint: it has been removed; pull or load it again, or `dolium export` the container\n")
 
 
 NAMES = ("a", "b", "c", "d")
@@ -502,7 +507,7 @@ def some_lines(choose: random.Random, count: int) -> str:
 
 @pytest.mark.parametrize("seed", [3, 4, 5])
 def test_whatever_is_done_to_it(host: Host, alpine: str, folder: str, seed: int) -> None:
-    """Twice, one commit upon the other: what the layers show is what the container shows, and what it sees of itself."""
+    """One commit upon the other: what the layers show is what the container shows."""
     choose = random.Random(seed)
     base = f"{folder}/base"
     os.makedirs(f"{base}/t")
@@ -513,15 +518,13 @@ def test_whatever_is_done_to_it(host: Host, alpine: str, folder: str, seed: int)
         os.symlink("busybox", f"{base}/bin/{each}")
     subprocess.run(["sh", "-c", some_lines(choose, 60).replace("/t/", f"{base}/t/").replace(":7 ", ":0 " if host.uid else ":7 ")], check=True)
     subprocess.run(["chown", "-hR", f"{host.uid}:{host.uid}", base] if host.uid else ["true"], check=True)
-    for name in ("first", "second"):
-        good(host, "run", "--name", name, base, "sh", "-c", some_lines(choose, 60))
-        subprocess.run(["tar", "-C", base, "-cf", f"{folder}/{name}.tar", "."], check=True)
-        good(host, "import", f"{folder}/{name}.tar", f"{name}:1")
-        below = unpacked(host, f"docker.io/library/{name}:1", name)
+    subprocess.run(["tar", "-C", base, "-cf", f"{folder}/base.tar", "."], check=True)
+    good(host, "import", f"{folder}/base.tar", "base:1")
+    for name, source in (("first", "base:1"), ("second", "first:2"), ("third", "second:2")):
+        good(host, "run", "--name", name, source, "sh", "-c", some_lines(choose, 60))
+        below = unpacked(host, f"docker.io/library/{source}")
         good(host, "commit", "-q", name, f"{name}:2")
-        upper = good(host, "inspect", "--format", "{{.Dolium.Upper}}", name).strip()
-        upper = upper.replace("/var/lib", host.data, 1) if host.data.startswith("/proc") else upper
-        before, after = shown([upper, *below], bool(host.uid)), shown(unpacked(host, f"docker.io/library/{name}:2"), bool(host.uid))
+        before, after = shown([upper_of(host, name), *below], bool(host.uid)), shown(unpacked(host, f"docker.io/library/{name}:2"), bool(host.uid))
         changed = {line[2:]: line[0] for line in good(host, "diff", name).splitlines()}
         opened = 0o700 if host.uid else 0  # directories are unpacked so that a plain user can remove them
         kept, found = ({path: (each[0], each[1] | opened, *each[2:]) if each[0] == DIRECTORY else each for path, each in what.items()
@@ -535,9 +538,24 @@ def test_whatever_is_done_to_it(host: Host, alpine: str, folder: str, seed: int)
                     assert any(changed.get("/" + "/".join(path.split("/")[:at])) in ("D", "C") for at in range(1, 5)), path
                 elif expected:
                     assert changed.get(f"/{path}") == expected, path
-        exported = good(host, "export", "-o", f"{folder}/{name}-out.tar", name)
-        assert exported == ""
-        shutil.rmtree(base)
-        os.mkdir(base)
-        subprocess.run(["tar", "-C", base, "-xf", f"{folder}/{name}-out.tar", *(["--no-same-owner"] if host.uid else [])], check=True)
-        subprocess.run(["chown", "-hR", f"{host.uid}:{host.uid}", base] if host.uid else ["true"], check=True)
+
+
+def test_saved_loaded_and_run(host: Host, made: str, folder: str) -> None:
+    """All the way round, through each format: the container of what was loaded shows the same, and does what the config says."""
+    good(host, "commit", "-q", "-c", 'CMD ["-c", "cat /root/new; echo $A"]', "c", "next:1")
+    before = host("export", "c").out
+    for form in ("docker-archive", "oci-archive", "oci-dir"):
+        good(host, "save", "--format", form, "-o", f"{folder}/saved", "next:1")
+        good(host, "rmi", "-f", "next:1")
+        source = f"oci:{folder}/saved:1" if form == "oci-dir" else "next:1"
+        if form != "oci-dir":
+            good(host, "load", "-i", f"{folder}/saved")
+        assert good(host, "run", "--name", "again", source) == "new\nbase\n", form
+        found, wanted = (everything(tarfile.open(fileobj=io.BytesIO(each))) for each in (host("export", "again").out, before))  # noqa: SIM115
+        for each in (".", "data", "secret" if host.uid else "data", "etc/resolv.conf", "etc"):
+            found.pop(each, None)
+            wanted.pop(each, None)
+        assert found == wanted, form
+        good(host, "rm", "again")
+        good(host, "commit", "-q", "-c", 'CMD ["-c", "cat /root/new; echo $A"]', "c", "next:1")
+        subprocess.run(["rm", "-r", f"{folder}/saved"], check=True)

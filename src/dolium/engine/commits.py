@@ -3,7 +3,7 @@ gives an image of one layer."""
 
 from dolium.engine import archive, contents, images, instructions, making, manifests, tar
 from dolium.engine.pausing import Paused
-from dolium.errors import DoliumError
+from dolium.errors import DoliumError, NotFound
 from dolium.plan import program, quantities
 
 TYPE_CHECKING = False
@@ -59,8 +59,14 @@ def commit(container: "Container", wish: Wish) -> "images.Image":
 
 
 def _parent(container: "Container") -> "images.Image | None":
-    """The image that a container was made from.  Raises NotFound where that is gone."""
-    return images.find(container.manifest) if container.manifest else None
+    """The image that a container was made from; None: it was made from none.  Raises NotFound where that is gone."""
+    if not container.manifest:
+        return None
+    try:
+        return images.find(container.manifest)
+    except NotFound:
+        hint = "it has been removed; pull or load it again, or `dolium export` the container"
+        raise NotFound("image", container.image, hint=hint) from None
 
 
 def _fill(layer: "Layer", container: "Container", whole: bool) -> None:

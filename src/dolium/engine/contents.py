@@ -116,7 +116,7 @@ def _places(container: "Container", mounts: "list[dict[str, Any]]") -> "set[byte
     options = container.request()
     own = [path for path, _ in etc.files("x", config.Options(), None)[0]]
     paths = [*own, *(path for path, _, _ in config.MOUNTS), *(path for path, _ in options.tmpfs),
-             *(path for _, path, _ in options.volumes), *(each["destination"] for each in mounts)]  # fmt: skip
+             *(path for _, path, _ in options.volumes), *options.places, *(each["destination"] for each in mounts)]  # fmt: skip
     clean = {os.fsencode(os.path.normpath("/" + path).lstrip("/")) for path in paths}
     return clean | {above for each in clean for above in _above(each)}
 
