@@ -23,6 +23,8 @@ sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import shipped  # noqa: E402
 
 LIST = "installed"
+LONGEST = 127
+"""Bytes of a first line that every kernel takes, execve(2)."""
 
 
 class Place:
@@ -48,7 +50,7 @@ class Place:
 def install(place: Place) -> None:
     """All of it, or an error before anything is changed."""
     earlier = place.listed()
-    files = {f"bin/{name}": (Path(shipped.TOP, "bin", name).read_bytes(), 0o755) for name in shipped.commands()}
+    files = {f"bin/{name}": (command(name, f"{place.final}/lib/dolium/python"), 0o755) for name in shipped.commands()}
     for name, text in shipped.pages().items():
         files[name] = (text.encode(), 0o644)
     for name in files:
@@ -75,6 +77,16 @@ def install(place: Place) -> None:
         new.rename(place.top / name)
     remove(place, [each for each in earlier if each not in files and not each.endswith("/")])
     print(f"installed: {', '.join(f'{place.final}/bin/{name}' for name in shipped.commands())}")
+
+
+def command(name: str, python: str) -> bytes:
+    """A command for that Python alone: run by the kernel at once, without the shell that would look for one first, which takes a
+    millisecond (docs/decisions/0033)."""
+    text = Path(shipped.TOP, "bin", name).read_bytes()
+    first = f"#!{python} -IS\n".encode()
+    if len(first) > LONGEST or len(first.split()) != 2:  # execve(2) cuts it off, or takes a part of the path for all of it
+        return text
+    return first + text.partition(b"\n'''\n")[2]
 
 
 def make_directories(place: Place, name: str, made: "list[str]") -> None:

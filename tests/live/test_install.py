@@ -57,6 +57,7 @@ def copy(folder: str) -> str:
 def test_it_runs_from_there_whatever_surrounds_it(root: Dolium, folder: str) -> None:
     assert re.search(rf"^python +{SYSTEM_PYTHON} [\d.]+  \(the system's own\)\n", make("install", folder))
     command = f"{folder}/bin/dolium"
+    assert Path(command).read_text().startswith(f"#!{folder}/lib/dolium/python -IS\nimport os\n"), "the kernel starts it, no shell"
     version = subprocess.run([DOLIUM, "--version"], capture_output=True, env=BARE).stdout
     for where in ("/", folder):
         done = subprocess.run([command, "--version"], capture_output=True, env={}, cwd=where)
@@ -69,6 +70,15 @@ def test_it_runs_from_there_whatever_surrounds_it(root: Dolium, folder: str) -> 
     traced = subprocess.run(["strace", "-f", "-e", "trace=open,openat,execve", command, "run", "--rm", "--network", "none", "@host",
                              "true"], capture_output=True, text=True, env=BARE)  # fmt: skip
     assert TOP not in traced.stderr, "nothing of the clone is used"
+
+
+@pytest.mark.parametrize("name", ["a b", "x" * 120], ids=["blank", "long"])
+def test_a_place_that_no_first_line_can_name(folder: str, name: str) -> None:
+    make("install", f"{folder}/{name}")
+    for command in ("dolium", "dolium-oci"):
+        path = f"{folder}/{name}/bin/{command}"
+        assert Path(path).read_bytes() == Path(TOP, "bin", command).read_bytes()
+        assert subprocess.run([path, "--version"], capture_output=True, env={}, cwd="/").returncode == 0
 
 
 def test_every_user_runs_it(plain: Dolium, folder: str) -> None:
