@@ -26,6 +26,7 @@ sys.path.insert(0, f"{TOP}/src")
 
 import peers
 import same
+from installed import installed
 from peers import CPUS, MEMORY
 
 import dolium
@@ -135,9 +136,9 @@ def _must(result: dolium.Result) -> None:
         raise RuntimeError(repr(result))
 
 
-def command(rootfs: str, scratch: str, count: int, report: Report) -> None:
+def command(program: str, rootfs: str, scratch: str, count: int, report: Report) -> None:
     """With --rm, for `runc run` forgets its container, too; and kept, which is two files that the disk must have."""
-    program, words = f"{TOP}/bin/dolium", ["--network", "none", rootfs, "true"]
+    words = ["--network", "none", rootfs, "true"]
     contenders: dict[str, Work] = {
         "dolium run": lambda: peers.spawn([program, "run", "--rm", *words]),
         "dolium run, kept": lambda: peers.spawn([program, "run", "--label", LABEL, *words]),
@@ -167,10 +168,10 @@ def network() -> Iterator[list[str]]:
             holder.kill()
 
 
-def bridge(rootfs: str, count: int, report: Report) -> None:
+def bridge(program: str, rootfs: str, count: int, report: Report) -> None:
     """With an address on a bridge; docker is not here: it would be its daemon that is measured, in a network of its own."""
     with network() as inside:
-        dolium_run = [*inside, f"{TOP}/bin/dolium", "run", "--rm", "--network"]
+        dolium_run = [*inside, program, "run", "--rm", "--network"]
         contenders: dict[str, Work] = {"dolium run on the bridge": lambda: peers.spawn([*dolium_run, "bridge", rootfs, "true"]),
                                        "dolium run without": lambda: peers.spawn([*dolium_run, "none", rootfs, "true"])}  # fmt: skip
         argv, note = peers.podman(rootfs, inside)
@@ -181,11 +182,11 @@ def bridge(rootfs: str, count: int, report: Report) -> None:
         report.table("With a network", rounds(contenders, count), ("dolium run without", "podman run on its bridge"))
 
 
-def another(rootfs: str, scratch: str, count: int, report: Report) -> None:
+def another(program: str, rootfs: str, scratch: str, count: int, report: Report) -> None:
     """One more program in a container that runs."""
-    run = [f"{TOP}/bin/dolium", "run", "-d", "--rm", "--network", "none", rootfs, "sleep", "1000"]
+    run = [program, "run", "-d", "--rm", "--network", "none", rootfs, "sleep", "1000"]
     identity = subprocess.run(run, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=True).stdout.strip()
-    argv = [f"{TOP}/bin/dolium", "exec", identity, "true"]
+    argv = [program, "exec", identity, "true"]
     contenders: dict[str, Work] = {"dolium exec": lambda: peers.spawn(argv)}
     others = {"runc exec": peers.asleep("runc", rootfs, scratch), "crun exec": peers.asleep("crun", rootfs, scratch),
               "podman exec": peers.podman_asleep(rootfs)}  # fmt: skip
@@ -199,7 +200,7 @@ def another(rootfs: str, scratch: str, count: int, report: Report) -> None:
                     contenders[name] = partial(peers.spawn, argv_of_peer)
             report.table("In a container that runs", rounds(contenders, count), tuple(others))
     finally:
-        subprocess.run([f"{TOP}/bin/dolium", "rm", "-f", identity], stdin=subprocess.DEVNULL, capture_output=True, check=False)
+        subprocess.run([program, "rm", "-f", identity], stdin=subprocess.DEVNULL, capture_output=True, check=False)
 
 
 def kept_box(rootfs: str, count: int, report: Report) -> None:
@@ -422,11 +423,12 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="dolium-bench-") as scratch:
         rootfs = peers.rootfs(given.rootfs, scratch)
         floor = peers.Floor(rootfs, scratch)
+        program = installed(f"{scratch}/prefix") + "/dolium"
         parts: list[Work] = [
             lambda: helper_path(rootfs, floor, given.rounds, report),
-            lambda: command(rootfs, scratch, max(given.rounds // 3, 1), report),
-            lambda: another(rootfs, scratch, max(given.rounds // 3, 1), report),
-            lambda: bridge(rootfs, max(given.rounds // 3, 1), report),
+            lambda: command(program, rootfs, scratch, max(given.rounds // 3, 1), report),
+            lambda: another(program, rootfs, scratch, max(given.rounds // 3, 1), report),
+            lambda: bridge(program, rootfs, max(given.rounds // 3, 1), report),
             lambda: kept_box(rootfs, given.rounds, report),
             lambda: flat(rootfs, report),
             lambda: own_programs(max(given.rounds // 2, 1), report),

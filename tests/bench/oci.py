@@ -19,6 +19,7 @@ sys.path[:0] = [TESTS, f"{os.path.dirname(TESTS)}/make"]
 
 from bundles import config
 from conformance import runtime
+from installed import installed
 
 ROWS = ("run", "create+start+delete", "exec", "state", "kill", "python -IS -c pass")
 NULL = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
@@ -43,6 +44,7 @@ def main() -> None:
         with open(f"{directory}-long/config.json", "w") as file:
             json.dump(config(ociVersion="1.0.2", process__args=["sleep", "1000"], linux__namespaces=spaces), file)
         paths = {name: path for name in ("dolium-oci", "runc", "crun") if (path := runtime(name, directory))}
+        paths["dolium-oci"] = f"{installed(f'{directory}-prefix')}/dolium-oci"
         taken: dict[str, dict[str, list[float]]] = {row: {name: [] for name in paths} for row in ROWS}
         for name, path in paths.items():
             subprocess.run([path, "run", "--detach", "--bundle", f"{directory}-long", f"bench-{name}"], check=True, **NULL)  # type: ignore[call-overload]
@@ -63,6 +65,7 @@ def main() -> None:
         for name, path in paths.items():
             subprocess.run([path, "delete", "--force", f"bench-{name}"], check=False, **NULL)  # type: ignore[call-overload]
         shutil.rmtree(f"{directory}-long")
+        shutil.rmtree(f"{directory}-prefix")
     print(f"{'':22}" + "".join(f"{name:>14}" for name in paths) + "".join(f"{'of ' + name:>10}" for name in paths if name != "dolium-oci"))
     for row, by_name in taken.items():
         medians = {name: statistics.median(values) for name, values in by_name.items()}
