@@ -6,6 +6,7 @@
  *     mounts=FD    the container's mount namespace, only held: where memory may have run out, what files in its tmpfs take
  *                  can be counted until the owner closes its socket
  *     lease=FD     the locked lease, only held
+ *     store=FD     where the upper directory of its overlay is, only held: the owner finds it there for a snapshot
  *     announce     tell the owner when the program runs: 'S', and the program's pidfd; before that 'T' and its terminal,
  *                  where it is the owner's
  *     life=MS      kill the container when it is so many milliseconds old

@@ -30,15 +30,16 @@ if TYPE_CHECKING:
     from dolium.sandbox.process import Process
     from dolium.sandbox.python import Python, Snippet
     from dolium.sandbox.result import Result
+    from dolium.sandbox.snapshot import Snapshot
 
 __version__ = "0.1.0"
 __all__ = ["CommandFailed", "CommandTimeout", "DoliumError", "Exists", "HookError", "ImageError", "Mount", "NotFound", "Pool",
-           "Process", "Python", "RegistryError", "Result", "Sandbox", "Snippet", "SpecError", "StateError", "StepError",
+           "Process", "Python", "RegistryError", "Result", "Sandbox", "Snapshot", "Snippet", "SpecError", "StateError", "StepError",
            "Unsupported", "UsageError", "allow", "doctor", "ro", "run", "rw", "tmp"]  # fmt: skip
 
 _PLACES = {"Mount": "asked", "Pool": "pool", "Process": "process", "Python": "python", "Result": "result",
-           "Sandbox": "box", "Snippet": "python", "allow": "asked", "doctor": "fresh", "ro": "asked", "run": "fresh", "rw": "asked",
-           "tmp": "asked"}  # fmt: skip
+           "Sandbox": "box", "Snapshot": "snapshot", "Snippet": "python", "allow": "asked",
+           "doctor": "fresh", "ro": "asked", "run": "fresh", "rw": "asked", "tmp": "asked"}  # fmt: skip
 
 
 def __getattr__(name: str) -> object:

@@ -22,6 +22,7 @@ from dolium.sandbox.process import Process as _Process
 from dolium.sandbox.python import Python as _Python
 from dolium.sandbox.python import Snippet
 from dolium.sandbox.result import Result
+from dolium.sandbox.snapshot import Snapshot
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -55,6 +56,22 @@ async def _aside(act: Callable[[], T], stop: Callable[[], None] | None = None) -
                 pass
         done.exception()  # seen
         raise
+
+
+async def _made(make: Callable[[], T], undo: Callable[[T], None]) -> T:
+    """What that makes, aside; of a task that is cancelled meanwhile it is undone."""
+    made: list[T] = []
+
+    def act() -> None:
+        made.append(make())
+
+    try:
+        await _aside(act)
+    except asyncio.CancelledError:
+        for each in made:
+            undo(each)
+        raise
+    return made[0]
 
 
 def _settle(done: "asyncio.Future[Any]", outcome: Any, failure: BaseException | None) -> None:
@@ -234,18 +251,7 @@ class Sandbox:
         """Start it, unless that is done.  Raises what `dolium.Sandbox` does."""
         if self._box:
             return self
-        made: list[box.Sandbox] = []
-
-        def make() -> None:
-            made.append(box.Sandbox(**self._how))
-
-        try:
-            await _aside(make)
-        except asyncio.CancelledError:
-            for each in made:
-                each.close()
-            raise
-        self._box = made[0]
+        self._box = await _made(lambda: box.Sandbox(**self._how), box.Sandbox.close)
         return self
 
     async def __aenter__(self) -> "Sandbox":
@@ -311,19 +317,12 @@ class Sandbox:
 
     async def python(self, **how: Any) -> Python:
         """`dolium.Sandbox.python`."""
-        made: list[_Python] = []
         started = self._started
+        return Python(await _made(lambda: started.python(**how), _Python.close))
 
-        def begin() -> None:
-            made.append(started.python(**how))
-
-        try:
-            await _aside(begin)
-        except asyncio.CancelledError:
-            for each in made:
-                each.close()
-            raise
-        return Python(made[0])
+    async def snapshot(self) -> Snapshot:
+        """`dolium.Sandbox.snapshot`."""
+        return await _made(self._started.snapshot, Snapshot.close)
 
     async def read(self, *args: Any, **how: Any) -> Any:
         """`dolium.Sandbox.read`."""
@@ -366,18 +365,7 @@ class Pool:
         """Start it, unless that is done.  Raises what `dolium.Pool` does."""
         if self._pool:
             return self
-        made: list[pool.Pool] = []
-
-        def make() -> None:
-            made.append(pool.Pool(**self._how))
-
-        try:
-            await _aside(make)
-        except asyncio.CancelledError:
-            for each in made:
-                each.close()
-            raise
-        self._pool = made[0]
+        self._pool = await _made(lambda: pool.Pool(**self._how), pool.Pool.close)
         return self
 
     async def __aenter__(self) -> "Pool":
@@ -420,18 +408,6 @@ class Pool:
 
     async def take(self, *, timeout: float | str | None = None) -> Sandbox:
         """`dolium.Pool.take`: `async with await pool.take() as box`."""
-        made: list[box.Sandbox] = []
-        started = self._started
-
-        def take() -> None:
-            made.append(started.take(timeout=timeout))
-
-        try:
-            await _aside(take)
-        except asyncio.CancelledError:
-            for each in made:
-                each.close()
-            raise
-        found = Sandbox()
-        found._box = made[0]
+        started, found = self._started, Sandbox()
+        found._box = await _made(lambda: started.take(timeout=timeout), box.Sandbox.close)
         return found

@@ -8,9 +8,10 @@ import dolium
 from dolium import aio
 
 NAMES = """CommandFailed CommandTimeout DoliumError Exists HookError ImageError Mount NotFound Pool Process Python RegistryError Result
-Sandbox Snippet SpecError StateError StepError Unsupported UsageError allow doctor ro run rw tmp""".split()
+Sandbox Snapshot Snippet SpecError StateError StepError Unsupported UsageError allow doctor ro run rw tmp""".split()
 MEMBERS = {
-    "Sandbox": "close ended_by exists get id ls popen put python read remove run status write",
+    "Sandbox": "close ended_by exists get id ls popen put python read remove run snapshot status write",
+    "Snapshot": "close depth",
     "Pool": "close ready run size snippet take",
     "Process": "args communicate ending exit_code fileno kill pid poll returncode send_signal stderr stdin stdout terminate wait",
     "Python": "close ended_by kill restart run status",
@@ -21,7 +22,7 @@ MEMBERS = {
 AIO = {"Pool": "close ready run snippet start take",
        "Process": "args communicate exit_code kill pid returncode send_signal stderr stdin stdout terminate wait",
        "Python": "close ended_by restart run status",
-       "Sandbox": "close ended_by exists get id ls popen put python read remove run start status write"}  # fmt: skip
+       "Sandbox": "close ended_by exists get id ls popen put python read remove run snapshot start status write"}  # fmt: skip
 RUN = """argv image check text encoding errors input env cwd user timeout memory cpus pids disk network mounts max_output on_stdout
 on_stderr""".split()
 

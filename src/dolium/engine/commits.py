@@ -75,13 +75,13 @@ def _fill(layer: "Layer", container: "Container", whole: bool) -> None:
         stack = contents.whole(container)
         try:
             for entry, content in stack.everything():
-                _must_be_said(entry)
+                must_be_said(entry)
                 writer.add(entry, content or ())
         finally:
             stack.close()
     else:
         for change in contents.changes(container):
-            _must_be_said(change.entry)
+            must_be_said(change.entry)
             if change.kind == "D":
                 above, slash, name = change.entry.name.rpartition(b"/")
                 writer.add(tar.Entry(above + slash + REMOVED + name, tar.FILE))
@@ -90,7 +90,7 @@ def _fill(layer: "Layer", container: "Container", whole: bool) -> None:
     writer.close()
 
 
-def _must_be_said(entry: tar.Entry) -> None:
+def must_be_said(entry: tar.Entry) -> None:
     """Whether a layer can have a file of that name.  Raises DoliumError."""
     if entry.name.rpartition(b"/")[2].startswith(REMOVED):
         raise DoliumError(f"{entry.shown()} cannot be in an image: names that begin with `.wh.` say there what was removed",

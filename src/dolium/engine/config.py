@@ -104,6 +104,14 @@ class Options:
         self.watch: dict[str, Any] = {}
         self.why_denied = False
 
+    def copy(self) -> "Options":
+        """The same, for something else that runs there or like it; what dolium-keep is to do is not the same."""
+        found = Options()
+        for name in self.__slots__:
+            setattr(found, name, getattr(self, name))
+        found.watch = {}
+        return found
+
 
 def specification(
     identity: str, options: Options, rootfs: "Rootfs", facts: "Facts", attachment: "Attachment | None" = None
@@ -135,7 +143,8 @@ def specification(
     room = options.disk or (max(options.memory // 2, LEAST_STORE) if options.memory else 0)
     spec["dolium"] = {
         "root": {"kind": rootfs.kind if not options.store or rootfs.kind != "tmpfs" else "filled", "size": room,
-                 "store": options.store, "layers": rootfs.layers},
+                 "store": options.store, "layers": rootfs.layers,
+                 "above_path": rootfs.above_path, "above": rootfs.above},
         "directories": rootfs.directories,
         "places": options.places,
         "links": rootfs.links,

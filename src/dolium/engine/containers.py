@@ -4,17 +4,19 @@ import os
 
 from dolium.engine import config, rootfs, users
 from dolium.errors import SpecError, Unsupported
-from dolium.runtime import host, launch, lease
+from dolium.runtime import host, launch, lease, places
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
     from dolium.engine.networks import Attachment
+    from dolium.engine.snapshots import Image
     from dolium.plan.facts import Facts
 
 
 ENOENT = 2
+_mended = False
 
 
 class Prepared:
@@ -99,9 +101,12 @@ def _read(root: rootfs.Rootfs, path: str) -> str:
     return launch.read_in_root(root.path, path, users.CAP) if root.path and os.path.isdir(root.path) else ""
 
 
-def start(image: str, options: config.Options, user: "str | None", stdio: "tuple[int, int, int]") -> "tuple[launch.Running, str]":
-    """A container on its way, and a note for the caller (or nothing).  Raises what `prepare` and `launch.start` do."""
-    use = rootfs.provide(image)
+def start(image: "str | Image", options: config.Options, user: "str | None",
+          stdio: "tuple[int, int, int]") -> "tuple[launch.Running, str]":  # fmt: skip
+    """A container on its way, and a note for the caller (or nothing).  `image` may be one of snapshots.  Raises what `prepare` and
+    `launch.start` do."""
+    _mend_once()
+    use = rootfs.provide(image) if isinstance(image, str) else image.provide()
     try:
         if use and use.image:
             from dolium.engine import conversion
@@ -116,7 +121,18 @@ def start(image: str, options: config.Options, user: "str | None", stdio: "tuple
     return running, note
 
 
-def _start(image: str, options: config.Options, user: "str | None", stdio: "tuple[int, int, int]",
+def _mend_once() -> None:
+    """Once per process: remove the snapshots of dead ones."""
+    global _mended
+    if not _mended:
+        _mended = True
+        if os.path.isdir(f"{places.data_path()}/snapshots"):
+            from dolium.engine import snapshots
+
+            snapshots.mend()
+
+
+def _start(image: "str | Image", options: config.Options, user: "str | None", stdio: "tuple[int, int, int]",
            digest: str) -> "tuple[launch.Running, str]":  # fmt: skip
     taken = lease.take()
     try:
@@ -125,7 +141,8 @@ def _start(image: str, options: config.Options, user: "str | None", stdio: "tupl
             from dolium.engine import networks
 
             attachment = networks.attach(options.network, taken.number, host.facts())
-        prepared = prepare(image, options, user, taken.id_base, attachment=attachment, digest=digest)
+        name, root = (image, None) if isinstance(image, str) else (image.below, image.rootfs())
+        prepared = prepare(name, options, user, taken.id_base, attachment=attachment, digest=digest, root=root)
     except BaseException:
         taken.release()
         raise

@@ -32,18 +32,21 @@ class Rootfs:
 
     kind         `overlay` over the directory `path`, or a `tmpfs` filled with what follows
     layers       of an image: the directories below `path` that the overlay is over, the lowest first
+    above        of a snapshot: directories below `above_path` that come above all these, the lowest first
     mounts       bind mounts (OCI form)
     directories  (path, mode); links: (path, target); files: (path, text)
     path_first   directories that come first on PATH
     """
 
-    __slots__ = ("name", "kind", "path", "layers", "mounts", "directories", "links", "files", "path_first")
+    __slots__ = ("name", "kind", "path", "layers", "above_path", "above", "mounts", "directories", "links", "files", "path_first")
 
     def __init__(self, name: str, kind: str, path: str) -> None:
         self.name = name
         self.kind = kind
         self.path = path
         self.layers: list[str] = []
+        self.above_path = ""
+        self.above: list[str] = []
         self.mounts: list[dict[str, Any]] = []
         self.directories: list[tuple[str, int]] = []
         self.links: list[tuple[str, str]] = []
@@ -52,11 +55,12 @@ class Rootfs:
 
     def lowers(self) -> "list[str]":
         """The directories that an overlay is over, the uppermost first."""
-        return [f"{self.path}/{each}" for each in reversed(self.layers)] if self.layers else [self.path]
+        above = [f"{self.above_path}/{each}" for each in reversed(self.above)]
+        return above + ([f"{self.path}/{each}" for each in reversed(self.layers)] if self.layers else [self.path])
 
     def sources(self) -> "list[str]":
         """The paths of the host that become visible."""
-        return ([self.path] if self.path else []) + [each["source"] for each in self.mounts]
+        return [path for path in (self.path, self.above_path) if path] + [each["source"] for each in self.mounts]
 
 
 def is_image(name: str) -> bool:

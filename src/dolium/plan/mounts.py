@@ -39,24 +39,27 @@ def layers(spec: "dict[str, Any]", facts: "Facts") -> "list[Step]":
         return []
     steps = _lower(spec, facts) + _store(spec, facts)
     store = f"/proc/self/fd/{{{slots.STORE}}}"
-    below = spec["dolium"]["root"].get("layers") or []
-    options = [*_lowerdirs(below, facts), f"upperdir={store}/upper", f"workdir={store}/work"]
+    below, above = spec["dolium"]["root"].get("layers") or [], spec["dolium"]["root"].get("above") or []
+    options = [*_lowerdirs(below, above, facts), f"upperdir={store}/upper", f"workdir={store}/work"]
     if facts.rootless:
         options.append("userxattr")
     kept = spec["dolium"]["root"]["store"]
+    count = max(len(below), 1) + len(above)
     what, note = ("what was kept", "the image stays as it is") if kept else ("the tmpfs", "a private copy that costs nothing")
     steps.append(Step("new_mount", OUTSIDE, "root", path="overlay", data=strings(*options), n1=NODEV, out=slots.ROOT,
-                      n2=facts.id_base if kept else 0, what=f"overlay of {_count(below)} + {what}", note=note))  # fmt: skip
+                      n2=facts.id_base if kept else 0, what=f"overlay of {_count(count)} + {what}", note=note))  # fmt: skip
     return steps
 
 
-def _lowerdirs(below: "list[str]", facts: "Facts") -> "list[str]":
-    """The image's directory, or those of its layers in it.  One option each: what fsconfig(2) takes ends at 255 bytes.
+def _lowerdirs(below: "list[str]", above: "list[str]", facts: "Facts") -> "list[str]":
+    """The image's directory, or those of its layers in it; snapshots come above them.  One option each: what fsconfig(2) takes
+    ends at 255 bytes.
 
     Raises Unsupported for what does not fit into one, where the kernel takes one only.
     """
     where = f"/proc/self/fd/{{{slots.LOWER}}}"
-    paths = [f"{where}/{each}" for each in reversed(below)] or [where]
+    snapshots = [f"/proc/self/fd/{{{slots.SNAPSHOTS}}}/{each}" for each in reversed(above)]
+    paths = snapshots + ([f"{where}/{each}" for each in reversed(below)] or [where])
     if len(paths) == 1 or facts.kernel < (6, 5):
         if len(paths) > 2:
             raise Unsupported(f"an image of {len(paths)} layers", "Linux before 6.5 takes an overlay's in one short line",
@@ -65,8 +68,8 @@ def _lowerdirs(below: "list[str]", facts: "Facts") -> "list[str]":
     return [f"lowerdir+={each}" for each in paths]
 
 
-def _count(below: "list[str]") -> str:
-    return f"{len(below)} layers" if len(below) > 1 else "1 layer"
+def _count(layers: int) -> str:
+    return f"{layers} layers" if layers > 1 else "1 layer"
 
 
 def is_overlay(spec: "dict[str, Any]") -> bool:
@@ -93,7 +96,14 @@ def _lower(spec: "dict[str, Any]", facts: "Facts") -> "list[Step]":
                   note="the image, never written to")]  # fmt: skip
     if facts.id_base:
         steps.append(_idmap(slots.LOWER, "idmap it", "uid 0 on disk is root inside"))
-    return steps + _attached(slots.LOWER, facts)
+    steps += _attached(slots.LOWER, facts)
+    if path := own["root"].get("above_path"):
+        steps.append(Step("open_tree", OUTSIDE, "root.path", path=path, out=slots.SNAPSHOTS, what=f"open_tree {path}",
+                          note="snapshots, above the image"))  # fmt: skip
+        if facts.id_base:
+            steps.append(_idmap(slots.SNAPSHOTS, "idmap it", "as the image"))
+        steps += _attached(slots.SNAPSHOTS, facts)
+    return steps
 
 
 def _attached(slot: int, facts: "Facts") -> "list[Step]":

@@ -189,6 +189,8 @@ def keep(spec: "dict[str, Any]", facts: "Facts", directories: "list[str]") -> "l
         words.append(f"mounts={{{slots.MOUNTS}}}")
         if facts.controllers["memory"].version == 1:
             words.append(f"oom={{{slots.OOM}}}")
+    if spec["dolium"]["root"]["kind"] != "tmpfs" and (not spec["process"]["args"] or is_held(spec)):
+        words.append(f"store={{{slots.STORE}}}")  # of who may want a snapshot of it
     if watch or is_held(spec):
         words.append("announce")
     if "name" in watch:

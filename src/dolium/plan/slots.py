@@ -66,3 +66,5 @@ FIRST_USERS = 234
 """user namespaces that only hold a mapping of ids for mounts; at most six"""
 FIRST_JOINED = 240
 """namespaces that a container joins; at most eight"""
+SNAPSHOTS = 233
+"""the directory of snapshots, whose layers come above the image's"""

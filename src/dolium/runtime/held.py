@@ -49,16 +49,17 @@ class Hold:
 
 class Held:
     """A held container that is ready.  Then `command` it and wait for its `ended`, or `idle` it for programs that join; in the
-    end `abandon` it.  `first` is a pidfd of its first process.
+    end `abandon` it.  `first` is a pidfd of its first process; `options` are what it was asked to be.
 
     Raises StepError where it did not become ready; then nothing is left.
     """
 
-    __slots__ = ("running", "first", "_spent")
+    __slots__ = ("running", "first", "options", "_spent")
 
-    def __init__(self, running: "Running") -> None:
+    def __init__(self, running: "Running", options: "Any" = None) -> None:
         self.running: Running = running
         self.first = running.started()
+        self.options = options
         self._spent = _cpu_seconds(running.pid())
 
     def is_alive(self) -> bool:

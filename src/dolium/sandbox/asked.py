@@ -11,8 +11,10 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
+    from dolium.engine.snapshots import Image
     from dolium.runtime.ending import Ending
     from dolium.sandbox.exchange import Exchange
+    from dolium.sandbox.snapshot import Snapshot
 
 SIGKILL = 9
 MAX_OUTPUT = 16 << 20
@@ -67,6 +69,16 @@ def allow(*given: str) -> str:
 def _bind(kind: str, source: "str | os.PathLike[str]", target: "str | None") -> Mount:
     path = os.path.abspath(os.fspath(source))
     return Mount(kind, path, path if target is None else target)
+
+
+def image(given: "str | Snapshot") -> "str | Image":
+    """What the engine makes a container of.  Raises UsageError."""
+    if isinstance(given, str):
+        return given
+    found: Image | None = getattr(given, "_image", None)
+    if found is None:
+        raise UsageError(f"image: expected a str or what Sandbox.snapshot returns, got {type(given).__name__}")
+    return found
 
 
 def options(*, env: "Mapping[str, str] | None", cwd: "str | None", memory: "int | str | None", cpus: "float | str | None",

@@ -18,12 +18,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
     from typing import IO, Any
 
+    from dolium.engine.snapshots import Image
     from dolium.runtime.ending import Ending
     from dolium.runtime.joining import Joined
     from dolium.runtime.launch import Running
     from dolium.sandbox.asked import Mount
     from dolium.sandbox.python import Python
     from dolium.sandbox.result import Result
+    from dolium.sandbox.snapshot import Snapshot
 
 MOST = 1 << 30
 """Bytes that `read` and `get` take of what a program could make endless, unless told otherwise."""
@@ -49,28 +51,29 @@ class Sandbox:
     ended_by: str
     """Why it has ended by itself, `memory`, `timeout` or `signal`; else empty."""
 
-    def __init__(self, *, image: str = "@host", mounts: "Iterable[str | Mount]" = (), memory: "int | str | None" = None,
-                 cpus: "float | str | None" = None, pids: "int | None" = None, disk: "int | str | None" = None,
-                 network: str = "none", env: "Mapping[str, str] | None" = None, cwd: "str | None" = None,
-                 user: "str | None" = None, timeout: "float | str | None" = None) -> None:  # fmt: skip
+    def __init__(self, *, image: "str | Snapshot" = "@host", mounts: "Iterable[str | Mount]" = (),
+                 memory: "int | str | None" = None, cpus: "float | str | None" = None, pids: "int | None" = None,
+                 disk: "int | str | None" = None, network: str = "none", env: "Mapping[str, str] | None" = None,
+                 cwd: "str | None" = None, user: "str | None" = None, timeout: "float | str | None" = None) -> None:  # fmt: skip
         options = asked.options(env=env, cwd=cwd, memory=memory, cpus=cpus, pids=pids, disk=disk, network=network, mounts=mounts)
         seconds = None if timeout is None else quantities.seconds(timeout, "timeout")
         deadline = None if seconds is None else monotonic() + seconds
         options.watch = {"life": seconds}
         options.cwd, own_cwd = None, options.cwd
-        running = quietly(image, options, "0")
+        made_of = asked.image(image)
+        running = quietly(made_of, options, "0")
         options.cwd = own_cwd
-        self._adopt(image, options, user, running, running.started(), deadline)
+        self._adopt(made_of, options, user, running, running.started(), deadline)
 
     @classmethod
-    def _of(cls, image: str, options: config.Options, user: "str | None", running: "Running", first: int,
+    def _of(cls, image: "str | Image", options: config.Options, user: "str | None", running: "Running", first: int,
             deadline: "float | None") -> "Sandbox":  # fmt: skip
         """Of a container that is there already, whose first process the pidfd `first` is of; both are its own now."""
         box = cls.__new__(cls)
         box._adopt(image, options, user, running, first, deadline)
         return box
 
-    def _adopt(self, image: str, options: config.Options, user: "str | None", running: "Running", first: int,
+    def _adopt(self, image: "str | Image", options: config.Options, user: "str | None", running: "Running", first: int,
                deadline: "float | None") -> None:  # fmt: skip
         if running.use and running.use.image:
             from dolium.engine import conversion
@@ -84,9 +87,12 @@ class Sandbox:
         self._may_end = options.memory is not None or deadline is not None
         self._owner = os.getpid()
         self._lock = allocate_lock()
-        self._count = 0
+        self._count = self._starting = 0
         self._ready: Python | None = None
-        self._rootfs = rootfs.find(image, running.use.digest if running.use else "")
+        self._image = image
+        digest = running.use.digest if running.use else ""
+        self._rootfs = rootfs.find(image, digest) if isinstance(image, str) else image.rootfs()
+        self._is_copied = False
         self._running: Running | None = running
         self._first = first
         self.id = plans.name(running.spec)
@@ -244,7 +250,7 @@ class Sandbox:
     def _start(self, argv: "Sequence[str]", stdio: "tuple[int, int, int]", env: "Mapping[str, str] | None", cwd: "str | None",
                user: "str | None", ends: "tuple[int, int, int]", text: asked.Text, bufsize: int) -> Process:  # fmt: skip
         self._bury()
-        options = copy(self._options)
+        options = self._options.copy()
         options.argv = asked.words(argv)
         options.env = {**options.env, **(env or {})}
         options.cwd = cwd or options.cwd
@@ -252,27 +258,36 @@ class Sandbox:
         if who is not None:
             options.user = users.find(who, self._read_users)
         spec = config.another(self.id, options, self._rootfs, self._facts)
-        group = ""
+        group, part = "", self._next_part()
         try:
-            group = self._group(spec)
+            group = self._group(spec, part)
             joined = joining.start(spec, self._facts, self._enter(), stdio)
             return Process(options.argv, joined, group, self._left, self._forget, ends, text, bufsize)
         except BaseException:
             self._left(group)
             self._must_run()  # what went wrong may be that the container has ended meanwhile
             raise
+        finally:
+            with self._lock:
+                self._starting -= 1
 
     def _read_users(self, path: str) -> str:
         return str(self._visit(lambda first: joining.read(self._facts, first, path, users.CAP)))
 
-    def _group(self, spec: "dict[str, Any]") -> str:
+    def _next_part(self) -> str:
+        """The name of one more program's group; it is on its way from now on.  Raises StateError."""
+        with self._lock:
+            if self._is_copied:
+                raise StateError(self.id, "being copied for a snapshot", "at rest")
+            self._count += 1
+            self._starting += 1
+            return f"/run-{self._count}"
+
+    def _group(self, spec: "dict[str, Any]", part: str) -> str:
         """A cgroup v2 of its own below the container's, so that it can be killed with all that it starts; empty without."""
         above = self._above
         if not above:
             return ""
-        with self._lock:
-            self._count += 1
-            part = f"/run-{self._count}"
         os.mkdir(above + part, 0o755)
         spec["dolium"]["part"] = part
         return above + part
@@ -343,6 +358,24 @@ class Sandbox:
         found: tuple[dict[str, bytes], bool] = self._visit(lambda first: files.regular(self._facts, first, path, number, most))
         return found
 
+    def snapshot(self) -> "Snapshot":
+        """A copy of its files, without those of `mounts` and without its processes: an `image` for any number of containers,
+        until it is closed.  What is copied is what this container has changed (of `@host` and `@venv`, all that is its own);
+        it goes on, and neither sees what the other writes.
+
+        Raises StateError while a program runs in it, ImageError for a disk that is too small, OSError and DoliumError.
+        """
+        from dolium.sandbox.snapshot import taken
+
+        with self._lock:
+            if self._is_copied:
+                raise StateError(self.id, "being copied for a snapshot", "at rest")
+            self._is_copied = True
+        try:
+            return taken(self)
+        finally:
+            self._is_copied = False
+
     def python(self, *, executable: str = "python3", env: "Mapping[str, str] | None" = None, cwd: "str | None" = None,
                user: "str | None" = None, timeout: "float | str | None" = None, max_output: "int | str" = asked.MAX_OUTPUT,
                max_figures: "int | str" = "64M") -> "Python":  # fmt: skip
@@ -402,19 +435,10 @@ class _Handle:
         self._process.wait()
 
 
-def quietly(image: str, options: config.Options, user: "str | None" = None) -> "Running":
+def quietly(image: "str | Image", options: config.Options, user: "str | None" = None) -> "Running":
     """A container on its way whose first process says and hears nothing.  Raises what containers.start does."""
     null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
     try:
         return containers.start(image, options, user, (null, null, null))[0]
     finally:
         os.close(null)
-
-
-def copy(options: config.Options) -> config.Options:
-    """The same, for something else that runs there or like it; what dolium-keep is to do is not the same."""
-    found = config.Options()
-    for name in config.Options.__slots__:
-        setattr(found, name, getattr(options, name))
-    found.watch = {}
-    return found

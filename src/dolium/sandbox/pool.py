@@ -6,7 +6,7 @@ from dolium.errors import UsageError
 from dolium.plan import quantities
 from dolium.runtime.held import Held
 from dolium.sandbox import asked
-from dolium.sandbox.box import Sandbox, copy, quietly
+from dolium.sandbox.box import Sandbox, quietly
 from dolium.sandbox.job import Job
 from dolium.sandbox.shelf import Shelf
 
@@ -16,11 +16,13 @@ if TYPE_CHECKING:
     from typing import Any
 
     from dolium.engine import config
+    from dolium.engine.snapshots import Image
     from dolium.runtime.ending import Ending
     from dolium.sandbox.asked import Mount
     from dolium.sandbox.preloaded import Preloaded, Turn
     from dolium.sandbox.python import Snippet
     from dolium.sandbox.result import Result
+    from dolium.sandbox.snapshot import Snapshot
 
 MOST = 1024
 """Containers in one pool."""
@@ -41,7 +43,7 @@ class Pool:
     Raises what `dolium.Sandbox` does.
     """
 
-    def __init__(self, *, size: int = 4, image: str = "@host", mounts: "Iterable[str | Mount]" = (),
+    def __init__(self, *, size: int = 4, image: "str | Snapshot" = "@host", mounts: "Iterable[str | Mount]" = (),
                  memory: "int | str | None" = None, cpus: "float | str | None" = None, pids: "int | None" = None,
                  disk: "int | str | None" = None, network: str = "none", env: "Mapping[str, str] | None" = None,
                  cwd: "str | None" = None, user: "str | None" = None,
@@ -50,10 +52,11 @@ class Pool:
         how: dict[str, Any] = {"env": env, "cwd": cwd, "memory": memory, "cpus": cpus, "pids": pids, "disk": disk,
                                "network": network, "mounts": [*mounts]}  # fmt: skip
         self._options = asked.options(**how)
-        self._image, self._user = image, user
+        self._image, self._user = asked.image(image), user
+        self._name = image if isinstance(image, str) else "a snapshot"
         self._interprets = preload is not None
         if preload is None:
-            self._shelf = Shelf(self.size, _making(image, self._options, user))
+            self._shelf = Shelf(self.size, _making(self._image, self._options, user))
         else:
             from dolium.sandbox.preloaded import making
 
@@ -71,7 +74,7 @@ class Pool:
 
     def __repr__(self) -> str:
         state = "closed" if self._shelf.is_closed else f"{self.ready} of {self.size} ready"
-        return f"<Pool of {self._image}: {state}>"
+        return f"<Pool of {self._name}: {state}>"
 
     @property
     def ready(self) -> int:
@@ -113,7 +116,7 @@ class Pool:
             taken: Preloaded = self._shelf.give(lambda interpreter: interpreter.release(seconds))
             return taken.box
         held = self._shelf.give(lambda held: held.idle(seconds))
-        return Sandbox._of(self._image, copy(self._options), self._user, held.running, held.first, deadline)
+        return Sandbox._of(self._image, held.options.copy(), self._user, held.running, held.first, deadline)
 
     def snippet(self, code: str, *, timeout: "float | str | None" = None) -> "Snippet":
         """Run a snippet, as `Python.run` does, in an interpreter that has imported the modules of `preload`, in a container of
@@ -137,13 +140,13 @@ class Pool:
         self._shelf.close()
 
 
-def _making(image: str, options: "config.Options", user: "str | None") -> "Callable[[], Held]":
+def _making(image: "str | Image", options: "config.Options", user: "str | None") -> "Callable[[], Held]":
     """What makes one more container that waits for its command."""
 
     def make() -> Held:
-        asking = copy(options)
+        asking = options.copy()
         asking.held = True
-        return Held(quietly(image, asking, user))
+        return Held(quietly(image, asking, user), asking)
 
     return make
 

@@ -1,7 +1,7 @@
 """Interpreters that have imported their modules, each in a container of its own: for a `dolium.Pool` with `preload`.
 
 Not one interpreter that forks for each snippet: what a snippet does to its parent, which its children would inherit, no snippet
-after it meets (docs/decisions/0030-preloaded-interpreters.md).
+after it meets (docs/decisions/0029-held-containers.md).
 """
 
 from _thread import allocate_lock
