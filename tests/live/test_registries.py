@@ -382,3 +382,52 @@ def test_an_unchanged_image_takes_one_request(hostile: Hostile, place: Place) ->
     hostile.seen.clear()
     assert place.digest(f"{hostile.name}/image@{first}") == first and place.digest(f"{hostile.name}/image@{first}") == first
     assert [each[0] for each in hostile.seen].count("GET") == 1, "a digest that is here is asked for nowhere"
+
+
+# ---- unpacked
+
+
+def large(count: int) -> list[bytes]:
+    """Layers of 4 MiB that no compression makes small, with a file of the same name."""
+    from archives import archive, entry
+
+    return [archive(entry("common", data=str(at).encode()), entry(f"big-{at}", data=os.urandom(4 << 20))) for at in range(count)]
+
+
+def trees(place: Place) -> dict[str, list[str]]:
+    """What is unpacked, by the name of its directory."""
+    top = f"{place.root}/var/lib/dolium/layers"
+    return {each: sorted(os.listdir(f"{top}/{each}/tree")) for each in os.listdir(top) if each != "stacks"}
+
+
+def serve(server: Hostile, made: Made) -> str:
+    server.made, server.blobs, server.tags = made, dict(made.blobs), {"latest": made.digest}
+    return f"{server.name}/image"
+
+
+def test_a_layer_that_takes_from_the_one_below_it(hostile: Hostile, place: Place) -> None:
+    """A hard link to a file of the layer below, and a directory that only that one has."""
+    from archives import DIRECTORY, HARDLINK, archive, entry
+
+    first = archive(entry("d", DIRECTORY, mode=0o711), entry("d/file", data=b"below"), entry("big", data=os.urandom(9 << 20)))
+    made = Made([first, archive(entry("d/link", HARDLINK, target="d/file")), archive(entry("d/more", data=b"x"))], compress=bytes)
+    assert place.digest(serve(hostile, made)) == made.digest
+    found = trees(place)
+    assert sorted(each.partition("-")[0] for each in found) == ["chain", "chain", "sha256"], found
+    for each in found:
+        assert os.stat(f"{place.root}/var/lib/dolium/layers/{each}/tree/d").st_mode & 0o7777 == 0o711
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
+def test_killed_while_layers_are_unpacked(hostile: Hostile, place: Place, how: signal.Signals) -> None:
+    layers = large(4)
+    made = Made(layers, compress=bytes)
+    name = serve(hostile, made)
+    top = f"{place.root}/var/lib/dolium/layers"
+    with place.start("pull", "-q", name) as process:
+        wait_for(lambda: os.path.isdir(top) and len(os.listdir(top)) > 0, 60)
+        process.send_signal(how)
+        process.wait(60)
+    assert place.digest(name) == made.digest
+    assert {*trees(place)} == {f"sha256-{digest(each)[7:]}" for each in layers}
+    assert all(os.path.isdir(f"{top}/{each}/tree") and not os.path.exists(f"{top}/{each}/new") for each in trees(place))

@@ -66,7 +66,10 @@ def pull(reference: "Reference", *, platform: "str | None" = None, settings: "Re
         with images.hold():
             found = _known(reference, client, wanted)
             image = found if isinstance(found, images.Image) else _fetch(reference, found, client, wanted, bool(platform), progress)
-        layers.provide(image, progress.say).close()
+        used = layers.provide(image, progress.say)
+        for note in used.notes:
+            progress.say(note)
+        used.close()
         return Pulled(image, image is not found)
     finally:
         client.close()
