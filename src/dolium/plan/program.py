@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 ROOM = 256
 """Bytes in the plan for `HOME=...`."""
-LARGEST = 1 << 18
+LARGEST = 1 << 16
 """Bytes of an /etc/passwd that is looked into."""
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
