@@ -307,9 +307,25 @@ def test_wrong_words(bundle: Bundle, words: tuple[str, ...]) -> None:
     assert ended.code == 1 and ended.out == "" and ended.err.startswith("error: ") and ended.err.count("\n") == 1, ended
 
 
-def test_systemd_is_not_asked(bundle: Bundle) -> None:
-    ended = bundle.verb("state", "x", options=("--systemd-cgroup",))
-    assert ended.code == 1 and "systemd" in ended.err
+SYSTEMD = [("--systemd-cgroup",), ("--cgroup-manager", "systemd"), ("--cgroup-manager=systemd",)]
+
+
+@pytest.mark.parametrize("options", SYSTEMD)
+def test_systemd_is_not_asked(bundle: Bundle, options: tuple[str, ...]) -> None:
+    """The answer names what was asked for, and nothing is made; other verbs take the flag, as engines give it to all."""
+    for text, words in (("machine.slice:libpod:abc", "--systemd-cgroup, libpod-abc.scope in machine.slice: "),
+                        (None, f"dolium-{bundle.id}.scope in system.slice"), ("/a/b", "linux.cgroupsPath: expected SLICE:PREFIX:NAME")):
+        bundle.write(config(linux__cgroupsPath=text))
+        for verb in ("create", "run"):
+            ended = bundle.verb(verb, "-b", bundle.directory, bundle.id, options=options)
+            assert ended.code == 1 and words in ended.err, ended
+            if not os.path.exists("/run/systemd/system") and text != "/a/b":
+                assert "systemd is not running on this host (choose the cgroupfs driver" in ended.err
+    assert "does not exist" in bundle.verb("state", bundle.id, options=options).err
+    assert bundle.verb("delete", "--force", bundle.id, options=options).code == 0
+    bundle.running()
+    for verb in (("state", bundle.id), ("exec", bundle.id, "true"), ("kill", bundle.id, "KILL")):
+        assert bundle.verb(*verb, options=options).code == 0
 
 
 def test_checkpoint_and_restore_say_that_they_are_not_there(bundle: Bundle) -> None:

@@ -234,11 +234,6 @@ def _dispatch(found: Words) -> int:
     kind = found.options.get("log-format", "text")
     if kind not in ("json", "text"):
         raise UsageError(f"--log-format: expected json or text, got `{kind}`")
-    if "systemd-cgroup" in found.options or found.options.get("cgroup-manager") == "systemd":
-        raise UsageError(
-            "--systemd-cgroup: Dolium makes cgroups itself and does not ask systemd for them",
-            hint="choose the cgroupfs driver, as with cgroup_manager=cgroupfs or native.cgroupdriver=cgroupfs",
-        )
     words = COMMANDS[found.command][1]
     if words.startswith("ID") and not found.words:
         raise UsageError(f"`dolium-oci {found.command}`: the container's id is missing")

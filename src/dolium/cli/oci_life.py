@@ -28,6 +28,7 @@ def _asked(found: Words) -> "Asked":
     asked.keyring = "no-new-keyring" not in found.flags
     asked.preserve = found.number("preserve-fds")
     asked.groups = found.options.get("cgroup-manager") != "disabled"
+    asked.systemd = "systemd-cgroup" in found.options or found.options.get("cgroup-manager") == "systemd"
     if asked.preserve > 1000:
         raise UsageError("--preserve-fds: more than 1000 descriptors")
     return asked

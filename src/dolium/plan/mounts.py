@@ -189,9 +189,10 @@ def hand_over(spec: "dict[str, Any]", facts: "Facts") -> Step:
 
 def root(spec: "dict[str, Any]") -> "list[Step]":
     """Inside: the rootfs is attached on top of our copy of the host's /, below which it will go with the pivot."""
+    mode = "mode=555" if is_bundle(spec) else "mode=000"  # empty, as engines know it, or closed
     steps = [Step("set_attr", INSIDE, "linux.rootfsPropagation", path="/", n2=MS_PRIVATE, n3=1, what="make / private",
                   note="no mount below can reach the host"),
-             Step("new_mount", INSIDE, "linux.maskedPaths", path="tmpfs", data=strings("mode=555" if is_bundle(spec) else "mode=000", "size=4k", "nr_inodes=2"),
+             Step("new_mount", INSIDE, "linux.maskedPaths", path="tmpfs", data=strings(mode, "size=4k", "nr_inodes=2"),
                   n1=RDONLY | NOSUID | NODEV | NOEXEC, out=slots.EMPTY, what="an empty tmpfs, read-only",
                   note="to cover directories with"),
              Step("move_mount", INSIDE, "linux.maskedPaths", fd=slots.EMPTY, path="/dev", what="attach it on the old /dev",

@@ -14,12 +14,15 @@ if TYPE_CHECKING:
     from dolium.plan.facts import Facts
 
 
-def load(directory: str, identity: str, config: str = "") -> "dict[str, Any]":
-    """The config of a bundle, read strictly; `config` is a file in place of its own.  Raises SpecError."""
+def load(directory: str, identity: str, config: str = "", systemd: bool = False) -> "dict[str, Any]":
+    """The config of a bundle, read strictly; `config` is a file in place of its own; `systemd`: it is to make the groups.
+    Raises SpecError, and Unsupported."""
     if not os.path.isdir(directory):
         raise SpecError("bundle", f"there is no directory `{directory}`")
-    given = document.text(config or f"{directory}/config.json", "config.json")
-    spec = oci.read(document.read(given, "config.json"), directory, identity)
+    given = document.read(document.text(config or f"{directory}/config.json", "config.json"), "config.json")
+    spec = oci.read(given, directory, identity)
+    if systemd:
+        _refuse_systemd((given.get("linux") or {}).get("cgroupsPath") or "", identity)
     root = spec["root"]["path"]
     if not os.path.isdir(root):
         raise SpecError("root.path", f"there is no directory `{root}`")
@@ -27,6 +30,18 @@ def load(directory: str, identity: str, config: str = "") -> "dict[str, Any]":
         if each["type"] == "user" and "path" in each and not spec["linux"]["uidMappings"]:
             _take_mappings(spec, each["path"], f"linux.namespaces[{index}].path")
     return spec
+
+
+def _refuse_systemd(path: str, identity: str) -> None:
+    """What the config asks of systemd, and why it does not get it (decisions/0032).  Raises SpecError, Unsupported."""
+    from dolium.errors import Unsupported
+    from dolium.plan import systemd
+
+    wanted = systemd.unit(path, user=os.geteuid() != 0, identity=identity)
+    running = os.path.isdir("/run/systemd/system")  # sd_booted(3)
+    why = "Dolium makes groups itself and does not ask systemd for them" if running else "systemd is not running on this host"
+    raise Unsupported(f"--systemd-cgroup, {wanted.name} in {wanted.slice}", why,
+                      hint="choose the cgroupfs driver: cgroup_manager=cgroupfs, native.cgroupdriver=cgroupfs")  # fmt: skip
 
 
 def _take_mappings(spec: "dict[str, Any]", path: str, why: str) -> None:

@@ -65,11 +65,11 @@ def make(directory: str, hierarchies: "dict[str, Hierarchy]") -> None:
         os.mkdir(directory, 0o755)
 
 
-def make_below(top: str, path: str) -> bool:
+def make_below(top: str, path: str) -> None:
     """Make a group wherever an engine wants it, with all directories on the way from `top`, where the hierarchy is mounted.
-    On v2 they pass on every controller that they can, on v1 CPUs and memory nodes are those of the directory above.  Whether
-    the group is new.  Raises OSError."""
-    at, new = top, False
+    On v2 they pass on every controller that they can, on v1 CPUs and memory nodes are those of the directory above.  Raises
+    OSError."""
+    at = top
     parts = path[len(top):].strip("/").split("/")
     v2 = os.path.exists(f"{top}/cgroup.subtree_control")
     for part in parts:
@@ -78,13 +78,11 @@ def make_below(top: str, path: str) -> bool:
         above, at = at, f"{at}/{part}"
         try:
             os.mkdir(at, 0o755)
-            new = True
         except FileExistsError:
-            new = False
+            pass
         for name in ("cpuset.cpus", "cpuset.mems") if not v2 and os.path.exists(f"{at}/cpuset.cpus") else ():
             if not read(f"{at}/{name}").strip():
                 write(f"{at}/{name}", read(f"{above}/{name}").encode())
-    return new
 
 
 def _pass_on(directory: str) -> None:

@@ -23,7 +23,7 @@ class Asked:
     """What the words of `create` and `run` ask for, besides the bundle."""
 
     __slots__ = ("bundle", "pid_file", "console_socket", "pivot", "keyring", "preserve", "pidfd_socket", "groups", "detached",
-                 "config")  # fmt: skip
+                 "config", "systemd")  # fmt: skip
 
     def __init__(self, directory: str) -> None:
         self.bundle = directory
@@ -31,6 +31,7 @@ class Asked:
         self.console_socket = ""
         self.pidfd_socket = ""
         self.config = ""
+        self.systemd = False
         self.pivot = True
         self.keyring = True
         self.preserve = 0
@@ -213,8 +214,9 @@ class Creation(launch.Watched):
 def perform(step: "Step", made: "list[str]") -> None:
     """A step of the host that is about groups; those it makes are added to `made`.  Raises OSError."""
     if step.op == "make_group":
-        if cgroup.make_below(step.path2, step.path):
-            made.append(step.path)
+        if not os.path.isdir(step.path):
+            made.append(step.path)  # before it is: one that is only half made is removed, too
+        cgroup.make_below(step.path2, step.path)
         return
     if step.op == "own_group":
         cgroup.give(step.path, step.n1)

@@ -18,7 +18,7 @@ def prepare(top: str, identity: str, asked: Asked) -> "tuple[Creation, state.Con
     """A container that is planned and written down, and of which nothing else has been made.  Raises DoliumError."""
     state.check_id(identity)
     facts = host.facts()
-    spec = bundle.load(asked.bundle, identity, asked.config)
+    spec = bundle.load(asked.bundle, identity, asked.config, asked.systemd)
     facts = bundle.of_groups(spec, facts)
     systemd = os.environ.get("NOTIFY_SOCKET")
     if systemd:
