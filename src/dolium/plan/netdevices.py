@@ -15,9 +15,7 @@ LONGEST = 15
 
 def move(spec: "dict[str, Any]", facts: "Facts") -> "list[Step]":
     """On the host, as soon as there is a network to move them into.  Raises SpecError and Unsupported."""
-    wanted = spec["linux"].get("netDevices")
-    if not wanted:
-        return []
+    wanted = spec["linux"]["netDevices"]
     if not any(each["type"] == "network" for each in spec["linux"]["namespaces"]):
         raise SpecError("linux.netDevices", "needs a network namespace among linux.namespaces")
     if facts.rootless:

@@ -140,14 +140,20 @@ def created(spec: "dict[str, Any]", facts: "Facts") -> "list[Step]":
     """All namespaces are there: Python writes the pid down, so that a container whose maker dies is found, and runs the hooks."""
     if not is_bundle(spec):
         return []
-    from dolium.plan import netdevices, resources
+    from dolium.plan import resources
+
+    devices: list[Step] = []
+    if spec["linux"].get("netDevices"):
+        from dolium.plan import netdevices
+
+        devices = netdevices.move(spec, facts)
 
     return [
         Step("sync", BOTH, "hooks", n1=1, what="meet: its namespaces are made", note="outside waits for inside"),
         Step("ask", OUTSIDE, "hooks", what="meet Python", note="which goes on with what follows"),
         Step("record", HOST, "process", what="write down its pid", note="found, should its maker die"),
         *resources.late(spec, facts),
-        *netdevices.move(spec, facts),
+        *devices,
         *hooks(spec, "prestart", "on the host"), *hooks(spec, "createRuntime", "on the host"),
     ]  # fmt: skip
 
