@@ -542,8 +542,11 @@ def test_whatever_is_done_to_it(host: Host, alpine: str, folder: str, seed: int)
 
 def test_saved_loaded_and_run(host: Host, made: str, folder: str) -> None:
     """All the way round, through each format: the container of what was loaded shows the same, and does what the config says."""
-    good(host, "commit", "-q", "-c", 'CMD ["-c", "cat /root/new; echo $A"]', "c", "next:1")
+    good(host, "cp", f"{folder}/base.tar", "c:/tmp/in")
+    good(host, "cp", "c:/tmp/in", f"{folder}/out")
+    assert os.path.getsize(f"{folder}/out") == os.path.getsize(f"{folder}/base.tar")
     before = host("export", "c").out
+    good(host, "commit", "-q", "-c", 'CMD ["-c", "cat /root/new; echo $A"]', "c", "next:1")
     for form in ("docker-archive", "oci-archive", "oci-dir"):
         good(host, "save", "--format", form, "-o", f"{folder}/saved", "next:1")
         good(host, "rmi", "-f", "next:1")
@@ -559,3 +562,47 @@ def test_saved_loaded_and_run(host: Host, made: str, folder: str) -> None:
         good(host, "rm", "again")
         good(host, "commit", "-q", "-c", 'CMD ["-c", "cat /root/new; echo $A"]', "c", "next:1")
         subprocess.run(["rm", "-r", f"{folder}/saved"], check=True)
+
+
+DOCKERD = """
+mount -t tmpfs none /run && ip link set lo up
+dockerd --data-root "$1/docker" --exec-root /run/docker -H unix:///run/docker.sock --iptables=false --ip6tables=false --bridge=none -s vfs \\
+    --pidfile /run/docker.pid >"$1/dockerd.log" 2>&1 &
+for at in $(seq 300); do docker version >/dev/null 2>&1 && break; sleep 0.2; done
+docker load -q -i "$1/saved.tar" && docker inspect --format '{{.Id}}' my/app:1 other:2 &&
+docker create --name made my/app:1 >/dev/null && docker export -o "$1/docker.tar" made &&
+docker import "$1/exported.tar" again:1 >/dev/null && docker create --name remade again:1 x >/dev/null && docker export -o "$1/again.tar" remade
+code=$?
+kill $(cat /run/docker.pid)
+wait
+exit $code
+"""
+
+
+@pytest.mark.needs_root
+def test_docker_loads_it(host: Host, made: str, folder: str) -> None:
+    """In namespaces of its own, with a daemon that ends with them."""
+    if host.uid:
+        pytest.skip("docker is root's")
+    needs("dockerd", "docker", "containerd", "unshare", "ip")
+    image = good(host, "commit", "-q", "c", "my/app:1").strip()
+    other = good(host, "import", "-", "other:2", input=archive(entry("x"))).strip()
+    good(host, "save", "-o", f"{folder}/saved.tar", "my/app:1", "other:2")
+    good(host, "export", "-o", f"{folder}/exported.tar", "c")
+    words = ["unshare", "--mount", "--net", "--pid", "--fork", "--kill-child", "--mount-proc", "--propagation", "private"]
+    done = subprocess.run([*words, "sh", "-c", DOCKERD, "sh", folder], capture_output=True, text=True, timeout=200,
+                          env={**os.environ, "DOCKER_HOST": "unix:///run/docker.sock"})  # fmt: skip
+    subprocess.run(["rm", "-rf", f"{folder}/docker"], check=True)
+    assert done.returncode == 0, done
+    assert done.stdout.splitlines()[-2:] == [image, other]
+    with tarfile.open(f"{folder}/exported.tar") as ours:
+        wanted = everything(ours)
+    for name in ("docker.tar", "again.tar"):
+        with tarfile.open(f"{folder}/{name}") as theirs:
+            found = everything(theirs)
+        for path, each in wanted.items():
+            if path in (".", "etc/hosts", "etc/hostname", "etc/resolv.conf", "etc/mtab", "dev", "etc", "proc", "sys", "data"):
+                continue  # docker puts its own there
+            other_kind, mode, *_, content = found[path]
+            assert (mode & 0o7777, *found[path][2:4], found[path][6]) == (*each[1:4], each[6]), path
+            assert other_kind == (tarfile.REGTYPE if each[0] == tarfile.GNUTYPE_SPARSE else each[0]) and content == each[-1], path
