@@ -11,7 +11,7 @@ place=$(pwd)/.build/fresh
 failed=0
 
 missing=
-for each in debootstrap unshare git; do
+for each in debootstrap unshare git ip; do
     command -v "$each" >/dev/null 2>&1 || missing="$missing, $each"
 done
 [ "$user" = 0 ] || missing="$missing, root"
@@ -32,11 +32,13 @@ base() {
 }
 
 # within USER LINE: carried out in the root, by that user, in the home directory or the clone; with offline=1 without a network
+# but the loopback, which everybody has
 within() {
     # shellcheck disable=SC2016
     unshare --mount ${offline:+--net} --propagation private sh -c '
         set -e
         root=$1 user=$2 line=$3
+        [ -z "$4" ] || ip link set lo up
         mount --bind "$root" "$root"
         cd "$root"
         mount -t proc proc proc
@@ -51,7 +53,7 @@ within() {
         [ ! -d dolium ] || cd dolium
         exec env -i HOME="$home" USER="$user" LOGNAME="$user" TERM=dumb PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin \
             setpriv --reuid "$user" --regid "$(id -g "$user")" --init-groups sh -c "$line"
-    ' sh "$place/root" "$1" "$2" </dev/null
+    ' sh "$place/root" "$1" "$2" "$offline" </dev/null
 }
 
 # line WORD USER LINE [CODE]: one line of output; it must end so

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import stat
 import struct
 import subprocess
@@ -260,6 +261,8 @@ def test_other_compressions(tmp_path: Path) -> None:
     plain = Made([BASE], compress=bytes).put("plain:1")
     use = layers.provide(plain)
     use.close()
+    if not shutil.which("zstd"):
+        pytest.skip("no zstd here, whose archives are read")
     zstd = subprocess.run(["zstd", "-qc"], input=BASE, capture_output=True, check=True).stdout
     assert layers.provide(Made([BASE, layer("q")], compress=lambda data: zstd if data == BASE else data).put("zstd:1")).notes == []
     for work in (bz2.compress, lzma.compress):

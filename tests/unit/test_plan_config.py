@@ -97,7 +97,7 @@ def test_each_option_has_its_key(options: dict[str, Any], keys: dict[str, Any], 
 
 def test_every_option_is_in_the_table() -> None:
     tested = {name for options, _, _ in TABLE for name in options}
-    elsewhere = {"add_hosts", "cap_drop", "disk", "dns", "dns_options", "dns_search", "network", "places", "seccomp", "store", "time_namespace", "userns", "watch"}
+    elsewhere = {"add_hosts", "cap_drop", "disk", "dns", "dns_options", "dns_search", "held", "network", "places", "seccomp", "store", "time_namespace", "userns", "watch"}
     assert tested | elsewhere == {*config.Options.__slots__}
 
 
