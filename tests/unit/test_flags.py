@@ -369,7 +369,6 @@ def test_a_plan_to_compare_with_is_named_or_not(tmp_path):
     (["--id", "a", "@host"], "`--id` names a container whose words are known: `@host` is one too many"),
     (["--id", "a", "-m", "64m"], "`--id` names a container whose words are known: `-m` is one too many"),
     (["--bundle", "b", "--run"], "`--run` starts a container of its own, and `--bundle` names one that is there"),
-    (["--bundle", "b", "--sh"], "`--sh` writes down what `dolium run` does, and an engine's container is started in two parts"),
     (["--save", "", "@host"], "--save: no file is named"),
 ])  # fmt: skip
 def test_words_of_explain_that_are_wrong(words, says):
