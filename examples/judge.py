@@ -44,7 +44,8 @@ class Verdict:
 
 def judge(language: str, program: str, tests: "list[tuple[str, str]]", *, seconds: float = 2, memory: "str | None" = "128M",
           most_output: int = 1 << 20) -> Verdict:  # fmt: skip
-    """Each test is (input, expected output).  Compiled in one box, run in a fresh one each, so that no test sees another.
+    """Each test is (input, expected output).  Compiled in one box, whose files are then those of a fresh one for each test, made in
+    advance: no test sees another.
 
     `memory` None: for a plain user without cgroups, who can set no such limit.
     """
@@ -54,19 +55,18 @@ def judge(language: str, program: str, tests: "list[tuple[str, str]]", *, second
         compiled = box.run(how.compile, text=True, timeout=30, cwd="/work")
         if compiled.exit_code:
             return Verdict("CE", detail=compiled.stderr[:2000])
-        binary = box.read(how.run[-1])
-    for number, (given, expected) in enumerate(tests, 1):
-        verdict = _one(how, binary, given, expected, seconds, memory, most_output)
-        if verdict.code != "AC":
-            verdict.test = number
-            return verdict
+        compiled_files = box.snapshot()
+    with compiled_files, dolium.Pool(size=2, image=compiled_files, memory=memory, pids=32 if memory else None) as pool:
+        for number, (given, expected) in enumerate(tests, 1):
+            result = pool.run(how.run, input=given, text=True, timeout=seconds, max_output=most_output)
+            verdict = _of(result, expected)
+            if verdict.code != "AC":
+                verdict.test = number
+                return verdict
     return Verdict("AC")
 
 
-def _one(how: Language, binary: bytes, given: str, expected: str, seconds: float, memory: "str | None", most: int) -> Verdict:
-    with dolium.Sandbox(memory=memory, pids=32 if memory else None) as box:
-        box.write(how.run[-1], binary, mode=0o755)
-        result = box.run(how.run, input=given, text=True, timeout=seconds, max_output=most)
+def _of(result: dolium.Result, expected: str) -> Verdict:
     if result.ended_by == "timeout":
         return Verdict("OLE" if result.truncated else "TLE")
     if result.ended_by == "memory":

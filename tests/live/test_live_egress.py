@@ -391,6 +391,19 @@ asyncio.run(main())
     assert text == "{'from 198.51.100.1 80\\n'}\n"
 
 
+def test_a_pool(beyond: Beyond, alpine: str) -> None:
+    text = library(beyond, hosts_servers(beyond) + f"""
+with dolium.Pool(size=2, image={alpine!r}, network=dolium.allow("good.example:80")) as pool:
+    def heard(host):
+        return pool.run(["nc", "-w", "3", host, "80"], text=True).stdout.strip()
+    print([heard("good.example"), heard("198.51.100.2"), heard("good.example")])
+    with pool.take() as box:
+        print(box.run(["nc", "-w", "3", "good.example", "80"], text=True).stdout.strip())
+print(tasks())
+""")
+    assert text == "['from 198.51.100.1 80', '', 'from 198.51.100.1 80']\nfrom 198.51.100.1 80\n1\n"
+
+
 def test_a_flood_of_questions(beyond: Beyond) -> None:
     """It is slowed down, and still answers afterwards; what is malformed gets no further."""
     code = ("import os, socket, time\ndoor = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); door.connect(('127.0.0.11', 53))\n"
