@@ -61,7 +61,7 @@ def test_a_connection_that_has_been_closed_meanwhile_is_made_anew(hostile: Hosti
 # ---- what is wrong
 
 
-@pytest.mark.parametrize("asked", ["latest", MADE.digest])
+@pytest.mark.parametrize("asked", ["latest", MADE.digest], ids=["tag", "digest"])
 def test_another_manifest_than_its_digest_says(hostile: Hostile, asked: str) -> None:
     hostile.tricks.append(lambda request: request.reply(200, MADE.manifest + b" ", Docker_Content_Digest=MADE.digest) or True)
     assert "what has the digest sha256:" in str(refused(lambda: hostile.client().manifest(asked)))
