@@ -69,6 +69,9 @@ MEANINGS = {
     "stop-signal": (st.integers(1, 64), str),
     "stop-timeout": (st.integers(1, 10**6).map(lambda n: n / 1000), "{:.3f}".format),
     "label": (st.dictionaries(name, text), "=".join),
+    "entrypoint": (text, str),
+    "pull": (st.sampled_from(["always", "missing", "never"]), str),
+    "platform": (st.sampled_from(["linux/amd64", "linux/arm64/v8"]), str),
 }
 WAITING = ("timeout", "why-denied")
 """Not with --detach."""

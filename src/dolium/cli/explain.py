@@ -4,7 +4,7 @@ import os
 
 from dolium.cli import flags as grammar
 from dolium.cli import render, request
-from dolium.cli.explain_flags import ExplainFlags
+from dolium.cli.explain_flags import ExplainFlags, in_two_parts
 from dolium.engine import containers, life, rootfs, store
 from dolium.errors import NotFound, SpecError, Unsupported, UsageError
 from dolium.plan import build, explain, failures
@@ -71,8 +71,7 @@ def main(argv: "list[str]") -> int:
         from dolium.plan import by_hand
 
         if oci_made(shown):
-            raise UsageError("`--sh` writes down what `dolium run` does, and an engine's container is started in two parts",
-                             hint="leave it out")  # fmt: skip
+            raise in_two_parts()
         render.write(1, by_hand.text(shown.steps, shown.spec))
     elif flags.save is not None:
         save(flags.save, shown)

@@ -60,6 +60,14 @@ class ExplainFlags(Flags):
             if self.asked.get(name):
                 raise UsageError(f"`--{name}` starts a container of its own, and `--{kind}` names one that is there",
                                  hint="leave one of them out")  # fmt: skip
+        if self.sh and kind == "bundle":
+            raise in_two_parts()
+
+
+def in_two_parts() -> UsageError:
+    """Of `--sh` and a container of an engine: no command of ours starts it."""
+    return UsageError("`--sh` writes down what `dolium run` does, and an engine's container is started in two parts",
+                      hint="leave it out")  # fmt: skip
 
 
 VIEWS = ("json", "step", "run", "until", "sh", "save", "diff")

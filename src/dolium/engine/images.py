@@ -122,6 +122,10 @@ def _lock_file() -> int:
     return os.open(f"{_top()}/lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
 
 
+def _is_there() -> bool:
+    return os.path.exists(f"{places.data_path()}/images/images.db")
+
+
 def _top() -> str:
     return places.below(places.data(), "images")
 
@@ -146,7 +150,7 @@ def _with(work: "Callable[[sqlite3.Connection], Result]", begin: str = "begin") 
     version."""
     import sqlite3
 
-    path = f"{_top()}/images.db"
+    path = f"{places.data_path() + '/images' if _is_there() else _top()}/images.db"
     try:
         database = sqlite3.connect(path, timeout=PATIENCE, isolation_level=None)
         try:
@@ -227,8 +231,8 @@ def record(name: str, digest: str, *, source: str = "") -> Image:
 
 
 def every() -> "list[Image]":
-    """All of them, the last that came first.  Raises OSError and DoliumError."""
-    return _with(_load)
+    """All of them, the last that came first; where there has never been any, nothing is made.  Raises OSError and DoliumError."""
+    return _with(_load) if _is_there() else []
 
 
 def find(word: str) -> Image:
@@ -243,7 +247,7 @@ def find(word: str) -> Image:
             return []
         return _load(database, "where substr(id, 8, ?2) = ?1", digits, str(len(digits)))
 
-    found = _with(work)
+    found = _with(work) if _is_there() else []
     if len({each.id for each in found}) > 1:
         shown = ", ".join(sorted(each.short_id for each in found)[:5])
         raise NotFound("image", word, hint=f"{len(found)} ids begin so: {shown}")
