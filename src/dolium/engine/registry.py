@@ -251,7 +251,8 @@ class Client:
 
     def request(self, base: "Endpoint", method: str, path: str, headers: "Mapping[str, str] | None" = None,
                 body: "bytes | None" = None, *, scope: "str | None" = None, tries: int = TRIES) -> "Answer":  # fmt: skip
-        """Ask, and again where the registry is busy or the network breaks off.  `path` may be a whole URL.  Raises Trouble."""
+        """Ask, and again where the registry is busy or the network breaks off.  `path` is below the repository, or a whole URL, or
+        empty for the registry itself.  Raises Trouble."""
         for left in range(tries - 1, -1, -1):
             done = tries - left
             try:
@@ -280,13 +281,14 @@ class Client:
         if scope is None:
             scope = f"repository:{base.prefix}{self.reference.repository}:pull{',push' if self.push else ''}"
         while True:
-            url = path if "://" in path else self.url(base, path)
+            url = path if "://" in path else self.url(base, path) if path else base.url
             ours = connections.origin(url) == connections.origin(base.url)
             try:
                 shown = who.headers(scope) if ours else {}
                 answer = self.through.open(method, url, {**headers, **shown}, body)
             except NoTLS as trouble:
-                if not url.startswith("https:") or trouble.host != base.host or not self.through.speak_plainly(base.host):
+                other = url == path or not url.startswith("https:") or trouble.host != base.host
+                if other or not self.through.speak_plainly(base.host):
                     raise
                 base.plain = True
                 continue
@@ -308,7 +310,7 @@ class Client:
 
         def ask(base: "Endpoint") -> None:
             self._who[id(base)].give(found)
-            answer = self.request(base, "GET", base.url, scope="")
+            answer = self.request(base, "GET", "", scope="")
             if answer.status != 200:
                 self.unexpected(answer, base)
             answer.close()
