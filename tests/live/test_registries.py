@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import os
 import pty
+import shutil
 import signal
+import ssl
 import subprocess
 import threading
 import time
@@ -16,7 +18,7 @@ import pytest
 from containers import Dolium, Ended, wait_for
 from layouts import Made, digest, layer, write_layout
 from machine import Machine
-from registry_servers import Debian, Hostile, Request, hostile, need, other
+from registry_servers import Debian, Hostile, Request, hostile, need, other, tls_words
 
 from dolium.engine import manifests
 
@@ -198,6 +200,28 @@ def test_tls(here_by_tls: Debian, place: Place, folder: str) -> None:
     os.symlink(here_by_tls.ca, f"{place.home}/.config/containers/certs.d/{here_by_tls.name}/ca.crt")
     assert place.digest(name) == MADE.digest
     assert "connection refused" in place.fails("pull", wrong)
+
+
+def test_a_registry_that_wants_to_see_our_certificate(place: Place, folder: str) -> None:
+    need("openssl")
+    tls_words(folder)
+    server = Hostile(MADE)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(f"{folder}/tls.crt", f"{folder}/tls.key")
+    context.load_verify_locations(f"{folder}/ca.crt")
+    context.verify_mode = ssl.CERT_REQUIRED
+    server.socket = context.wrap_socket(server.socket, server_side=True)
+    where = f"{place.home}/.config/containers/certs.d/{server.name}"
+    os.makedirs(where)
+    try:
+        shutil.copy(f"{folder}/ca.crt", where)
+        assert "cannot pull" in place.fails("pull", f"{server.name}/image") and server.seen == []
+        shutil.copy(f"{folder}/tls.crt", f"{where}/client.cert")
+        assert "there is no `client.key`" in place.fails("pull", f"{server.name}/image")
+        shutil.copy(f"{folder}/tls.key", f"{where}/client.key")
+        assert place.digest(f"{server.name}/image") == MADE.digest
+    finally:
+        server.close()
 
 
 def test_a_ca_in_the_settings(here_by_tls: Debian, place: Place, folder: str) -> None:

@@ -480,6 +480,21 @@ def test_plain_http_only_where_it_is_allowed(hostile: Hostile, monkeypatch: pyte
         assert hostile.client(settings).resolve("latest")
 
 
+def test_docker_hub_does_not_say_what_is_absent(hostile: Hostile, monkeypatch: pytest.MonkeyPatch, nobody: str) -> None:
+    """It refuses alike what is not there and what is private."""
+    from dolium.engine import references, registries
+
+    monkeypatch.setattr(registries, "HOSTS", {"docker.io": hostile.name})
+    hostile.tricks.append(lambda request: request.path.startswith("/v2/library") and request.headers.get("Authorization") == "Bearer token-0"
+                          and (request.reply(401, b'{"errors":[{"code":"DENIED"}]}', WWW_Authenticate=f'Bearer realm="{hostile.url}/token",error="insufficient_scope"') or True))
+    hostile.tricks.append(tokens := Tokens(hostile))
+    client = Client(references.parse("nothing"), "pull nothing", Registries(plain=True), patience=QUICK)
+    with pytest.raises(RegistryError) as caught:
+        client.manifest("latest")
+    assert "Docker Hub does not say whether `docker.io/library/nothing` is absent or private" in caught.value.hint
+    assert "`dolium login`" in caught.value.hint and tokens.asked[0][1]["scope"] == ["repository:library/nothing:pull"]
+
+
 # ---- referrers
 
 

@@ -165,6 +165,7 @@ class Connections:
         self._sockets: set[socket.socket] = set()
         self._shelves: dict[tuple[str, str], list[HTTPConnection]] = {}
         self._contexts: dict[str, ssl.SSLContext] = {}
+        """By what is special of a host, mostly nothing: to load the host's CAs takes longer than to connect."""
         self._plain: set[str] = set()
 
     def close(self) -> None:
@@ -322,14 +323,15 @@ class Connections:
         return connection
 
     def _context(self, host: str) -> ssl.SSLContext:
-        with self._lock:
-            if host not in self._contexts:
-                self._contexts[host] = self._make_context(host)
-            return self._contexts[host]
-
-    def _make_context(self, host: str) -> ssl.SSLContext:
-        context = ssl.create_default_context()
         authorities, own = self.settings.certificates(host)
+        key = repr((authorities, own, self.settings.verified(host)))
+        with self._lock:
+            if key not in self._contexts:
+                self._contexts[key] = self._make_context(host, authorities, own)
+            return self._contexts[key]
+
+    def _make_context(self, host: str, authorities: "list[str]", own: "list[tuple[str, str]]") -> ssl.SSLContext:
+        context = ssl.create_default_context()
         if not self.settings.verified(host):
             context.check_hostname = False
             context.verify_mode = ssl.CERT_NONE
