@@ -1,14 +1,13 @@
 """Make an image: a layer out of a tar archive, a config, a manifest over both (image-spec), and record it.
 
-The same content gives the same digests: layers are compressed by zlib at one level, without a name and a time (RFC 1952).
+The same content gives the same digests: layers are compressed by zlib at one level, without a name and a time (engine/packing.py).
 """
 
 import os
-import zlib
 from hashlib import sha256
 
 from dolium.core import document
-from dolium.engine import blobs, images, manifests
+from dolium.engine import blobs, images, manifests, packing
 from dolium.errors import SpecError
 
 TYPE_CHECKING = False
@@ -19,10 +18,6 @@ if TYPE_CHECKING:
     from dolium.engine.archive import Buffer
     from dolium.engine.manifests import Descriptor
 
-LEVEL = 6
-"""What docker and gzip use, too."""
-GZIP = 31
-"""zlib's word for a window of 32 KiB, in gzip's clothes."""
 OURS = {
     f"{manifests.DOCKER}image.rootfs.diff.tar": f"{manifests.OCI}layer.v1.tar",
     f"{manifests.DOCKER}image.rootfs.diff.tar.gzip": f"{manifests.OCI}layer.v1.tar+gzip",
@@ -41,18 +36,17 @@ class Layer:
         self.size = 0
         self._blob = blobs.Fresh()
         self._sum = sha256()
-        self._work = zlib.compressobj(LEVEL, zlib.DEFLATED, GZIP)
+        self._packer = packing.Packer(self._blob.write)
 
     def write(self, data: "Buffer") -> None:
         """Add bytes.  Raises OSError."""
         self._sum.update(data)
         self.size += len(data)
-        if packed := self._work.compress(data):
-            self._blob.write(packed)
+        self._packer.add(data)
 
     def finish(self) -> int:
         """All has been written: a descriptor to read it all, compressed, before `commit`; close it.  Raises OSError."""
-        self._blob.write(self._work.flush())
+        self._packer.finish()
         self.diff_id = f"sha256:{self._sum.hexdigest()}"
         return self._blob.reader()
 
@@ -71,6 +65,7 @@ class Layer:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._packer.close()
         self._blob.__exit__()
 
 
