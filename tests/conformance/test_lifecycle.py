@@ -11,7 +11,7 @@ import time
 import pytest
 from bundles import Bundle, config, script, wait_for
 
-from dolium.errors import DoliumError
+from dolium.errors import DoliumError, NotFound
 from dolium.runtime import state
 
 
@@ -387,6 +387,15 @@ def test_racing_deletes(bundle: Bundle) -> None:
     ends = [(each.communicate(timeout=60)[1], each.returncode) for each in racers]
     assert [code for _, code in ends] == [0] * 4, ends
     assert bundle.status() == "gone"
+
+
+def test_one_that_goes_while_it_is_looked_at_is_not_found(bundle: Bundle) -> None:
+    """Between the look at its state and the lock, as racing deletes do it."""
+    bundle.running()
+    container = state.find(bundle.root, bundle.id)
+    assert bundle.verb("delete", "--force", bundle.id).code == 0
+    with pytest.raises(NotFound):
+        container.lock()
 
 
 def test_state_carries_its_format(bundle: Bundle) -> None:

@@ -34,7 +34,11 @@ def delete(top: str, identity: str, force: bool) -> "list[HookError]":
 def _forget_remains(top: str, identity: str) -> bool:
     """After a --force: nothing is there, or what a `create` that was killed at once has left."""
     directory = f"{top}/{identity}"
-    if os.path.isdir(directory) and not (os.path.exists(f"{directory}/state.json") and os.path.getsize(f"{directory}/state.json")):
+    try:
+        written = os.stat(f"{directory}/state.json").st_size
+    except FileNotFoundError:
+        written = 0
+    if not written and os.path.isdir(directory):
         state.Container(top, identity, {}).forget()
     return not os.path.exists(directory)
 

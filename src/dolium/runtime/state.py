@@ -93,7 +93,10 @@ class Container:
 
     def lock(self) -> None:
         """Until `unlock`.  Raises StateError where another verb holds it on and on, NotFound where it has gone meanwhile."""
-        self.fd = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            self.fd = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            raise _absent(self.id) from None
         deadline = monotonic() + PATIENCE
         while True:
             try:
