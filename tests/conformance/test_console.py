@@ -12,6 +12,8 @@ from contextlib import contextmanager
 import pytest
 from bundles import Bundle, config, script
 
+from dolium.runtime import console
+
 
 @contextmanager
 def listening(path: str) -> Iterator[socket.socket]:
@@ -98,3 +100,19 @@ def test_a_symlink_at_dev_console_leads_nowhere(bundle: Bundle) -> None:
     with listening(f"{bundle.directory}/c"):
         bundle.create(spec, "--console-socket", f"{bundle.directory}/c")  # mounted on the link itself
     assert not os.path.exists(f"{bundle.directory}/victim") and not os.path.exists(f"{bundle.rootfs}/{bundle.directory}/victim")
+
+
+def test_who_takes_it_may_go_away_at_once() -> None:
+    """As conmon does, and on a machine with several processors it is quicker than we are."""
+    for _ in range(100):
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+        taker = os.fork()
+        if taker == 0:
+            ours.close()
+            theirs.recvmsg(4096, 64)
+            os._exit(0)
+        theirs.close()
+        try:
+            console.send(ours, os.open("/dev/null", os.O_RDWR))
+        finally:
+            os.waitpid(taker, 0)

@@ -37,7 +37,8 @@ def give(client: socket, data: bytes, fd: int, why: str) -> None:
     """Send data and a descriptor with its beginning; both ends that are ours are closed.  Raises DoliumError."""
     try:
         sent = client.sendmsg([data], [(SOL_SOCKET, SCM_RIGHTS, fd.to_bytes(4, "little"))])
-        client.sendall(data[sent:])
+        if sent < len(data):  # conmon goes away as soon as it has all, and to send nothing would be EPIPE
+            client.sendall(data[sent:])
     except OSError as error:
         raise DoliumError(f"{why}: {error.strerror}") from None
     finally:
