@@ -167,6 +167,7 @@ class Connections:
         self._contexts: dict[str, ssl.SSLContext] = {}
         """By what is special of a host, mostly nothing: to load the host's CAs takes longer than to connect."""
         self._plain: set[str] = set()
+        self._encrypted: set[str] = set()
 
     def close(self) -> None:
         """All that are idle."""
@@ -305,6 +306,8 @@ class Connections:
         if scheme == "http":
             connection = HTTPConnection(to, at, timeout=self.patience.connect)
         else:
+            if not proxy and self.settings.may_be_plain(host) and host not in self._encrypted:
+                self._must_speak_tls(host, name, port)
             connection = HTTPSConnection(to, at, timeout=self.patience.connect, context=self._context(host))
             if proxy:
                 connection.set_tunnel(name, port, _proxy_headers(proxy))
@@ -321,6 +324,18 @@ class Connections:
             raise Trouble(host, "given up")
         connection.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         return connection
+
+    def _must_speak_tls(self, host: str, name: str, port: int) -> None:
+        """Whether it does at all, where it need not: nothing is sent, so nobody is believed, and the CAs of this host, which take
+        longer to load than all the rest of a request, are not looked at.  Raises Trouble."""
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+        try:
+            with socket.create_connection((name, port), self.patience.connect) as sock, context.wrap_socket(sock):
+                self._encrypted.add(host)
+        except (OSError, ValueError) as error:
+            raise self._unreachable(error, host, "") from None
 
     def _context(self, host: str) -> ssl.SSLContext:
         authorities, own = self.settings.certificates(host)
