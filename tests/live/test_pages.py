@@ -4,7 +4,7 @@
     ```python    a doctest
 
 In what is printed `...` stands for anything, and numbers of four and more digits, ids of containers and times differ.  A block
-that cannot be carried out here has a line `<!-- not run: WHY -->` before it; other kinds (json, text, toml) are no examples.
+that cannot be carried out here has a line `<!-- not run: WHY -->` before it; other kinds (json, text, toml, yaml) are no examples.
 """
 
 from __future__ import annotations
@@ -102,7 +102,7 @@ def test_every_block_is_an_example_or_says_why_not() -> None:
     for page in PAGES:
         text = page.read_text()
         assert len(BLOCK.findall("\n" + text)) * 2 == len(re.findall(r"^```", text, re.M)), f"{page}: a fence is open"
-        assert {each["kind"] for each in BLOCK.finditer("\n" + text)} <= {"console", "python", "json", "text", "toml"}, page
+        assert {each["kind"] for each in BLOCK.finditer("\n" + text)} <= {"console", "python", "json", "text", "toml", "yaml"}, page
         for each in blocks(page, "console"):
             assert each.startswith("$ "), (page, each)
 
