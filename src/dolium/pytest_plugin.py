@@ -41,7 +41,7 @@ def dolium_box(request: pytest.FixtureRequest) -> "Iterator[Sandbox]":
         options = {**mark.kwargs, **options}
     try:
         box = dolium.Sandbox(**options)
-    except (dolium.Unsupported, dolium.StepError, OSError) as error:
+    except (dolium.Unsupported, dolium.RegistryError, dolium.StepError, OSError) as error:
         hint = getattr(error, "hint", "")
         said = f"dolium_box: {error}" + (f"\nhint: {hint}" if hint else "")
         if request.config.getoption("dolium_skip"):

@@ -43,7 +43,7 @@ def test_with_what_is_installed(dolium_box):
 """
 UNABLE = """
 import pytest
-@pytest.mark.dolium(image="an-image")
+@pytest.mark.dolium(image="127.0.0.1:9/an-image")
 def test_it(dolium_box):
     raise AssertionError("not reached")
 """
@@ -69,7 +69,7 @@ def test_from_the_wheel(folder: str) -> None:
 def test_unable_to_run_is_an_error_unless_it_may_be_a_skip(folder: str) -> None:
     done = run_pytest(folder, UNABLE, *CLONE)
     assert done.returncode == 1 and "1 error" in done.stdout, done
-    assert "dolium_box: unsupported: image `an-image`" in done.stdout and "hint: " in done.stdout and "--dolium-skip" in done.stdout
+    assert "dolium_box: cannot pull 127.0.0.1:9/an-image:latest" in done.stdout and "hint: " in done.stdout and "--dolium-skip" in done.stdout
     assert "pytest_plugin.py" not in done.stdout, "no traceback of ours"
     done = run_pytest(folder, UNABLE, *CLONE, "--dolium-skip", "-rs")
     assert done.returncode == 0 and "1 skipped" in done.stdout and "an-image" in done.stdout, done
@@ -78,7 +78,7 @@ def test_unable_to_run_is_an_error_unless_it_may_be_a_skip(folder: str) -> None:
 @pytest.mark.parametrize("mark, said", [("memory='64x'", "SpecError"), ("colour='blue'", "TypeError"), ("'@venv'", "expected arguments by name"),
                                         ("image='/no/such/directory'", "NotFound")])  # fmt: skip
 def test_a_slip_of_the_pen_is_an_error_in_any_case(folder: str, mark: str, said: str) -> None:
-    done = run_pytest(folder, UNABLE.replace('image="an-image"', mark), *CLONE, "--dolium-skip")
+    done = run_pytest(folder, UNABLE.replace('image="127.0.0.1:9/an-image"', mark), *CLONE, "--dolium-skip")
     assert done.returncode == 1 and "1 error" in done.stdout and said in done.stdout, done
 
 

@@ -89,8 +89,8 @@ def test_what_cannot_run_is_an_error() -> None:
         dolium.run(["true"], memory="64x")
     with pytest.raises(dolium.NotFound):
         dolium.run(["true"], image="/no/such/directory")
-    with pytest.raises(dolium.Unsupported):
-        dolium.run(["true"], image="alpine")
+    with pytest.raises(dolium.RegistryError):
+        dolium.run(["true"], image="127.0.0.1:9/alpine")
 
 
 @pytest.mark.needs_root

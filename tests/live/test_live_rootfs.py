@@ -60,8 +60,8 @@ def test_the_upper_layer_has_half_the_memory_limit(root: Dolium, alpine: str) ->
 
 
 def test_an_image_name_is_answered(dolium: Dolium) -> None:
-    said = dolium.refused("alpine:3.20", "true")
-    assert "`alpine:3.20`" in said and "@host" in said
+    said = dolium.refused("127.0.0.1:9/alpine:3.20", "true")
+    assert "cannot pull 127.0.0.1:9/alpine:3.20" in said and "nothing listens there" in said
 
 
 @pytest.mark.parametrize("name", ["/nowhere/at/all", "./not-there", "/etc/passwd", "@hots"])

@@ -102,7 +102,7 @@ def test_every_block_is_an_example_or_says_why_not() -> None:
     for page in PAGES:
         text = page.read_text()
         assert len(BLOCK.findall("\n" + text)) * 2 == len(re.findall(r"^```", text, re.M)), f"{page}: a fence is open"
-        assert {each["kind"] for each in BLOCK.finditer("\n" + text)} <= {"console", "python", "json", "text", "toml", "yaml"}, page
+        assert {each["kind"] for each in BLOCK.finditer("\n" + text)} <= {"console", "python", "json", "text", "toml", "yaml", ""}, page
         for each in blocks(page, "console"):
             assert each.startswith("$ "), (page, each)
 
