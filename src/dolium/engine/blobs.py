@@ -8,16 +8,23 @@ What is under a name has that digest: it is computed while the bytes come, and w
 
 import os
 from fcntl import LOCK_EX, LOCK_NB, flock
-from hashlib import new as new_hash
 
 from dolium.errors import ImageError
 from dolium.plan.quantities import quoted
 from dolium.runtime import places
 
+try:  # the C half alone: hashlib loads OpenSSL, which takes longer than the digest of a manifest
+    from _sha2 import sha256  # type: ignore[import-not-found,unused-ignore]
+except ImportError:
+    try:
+        from _sha256 import sha256  # type: ignore[import-not-found,unused-ignore]
+    except ImportError:
+        from hashlib import sha256  # type: ignore[assignment,unused-ignore]
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from typing import NoReturn
+    from typing import Any, NoReturn
 
 LENGTHS = {"sha256": 64, "sha512": 128}
 """Hexadecimal digits of the digests that image-spec registers."""
@@ -85,7 +92,14 @@ def read(digest: str, most: int) -> bytes:
 
 def digest_of(data: bytes, algorithm: str = "sha256") -> str:
     """`sha256:HEX` of bytes."""
-    return f"{algorithm}:{new_hash(algorithm, data).hexdigest()}"
+    return f"{algorithm}:{(sha256(data) if algorithm == 'sha256' else _new(algorithm, data)).hexdigest()}"
+
+
+def _new(algorithm: str, data: bytes = b"") -> "Any":
+    """A sum for much."""
+    from hashlib import new
+
+    return new(algorithm, data)
 
 
 def put(data: bytes) -> str:
@@ -183,7 +197,7 @@ class Writer:
         self._fd = fd
         self._partial = partial
         self._target = target
-        self._sum = new_hash(parts(digest)[0])
+        self._sum = _new(parts(digest)[0])
         if not self.done:
             self._resume()
 
@@ -199,7 +213,7 @@ class Writer:
         """Begin anew: whoever sends it cannot go on in the middle."""
         os.ftruncate(self._fd, 0)
         os.lseek(self._fd, 0, os.SEEK_SET)
-        self._sum = new_hash(parts(self.digest)[0])
+        self._sum = _new(parts(self.digest)[0])
         self.offset = 0
 
     def write(self, data: "bytes | memoryview") -> None:
@@ -254,7 +268,7 @@ class Fresh:
         self.size = 0
         self.digest = ""
         self._partial = ""
-        self._sum = new_hash("sha256")
+        self._sum = _new("sha256")
         top = places.below(_top(), "partial")
         try:
             self._fd = os.open(top, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600)

@@ -45,7 +45,7 @@ class Image:
     created  as its config says, RFC 3339, or empty;  added, pulled  seconds since 1970, `pulled` name -> time
     """
 
-    __slots__ = ("digest", "id", "names", "sources", "size", "platform", "created", "added", "pulled")
+    __slots__ = ("digest", "id", "names", "sources", "size", "platform", "created", "added", "pulled", "_config")
 
     def __init__(self, digest: str, id: str, size: int, platform: str, created: str, added: float) -> None:
         self.digest = digest
@@ -57,6 +57,7 @@ class Image:
         self.names: list[str] = []
         self.sources: dict[str, str] = {}
         self.pulled: dict[str, float] = {}
+        self._config: manifests.Config | None = None
 
     @property
     def short_id(self) -> str:
@@ -69,7 +70,8 @@ class Image:
 
     def config(self) -> manifests.Config:
         """Its config.  Raises ImageError where that is damaged or gone."""
-        return _config(self.manifest(), self.digest)
+        self._config = self._config or _config(self.manifest())
+        return self._config
 
 
 class Hold:
@@ -137,7 +139,7 @@ def _manifest(digest: str) -> manifests.Manifest:
     return found
 
 
-def _config(manifest: manifests.Manifest, digest: str) -> manifests.Config:
+def _config(manifest: manifests.Manifest) -> manifests.Config:
     about = manifest.config
     return manifests.parse_config(blobs.read(about.digest, manifests.MOST_CONFIG), f"config {about.digest}", len(manifest.layers))
 
@@ -148,7 +150,7 @@ def _config(manifest: manifests.Manifest, digest: str) -> manifests.Config:
 def _with(work: "Callable[[sqlite3.Connection], Result]", begin: str = "begin") -> "Result":
     """Have work done in one transaction, `WRITING` or not.  Raises DoliumError for a database that is damaged, or of another
     version."""
-    import sqlite3
+    import _sqlite3 as sqlite3  # the C half is all that is needed, and is there in half the time
 
     path = f"{places.data_path() + '/images' if _is_there() else _top()}/images.db"
     try:
@@ -208,7 +210,7 @@ def record(name: str, digest: str, *, source: str = "") -> Image:
     Call it while holding (`hold`).  Raises ImageError for what is missing or malformed, OSError and DoliumError.
     """
     manifest = _manifest(digest)
-    config = _config(manifest, digest)
+    config = _config(manifest)
     for layer in manifest.layers:
         if not blobs.has(layer.digest):
             raise ImageError(f"layer {layer.digest}", "it is not in the store", action="use")

@@ -10,11 +10,9 @@ go when images are pruned.
 
 import os
 from fcntl import LOCK_EX, LOCK_NB, LOCK_SH, flock
-from hashlib import sha256
 from time import time
 
 from dolium.engine import blobs, images, store, trees
-from dolium.engine.comparing import differences
 from dolium.engine.rootfs import Rootfs
 from dolium.errors import DoliumError, ImageError, NotFound
 from dolium.plan.quantities import show_size
@@ -44,7 +42,7 @@ def chain_ids(diff_ids: "tuple[str, ...]") -> "list[str]":
     """The ChainID of each layer, image-spec config.md."""
     found: list[str] = []
     for each in diff_ids:
-        found.append(f"sha256:{sha256(f'{found[-1]} {each}'.encode()).hexdigest()}" if found else each)
+        found.append(blobs.digest_of(f"{found[-1]} {each}".encode()) if found else each)
     return found
 
 
@@ -56,7 +54,7 @@ def provide(image: images.Image, say: "Say | None" = None) -> trees.Use:
     """
     config = image.config()
     chain = chain_ids(config.diff_ids)
-    identity = chain[-1] if chain else f"sha256:{sha256(b'').hexdigest()}"
+    identity = chain[-1] if chain else blobs.digest_of(b"")
     notes: list[str] = []
     while (lock := _share(identity)) < 0:
         with images.hold():
@@ -302,6 +300,8 @@ def verify(image: images.Image) -> "Iterator[str]":
     except ImageError as problem:
         yield str(problem)
         return
+    from dolium.engine.comparing import differences
+
     chain = chain_ids(config.diff_ids)
     below: list[str] = []
     with images.hold():
