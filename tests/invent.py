@@ -58,7 +58,11 @@ def options(**fields: Any) -> config.Options:
 
 
 def rootfs(name: str) -> Rootfs:
-    """A directory's name, or `@host` with a /usr that holds /bin and /lib."""
+    """A directory's name, `image:N` of so many layers, or `@host` with a /usr that holds /bin and /lib."""
+    if name.startswith("image:"):
+        found = Rootfs(name, "overlay", "/srv/layers")
+        found.layers, found.short = [f"sha256-{n:064x}/tree" for n in range(int(name[6:]))], f"stacks/{7:064x}.d"
+        return found
     if name != "@host":
         return Rootfs(name, "overlay", name)
     found = Rootfs(name, "tmpfs", "")

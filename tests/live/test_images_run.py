@@ -286,3 +286,28 @@ def test_the_image_for_another_machine(registry: Hostile, machine: Machine, shel
     assert ended.code == 125 and "nothing for linux/s390x" in ended.stderr and "it is for linux/amd64, linux/arm64" in ended.stderr, ended
     ended = machine("run", "--platform", "linux/s390x", "--pull", "never", f"{registry.name}/image", "true")
     assert ended.code == 125 and "not linux/s390x" in ended.stderr, ended
+
+
+OLD_KERNEL = """
+import sys
+sys.path.insert(0, {source!r})
+from dolium.runtime import host
+host.facts().kernel = (6, 1)
+import dolium
+print(dolium.run(["sh", "-c", "cat /last; echo; ls / | grep -c '^f'"], image={image!r}, text=True).stdout)
+with dolium.Sandbox(image={image!r}) as box:
+    print(box.run(["cat", "/last"], text=True).stdout)
+"""
+
+
+@pytest.mark.parametrize("count", [3, 70, 106, 107])
+def test_layers_where_the_kernel_takes_one_line(machine: Machine, shell: bytes, layout: str, count: int) -> None:
+    """Linux before 6.5, played by a fact: by short names up to 106, more are refused before anything is made."""
+    layers = [shell, *(archive(entry(f"f{n}"), entry("last", data=b"%d" % n)) for n in range(1, count))]
+    write_layout(layout, {"1": Made(layers, {"Env": ["PATH=/bin"]})})
+    code = OLD_KERNEL.format(source=f"{TOP}/src", image=f"oci:{layout}:1")
+    ended = subprocess.run([*machine.enter, sys.executable, "-c", code], capture_output=True, text=True)
+    if count == 107:
+        assert ended.returncode and "an image of 107 layers" in ended.stderr, ended
+    else:
+        assert (ended.returncode, ended.stdout.split()) == (0, [str(count - 1)] * 3), ended

@@ -143,7 +143,7 @@ def specification(
     room = options.disk or (max(options.memory // 2, LEAST_STORE) if options.memory else 0)
     spec["dolium"] = {
         "root": {"kind": rootfs.kind if not options.store or rootfs.kind != "tmpfs" else "filled", "size": room,
-                 "store": options.store, "layers": rootfs.layers,
+                 "store": options.store, "layers": rootfs.layers, "links": rootfs.short,
                  "above_path": rootfs.above_path, "above": rootfs.above},
         "directories": rootfs.directories,
         "places": options.places,

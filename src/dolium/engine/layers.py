@@ -3,6 +3,7 @@
     layers/sha256-HEX   unpacked (engine/trees.py), by the digest of the uncompressed archive (its diff_id)
     layers/chain-HEX    one that takes something from those below it, by the digest of all down to it (image-spec, ChainID)
     layers/stacks/HEX   of the image with that ChainID: the names of those directories, the lowest first
+    layers/stacks/HEX.d links to them with short names, for Linux before 6.5 (plan/mounts.py)
 
 Who starts from an image shares (flock) the file of its stack; so does dolium.run, until it has ended.  Layers that are in no stack
 go when images are pruned.
@@ -15,6 +16,7 @@ from time import time
 from dolium.engine import blobs, images, store, trees
 from dolium.engine.rootfs import Rootfs
 from dolium.errors import DoliumError, ImageError, NotFound
+from dolium.plan.mounts import short_name
 from dolium.plan.quantities import show_size
 from dolium.runtime import places
 
@@ -77,10 +79,16 @@ def names(digest: str) -> "list[str]":
     return [f"{each}/tree" for each in found]
 
 
+def links(digest: str) -> str:
+    """The directory, below `top_path`, in which those have short names."""
+    return f"stacks/{digest.rpartition(':')[2]}.d"
+
+
 def expected(image: images.Image, name: str) -> "tuple[Rootfs, bool]":
     """The rootfs that `provide` would make of an image, called `name`, and whether it has; nothing is made.  Raises ImageError."""
     found = Rootfs(name, "overlay", top_path())
     diff_ids = image.config().diff_ids
+    found.short = links(chain_ids(diff_ids)[-1]) if diff_ids else ""
     try:
         found.layers = names(chain_ids(diff_ids)[-1]) if diff_ids else [f"{EMPTY}/tree"]
         return found, True
@@ -156,6 +164,10 @@ def _write(identity: str, found: "list[str]") -> None:
                 return
         except DoliumError:
             pass
+        trees.erase(f"{_stack(identity)}.d")
+        os.mkdir(f"{_stack(identity)}.d", 0o700)
+        for number, each in enumerate(found):
+            os.symlink(f"../../{each}/tree", f"{_stack(identity)}.d/{short_name(number)}")
         store.write(_stack(identity), {"format": store.FORMAT, "layers": found})
     finally:
         os.close(lock)
@@ -265,6 +277,10 @@ def collect() -> "list[tuple[str, int]] | None":
         kept: set[str] = set()
         stacks = places.below(_top(), "stacks")
         for name in os.listdir(stacks):
+            if name.endswith(".d"):
+                if not os.path.exists(f"{stacks}/{name.removesuffix('.d')}"):
+                    trees.erase(f"{stacks}/{name}")
+                continue
             if f"sha256:{name}" in used or not _forget(f"{stacks}/{name}"):
                 try:
                     kept.update(each.partition("/")[0] for each in names(f"sha256:{name}"))
@@ -283,6 +299,7 @@ def _forget(path: str) -> bool:
     try:
         flock(fd, LOCK_EX | LOCK_NB)
         os.unlink(path)
+        trees.erase(f"{path}.d")
         return True
     except BlockingIOError:
         return False

@@ -32,19 +32,22 @@ class Rootfs:
 
     kind         `overlay` over the directory `path`, or a `tmpfs` filled with what follows
     layers       of an image: the directories below `path` that the overlay is over, the lowest first
+    short        a directory there in which they have short names (plan.mounts.short_name)
     above        of a snapshot: directories below `above_path` that come above all these, the lowest first
     mounts       bind mounts (OCI form)
     directories  (path, mode); links: (path, target); files: (path, text)
     path_first   directories that come first on PATH
     """
 
-    __slots__ = ("name", "kind", "path", "layers", "above_path", "above", "mounts", "directories", "links", "files", "path_first")
+    __slots__ = ("name", "kind", "path", "layers", "short", "above_path", "above", "mounts", "directories", "links", "files",
+                 "path_first")  # fmt: skip
 
     def __init__(self, name: str, kind: str, path: str) -> None:
         self.name = name
         self.kind = kind
         self.path = path
         self.layers: list[str] = []
+        self.short = ""
         self.above_path = ""
         self.above: list[str] = []
         self.mounts: list[dict[str, Any]] = []
@@ -106,7 +109,7 @@ def find(name: str, digest: str = "") -> Rootfs:
         from dolium.engine import layers
 
         found = Rootfs(name, "overlay", layers.top_path())
-        found.layers = layers.names(digest)
+        found.layers, found.short = layers.names(digest), layers.links(digest)
         return found
     if digest:
         return Rootfs(name, "overlay", unpacked(digest))

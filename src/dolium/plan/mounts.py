@@ -5,6 +5,7 @@ from dolium.errors import SpecError, Unsupported
 from dolium.plan import devices, slots
 from dolium.plan.attributes import NODEV, NOEXEC, NOSUID, RDONLY, split
 from dolium.plan.namespaces import MS_PRIVATE, joined
+from dolium.plan.onecall import Slot, call
 from dolium.plan.origin import is_bundle
 from dolium.plan.quantities import show_size
 
@@ -15,7 +16,10 @@ if TYPE_CHECKING:
 
     from dolium.plan.facts import Facts
 
-O_NOFOLLOW, O_DIRECTORY = 0o400000, 0o200000
+O_NOFOLLOW, O_DIRECTORY, O_PATH = 0o400000, 0o200000, 0o10000000
+LONGEST = 255
+"""Bytes of a string that fsconfig(2) takes."""
+ALPHABET = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
 DIRECTORY, PLAIN_FILE, LIKE_SOURCE = 1, 2, 3
 EACCES, ENOTDIR, ELOOP, EOVERFLOW = 13, 20, 40, 75
 KERNEL_PATHS = ("/proc", "/sys", "/dev")
@@ -37,10 +41,18 @@ def layers(spec: "dict[str, Any]", facts: "Facts") -> "list[Step]":
         return bundle.rootfs(spec)
     if not is_overlay(spec):
         return []
-    steps = _lower(spec, facts) + _store(spec, facts)
-    store = f"/proc/self/fd/{{{slots.STORE}}}"
     below, above = spec["dolium"]["root"].get("layers") or [], spec["dolium"]["root"].get("above") or []
-    options = [*_lowerdirs(below, above, facts), f"upperdir={store}/upper", f"workdir={store}/work"]
+    links = len(below) > 2 and facts.kernel < (6, 5)
+    if links and facts.machine != "x86_64":  # of which alone plan.onecall knows the numbers of calls
+        raise Unsupported(f"an image of {len(below)} layers", f"on {facts.machine} it takes Linux 6.5", hint="use a newer kernel")
+    lower, attached, snapshots = _lower(spec, facts), _attached(slots.LOWER, facts), _snapshots(spec, facts)
+    # All are attached at one place, each over the one before; the way from a short name to a layer leads over the root of its own.
+    lower = [*lower, *snapshots] if links else [*lower, *attached, *snapshots]
+    steps = [*lower, *_store(spec, facts), *(attached if links else [])]
+    store = f"/proc/self/fd/{{{slots.STORE}}}"
+    if links:
+        steps += _by_short_names(spec["dolium"]["root"]["links"])
+    options = [*_lowerdirs(below, above, links, facts), f"upperdir={store}/upper", f"workdir={store}/work"]
     if facts.rootless:
         options.append("userxattr")
     kept = spec["dolium"]["root"]["store"]
@@ -48,24 +60,42 @@ def layers(spec: "dict[str, Any]", facts: "Facts") -> "list[Step]":
     what, note = ("what was kept", "the image stays as it is") if kept else ("the tmpfs", "a private copy that costs nothing")
     steps.append(Step("new_mount", OUTSIDE, "root", path="overlay", data=strings(*options), n1=NODEV, out=slots.ROOT,
                       n2=facts.id_base if kept else 0, what=f"overlay of {_count(count)} + {what}", note=note))  # fmt: skip
+    if links:
+        steps.append(part(call("root", "chdir", (b"/\0",), actor=OUTSIDE, what="chdir /", note="and back")))
     return steps
 
 
-def _lowerdirs(below: "list[str]", above: "list[str]", facts: "Facts") -> "list[str]":
-    """The image's directory, or those of its layers in it; snapshots come above them.  One option each: what fsconfig(2) takes
-    ends at 255 bytes.
+def _lowerdirs(below: "list[str]", above: "list[str]", links: bool, facts: "Facts") -> "list[str]":
+    """The image's directory, or those of its layers in it; snapshots come above them.  One option each, for what fsconfig(2) takes
+    ends at 255 bytes; or all in one, where the kernel takes one only, the layers by `links` to them.
 
-    Raises Unsupported for what does not fit into one, where the kernel takes one only.
+    Raises Unsupported for what does not fit into one.
     """
     where = f"/proc/self/fd/{{{slots.LOWER}}}"
     snapshots = [f"/proc/self/fd/{{{slots.SNAPSHOTS}}}/{each}" for each in reversed(above)]
-    paths = snapshots + ([f"{where}/{each}" for each in reversed(below)] or [where])
-    if len(paths) == 1 or facts.kernel < (6, 5):
-        if len(paths) > 2:
-            raise Unsupported(f"an image of {len(paths)} layers", "Linux before 6.5 takes an overlay's in one short line",
-                              hint="run it on a newer kernel, or make one layer of it: dolium export")  # fmt: skip
-        return ["lowerdir=" + ":".join(paths)]
-    return [f"lowerdir+={each}" for each in paths]
+    names = [*map(short_name, reversed(range(len(below))))] if links else [f"{where}/{each}" for each in reversed(below)] or [where]
+    paths = snapshots + names
+    if len(paths) > 1 and facts.kernel >= (6, 5):
+        return [f"lowerdir+={each}" for each in paths]
+    line = ":".join(paths)
+    if len(line) > LONGEST:
+        raise Unsupported(f"an image of {len(paths)} layers", f"Linux before 6.5 takes an overlay's in one line of {LONGEST} bytes",
+                          hint="run it on a newer kernel, or make one layer of it: dolium export")  # fmt: skip
+    return [f"lowerdir={line}"]
+
+
+def _by_short_names(links: str) -> "list[Step]":
+    """The directory in which the layers have names of a character or two: a working directory, for it is mounted nowhere."""
+    return [part(Step("open", OUTSIDE, "root", fd=slots.LOWER, path=links, n1=O_PATH | O_DIRECTORY, out=slots.LINKS,
+                      what="open short names", note="for the layers: Linux before 6.5 takes one line")),
+            part(call("root", "fchdir", (Slot(slots.LINKS),), actor=OUTSIDE, what="fchdir to them",
+                      note="names in that line are relative"))]  # fmt: skip
+
+
+def short_name(number: int) -> str:
+    """Of a layer, counted from the lowest: 106 of them fit into one line."""
+    most = len(ALPHABET)
+    return ALPHABET[number] if number < most else ALPHABET[number // most - 1] + ALPHABET[number % most]
 
 
 def _count(layers: int) -> str:
@@ -90,19 +120,25 @@ def _lower(spec: "dict[str, Any]", facts: "Facts") -> "list[Step]":
         steps = [Step("new_mount", OUTSIDE, "root", path="tmpfs", data=options, n1=NODEV, out=slots.LOWER,
                       what="tmpfs for what is below", note="what every program expects")]  # fmt: skip
         steps += [part(each) for each in _filling(own["files"], own, OUTSIDE, slots.LOWER, facts.id_base)]
-        return steps + _attached(slots.LOWER, facts)
+        return steps
     path = spec["root"]["path"]
     steps = [Step("open_tree", OUTSIDE, "root.path", path=path, out=slots.LOWER, what=f"open_tree {path}",
                   note="the image, never written to")]  # fmt: skip
     if facts.id_base:
         steps.append(_idmap(slots.LOWER, "idmap it", "uid 0 on disk is root inside"))
-    steps += _attached(slots.LOWER, facts)
-    if path := own["root"].get("above_path"):
-        steps.append(Step("open_tree", OUTSIDE, "root.path", path=path, out=slots.SNAPSHOTS, what=f"open_tree {path}",
-                          note="snapshots, above the image"))  # fmt: skip
-        if facts.id_base:
-            steps.append(_idmap(slots.SNAPSHOTS, "idmap it", "as the image"))
-        steps += _attached(slots.SNAPSHOTS, facts)
+    return steps
+
+
+def _snapshots(spec: "dict[str, Any]", facts: "Facts") -> "list[Step]":
+    """What lies above the image, and under what is written."""
+    path = spec["dolium"]["root"].get("above_path")
+    if not path:
+        return []
+    steps = [Step("open_tree", OUTSIDE, "root.path", path=path, out=slots.SNAPSHOTS, what=f"open_tree {path}",
+                  note="snapshots, above the image")]  # fmt: skip
+    if facts.id_base:
+        steps.append(_idmap(slots.SNAPSHOTS, "idmap it", "as the image"))
+    steps += _attached(slots.SNAPSHOTS, facts)
     return steps
 
 

@@ -54,6 +54,8 @@ MASTER = 17
 """the program's terminal, the end that is written to and read from outside the container"""
 SLAVE = 18
 """the end that the program has"""
+LINKS = 248
+"""short names for the layers of an image, for a kernel that takes them in one short line"""
 FIRST_TASKS = 32
 """`tasks` files of cgroup v1 hierarchies, of which the kernel has fewer than sixteen"""
 FIRST_MOUNT = 48
