@@ -87,7 +87,7 @@ def _lowerdirs(below: "list[str]", above: "list[str]", links: bool, facts: "Fact
 def _by_short_names(links: str) -> "list[Step]":
     """The directory in which the layers have names of a character or two: a working directory, for it is mounted nowhere."""
     return [part(Step("open", OUTSIDE, "root", fd=slots.LOWER, path=links, n1=O_PATH | O_DIRECTORY, out=slots.LINKS,
-                      what="open short names", note="for the layers: Linux before 6.5 takes one line")),
+                      what="open short names", note="Linux before 6.5 takes one line")),
             part(call("root", "fchdir", (Slot(slots.LINKS),), actor=OUTSIDE, what="fchdir to them",
                       note="names in that line are relative"))]  # fmt: skip
 
