@@ -112,11 +112,11 @@ def test_slots_do_not_overlap() -> None:
     numbers = {name: value for name, value in vars(slots).items() if name.isupper()}
     assert len({*numbers.values()}) == len(numbers)
     assert numbers.pop("DENIALS") == wire.SLOTS - 1, "the last one, which only more mounts than there are slots would reach"
-    later = {"FIRST_MOUNT", "FIRST_USERS", "FIRST_JOINED"}
+    later = {"FIRST_MOUNT", "FIRST_USERS", "FIRST_JOINED", "SNAPSHOTS", "LINKS"}
     assert max(value for name, value in numbers.items() if name not in later) < slots.FIRST_MOUNT < wire.SLOTS
     assert slots.FIRST_TASKS + 16 <= slots.FIRST_MOUNT and slots.FIRST_FILE + 5 <= slots.SYS
-    assert slots.FIRST_MOUNT + bundle.MOST <= slots.FIRST_USERS < slots.FIRST_USERS + 6 <= slots.FIRST_JOINED
-    assert slots.FIRST_JOINED + 8 <= slots.DENIALS
+    assert slots.FIRST_MOUNT + bundle.MOST <= slots.SNAPSHOTS < slots.FIRST_USERS < slots.FIRST_USERS + 6 <= slots.FIRST_JOINED
+    assert slots.FIRST_JOINED + 8 <= slots.LINKS < slots.DENIALS
 
 
 @pytest.mark.parametrize(("field", "value"), [
