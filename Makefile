@@ -6,7 +6,7 @@
 # DOLIUM_PYTHON=/path/to/python3 chooses the interpreter, SUDO= does without sudo.
 
 PREFIX ?= /usr/local
-.PHONY: all help run shell test test-live test-v2 test-fresh lint golden bench conformance clients install uninstall wheel sdist clean
+.PHONY: all help run shell test test-long test-live test-v2 test-fresh lint golden bench conformance clients install uninstall wheel sdist clean
 export ROOTFS DOLIUM_PYTHON ARGS PREFIX DESTDIR MACHINE RUNTIME_TOOLS RUNTIMES
 
 all:
@@ -15,6 +15,7 @@ all:
 help:
 	@sed -n 's/^# //p; /^$$/q' Makefile
 	@echo 'make lint       ruff, mypy --strict, the C compiler'"'"'s warnings'
+	@echo 'make test-long  the tests that `make test` has no time for'
 	@echo 'make test-live  only the tests that start containers      make golden  write the golden plans anew'
 	@echo 'make test-v2    those again in a machine with cgroup v2    make bench   measure, and write the table in README.md'
 	@echo 'make conformance RUNTIME_TOOLS=DIR   the validation suite of opencontainers/runtime-tools, built in DIR'
@@ -27,7 +28,7 @@ help:
 run shell: all
 	@sh make/run.sh $@
 
-test test-live test-v2 lint golden bench conformance clients:
+test test-long test-live test-v2 lint golden bench conformance clients:
 	@sh make/setup.sh test
 	@sh make/test.sh $@
 

@@ -1,5 +1,5 @@
 #!/bin/sh
-# make test | test-live | test-v2 | lint | golden | bench | conformance | clients, after the set-up.
+# make test | test-long | test-live | test-v2 | lint | golden | bench | conformance | clients, after the set-up.
 set -u
 cd "$(dirname "$0")/.." || exit 1
 . make/shared.sh
@@ -12,6 +12,9 @@ export DOLIUM_PYTHON
 spread= # pytest's words for several processes
 FAST='unit golden property house'
 LIVE='live security api faults conformance'
+# Kills at every call, other people's programs, a wheel and a registry for each test: what `make test` has no time for.
+LONG='faults/test_oci_verbs.py faults/test_kills.py faults/test_images_killed.py conformance/test_beside_others.py
+    live/test_wheel.py live/test_nested.py live/test_run_from_registries.py'
 
 # The directories out of those named that have tests.
 present() {
@@ -76,7 +79,7 @@ took=.build/test-seconds-$user
 case $1 in
 lint) lint ;;
 test)
-    expected="about 10 minutes on 2 cores"
+    expected="about 15 minutes on 2 cores"
     [ -e "$took" ] && expected="$(cat "$took") s the last time"
     say "lint, then the tests that start nothing ($FAST), then those that start containers ($LIVE): $expected"
     start=$(now)
@@ -87,6 +90,9 @@ test)
     spread='-n auto --maxprocesses 4' && run_pytest $FAST
     fast=$?
     spread=
+    for each in $LONG; do
+        ARGS="--ignore tests/$each $ARGS"
+    done
     # shellcheck disable=SC2086
     whole $LIVE
     code=$?
@@ -94,6 +100,10 @@ test)
     [ $linted = 0 ] || { say "lint failed, see above"; code=1; }
     [ $code = 0 ] && echo $((($(now) - start) / 100)) >"$took"
     exit $code
+    ;;
+test-long)
+    # shellcheck disable=SC2086
+    whole $LONG
     ;;
 test-live)
     # shellcheck disable=SC2086

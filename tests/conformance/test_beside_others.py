@@ -18,7 +18,7 @@ from containers import SLOW
 
 SEEDS = range(int(os.environ.get("DOLIUM_DIFFERENTIAL", "8")))
 PROGRAM = """
-grep -E '^(Uid|Gid|Groups|Umask|NoNewPrivs|Seccomp|Cap[A-Z][a-z]*|SigIgn|SigBlk):' /proc/self/status
+grep -E '^(Uid|Gid|Groups|Umask|NoNewPrivs|Seccomp|Cap[A-Z][a-z]*|SigBlk):' /proc/self/status
 echo @limits; cat /proc/self/limits
 echo @mounts; cat /proc/self/mountinfo
 echo @maps; cat /proc/self/uid_map /proc/self/gid_map

@@ -21,6 +21,8 @@ INTERPRETER = {"_abc", "_codecs", "_frozen_importlib_external", "_io", "_signal"
 OS = {"_collections_abc", "_stat", "genericpath", "os", "posixpath", "stat"}
 STANDARD = INTERPRETER | OS | {"_json", "_socket", "_struct", "fcntl", "gc", "select"}
 """Written in C, but for what `os` needs."""
+OF_LAYERS = {"_sha2", "_sha256"}
+"""What `ps` needs to look after unpacked layers, where this host has any."""
 
 
 def loaded(program: str, *words: str) -> tuple[set[str], set[str]]:
@@ -52,10 +54,10 @@ def test_of_run(root: Dolium, most: int, words: str) -> None:
     assert foreign <= STANDARD and len(ours) <= most, sorted(ours)
 
 
-@pytest.mark.parametrize(("most", "words"), [(56, "exec NAME true"), (50, "ps"), (50, "stop -t 0 NAME"), (50, "kill NAME"), (50, "rm -f NAME")])
+@pytest.mark.parametrize(("most", "words"), [(56, "exec NAME true"), (58, "ps"), (50, "stop -t 0 NAME"), (50, "kill NAME"), (50, "rm -f NAME")])
 def test_of_what_is_said_to_one_that_runs(root: Dolium, sleeper: str, most: int, words: str) -> None:
     foreign, ours = loaded("dolium", *(sleeper if each == "NAME" else each for each in words.split()))
-    assert foreign <= STANDARD and len(ours) <= most, sorted(ours)
+    assert foreign - OF_LAYERS <= STANDARD and len(ours) <= most, sorted(ours)
 
 
 @pytest.fixture

@@ -293,11 +293,15 @@ def forget(digest: str) -> bool:
 def collect() -> "Iterable[tuple[str, int]] | None":
     """Remove the blobs that are of no image: digest and bytes of each.  None while a pull is under way: then nothing is removed,
     and the next who collects finds them.  Raises OSError and DoliumError."""
+    if not os.path.isdir(f"{places.data_path()}/images"):
+        return []
     held = alone()
     if held is None:
         return None
     with held:
-        known = _with(lambda database: {row[0] for row in database.execute("select distinct blob from holds")})
+        known: set[str] = set()
+        if _is_there():
+            known = _with(lambda database: {row[0] for row in database.execute("select distinct blob from holds")})
         gone = [*blobs.forget_partial()]
         for digest, size in [*blobs.every()]:
             if digest not in known:
