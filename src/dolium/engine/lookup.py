@@ -5,11 +5,11 @@ Paths are walked by descriptors, a name at a time; symbolic links lead where the
 """
 
 import os
-from errno import ELOOP
+from errno import ELOOP, ENOENT
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
 O_PATH_DIRECTORY = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 FORMAT, LINK, FOLDER, DEVICE, PLAIN = 0o170000, 0o120000, 0o040000, 0o020000, 0o100000
@@ -32,6 +32,30 @@ def is_opaque(fd: int) -> bool:
         except OSError:
             pass
     return False
+
+
+def follow(path: bytes, step: "Callable[[list[bytes], bytes], bytes | None]") -> "list[bytes]":
+    """The names that a path leads by, without links: `step` is given those before a name, and the name, and says where the link of
+    that name leads, None for what is no link.  Raises OSError for too many, and what `step` raises."""
+    todo, links = path.split(b"/")[::-1], 0
+    done: list[bytes] = []
+    while todo:
+        part = todo.pop()
+        if part in (b"", b"."):
+            continue
+        if part == b"..":
+            done = done[:-1]
+            continue
+        target = step(done, part)
+        if target is None:
+            done.append(part)
+            continue
+        links += 1
+        if links > MOST_LINKS:
+            raise OSError(ELOOP, os.strerror(ELOOP))
+        done = [] if target.startswith(b"/") else done
+        todo += target.split(b"/")[::-1]
+    return done
 
 
 class Found:
@@ -84,31 +108,20 @@ class Layers:
 
     def resolve(self, path: bytes) -> "Found | None":
         """What is at a path as a program in the container would open it: symbolic links are followed.  Raises OSError."""
-        todo, links = path.split(b"/")[::-1], 0
-        done: list[bytes] = []
-        while todo:
-            part = todo.pop()
-            if part in (b"", b"."):
-                continue
-            if part == b"..":
-                done = done[:-1]
-                continue
+        def step(done: "list[bytes]", part: bytes) -> "bytes | None":
             found = self.look([*done, part])
             if found is None:
-                return None
+                raise FileNotFoundError(ENOENT, os.strerror(ENOENT))
             try:
-                if found.status.st_mode & FORMAT == LINK:
-                    links += 1
-                    if links > MOST_LINKS:
-                        raise OSError(ELOOP, os.strerror(ELOOP))
-                    target = os.readlink(found.name, dir_fd=found.directory)
-                    done = [] if target.startswith(b"/") else done
-                    todo += target.split(b"/")[::-1]
-                    continue
+                return os.readlink(found.name, dir_fd=found.directory) if found.status.st_mode & FORMAT == LINK else None
             finally:
                 found.close()
-            done.append(part)
-        return self.look(done)
+
+        try:
+            names = follow(path, step)
+        except FileNotFoundError:
+            return None
+        return self.look(names)
 
     def read(self, path: str, most: int) -> "bytes | None":
         """At most so many bytes of a regular file; None where there is none.  Raises OSError."""

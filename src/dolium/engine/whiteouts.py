@@ -11,7 +11,7 @@ for granted, and hard links to files of the layers below, are copied from there;
 import os
 
 from dolium.engine import tar
-from dolium.engine.lookup import FOLDER, FORMAT, LINK, MOST_LINKS, is_opaque, is_whiteout
+from dolium.engine.lookup import FOLDER, FORMAT, LINK, follow, is_opaque, is_whiteout
 from dolium.engine.unpack import DIRECTORY, Directory, Unpacker
 from dolium.errors import ImageError
 
@@ -26,7 +26,7 @@ PREFIX, OPAQUE, AUFS = b".wh.", b".wh..wh..opq", b".wh..wh."
 KINDS = {0o100000: tar.FILE, 0o120000: tar.SYMLINK, 0o020000: tar.CHARACTER, 0o060000: tar.BLOCK_DEVICE, 0o010000: tar.FIFO,
          0o040000: tar.DIRECTORY}  # fmt: skip
 CHUNK = 1 << 20
-ENXIO, ENOTDIR, ELOOP = 6, 20, 40
+ENXIO, ENOTDIR = 6, 20
 
 
 class LayerUnpacker(Unpacker):
@@ -86,26 +86,7 @@ class LayerUnpacker(Unpacker):
     def _walk(self, path: bytes) -> bytes:
         """Make the directories of a path, as they are in the layers below or else root's; where they are: a symbolic link in any
         of the layers leads elsewhere."""
-        todo, links = path.split(b"/")[::-1], 0
-        done: list[bytes] = []
-        while todo:
-            part = todo.pop()
-            if part in (b"", b"."):
-                continue
-            if part == b"..":
-                done = done[:-1]
-                continue
-            here = b"/".join(done)
-            target = self._step(here, part, done)
-            if target is None:
-                done.append(part)
-                continue
-            links += 1
-            if links > MOST_LINKS:
-                raise OSError(ELOOP, os.strerror(ELOOP))
-            done = [] if target.startswith(b"/") else done
-            todo += target.split(b"/")[::-1]
-        return b"/".join(done)
+        return b"/".join(follow(path, lambda done, part: self._step(b"/".join(done), part, done)))
 
     def _step(self, here: bytes, name: bytes, parts: "list[bytes]") -> "bytes | None":
         """See to it that `name` is a directory in the directory `here`; or where the link of that name leads."""
