@@ -125,6 +125,20 @@ def test_what_is_counted_is_the_programs() -> None:
 
 
 @pytest.mark.needs_root
+def test_the_peak_of_memory_is_counted_from_the_call() -> None:
+    """Before Linux 6.12 cgroup v2 cannot forget a peak; then the result has the largest process's."""
+    with full(dolium.Pool(size=1, memory="128M")) as pool:
+        group = pool._shelf.ready[0].running.controllers["memory"]
+        hog = f"open('{group}/cgroup.procs', 'w').write('0'); x = bytearray(b'1') * (48 << 20)"
+        subprocess.run([SYSTEM_PYTHON, "-c", hog], check=True)
+        with open(next(each for each in (f"{group}/memory.peak", f"{group}/memory.max_usage_in_bytes") if os.path.exists(each))) as file:
+            assert int(file.read()) >= 48 << 20
+        assert 0 < pool.run(["true"]).peak_memory_bytes < 16 << 20
+        full(pool)
+        assert pool.run([SYSTEM_PYTHON, "-c", "x = bytearray(b'1') * (64 << 20)"]).peak_memory_bytes >= 64 << 20
+
+
+@pytest.mark.needs_root
 def test_its_memory_limit_is_each_containers_own() -> None:
     with full(dolium.Pool(size=2, memory="64M")) as pool:
         result = pool.run([SYSTEM_PYTHON, "-c", "x = bytearray(10**9)"])

@@ -123,6 +123,44 @@ def memory_peak(directory: str, version: int) -> int:
         return 0
 
 
+class Peak:
+    """The most bytes that a memory group has held since this was made.  Close it in the end.
+
+    v1 counts anew when it is told to (memory.rst, section 5.5), v2 for who holds the descriptor that told it, from Linux 6.12 on
+    (cgroup-v2.rst).  Before that a peak is known only if it is higher than the one from before.
+    """
+
+    __slots__ = ("_directory", "_version", "_fd", "_before")
+
+    def __init__(self, directory: str, version: int) -> None:
+        self._directory = directory
+        self._version = version
+        self._fd = -1
+        self._before = 0
+        try:
+            if version == 2:
+                self._fd = os.open(f"{directory}/memory.peak", os.O_RDWR | os.O_CLOEXEC)
+                os.write(self._fd, b"reset")
+            else:
+                write(f"{directory}/memory.max_usage_in_bytes", b"0")
+        except OSError:
+            self.close()
+            self._before = memory_peak(directory, version)
+
+    def read(self) -> int:
+        """Bytes; 0 where that is not known.  Raises OSError."""
+        if self._fd >= 0:
+            return int(os.pread(self._fd, 32, 0))
+        found = memory_peak(self._directory, self._version)
+        return found if found > self._before else 0
+
+    def close(self) -> None:
+        """It is of no more use."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+
 def memory_kills(directory: str, version: int) -> int:
     """How many processes of a memory group the kernel has killed for want of memory."""
     return _field(read(f"{directory}/{'memory.events' if version == 2 else 'memory.oom_control'}"), "oom_kill")

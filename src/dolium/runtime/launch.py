@@ -189,7 +189,7 @@ class Watched:
 class Running(Watched):
     """A container on its way or alive.  `use`, where somebody has set it, is closed when it has ended."""
 
-    __slots__ = ("lease", "controllers", "groups", "spent", "own_steps", "use", "guard", "hold", "gone")
+    __slots__ = ("lease", "controllers", "groups", "spent", "own_steps", "use", "guard", "hold", "peak", "gone")
 
     def __init__(self, spec: "dict[str, Any]", facts: "Facts", taken: "lease.Lease", filled: "dict[int, int]",
                  own_steps: "list[Step] | None" = None) -> None:  # fmt: skip
@@ -202,6 +202,7 @@ class Running(Watched):
         self.use: Use | None = None
         self.guard: Guard | None = None  # of a network with an egress policy
         self.hold: Hold | None = None  # of one that is made in advance
+        self.peak: cgroup.Peak | None = None  # where memory is counted from a later moment on
         self.gone: bool = False
 
     def steps(self) -> "list[Step]":
@@ -237,8 +238,12 @@ class Running(Watched):
 
     def count(self, found: ending.Ending) -> None:
         """Add what the cgroups have counted."""
+        found.count(self.controllers, self.memory_version(), self.peak)
+
+    def memory_version(self) -> int:
+        """Of cgroups, as far as memory is counted; or 0."""
         memory = self.facts.controllers.get("memory")
-        found.count(self.controllers, memory.version if memory else 0)
+        return memory.version if memory else 0
 
     def abandon(self) -> None:
         """Kill the container if it lives, and remove all that was made for it, once; in a forked child, which it does not belong
@@ -250,6 +255,8 @@ class Running(Watched):
             self.helper.close()
         if self.hold:
             self.hold.close()
+        if self.peak:
+            self.peak.close()
         self._close_filled()
         if self.helper and not self.helper.is_ours():
             self.lease.leave()
