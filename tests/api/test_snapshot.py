@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import re
 import subprocess
 import threading
 from collections.abc import Callable, Iterator
@@ -9,6 +10,7 @@ from typing import Any
 
 import pytest
 from containers import SLOW, SYSTEM_PYTHON, TOP, wait_for
+from machine import Machine
 
 import dolium
 from dolium import aio
@@ -201,6 +203,41 @@ def test_after_the_end_of_the_program(request: pytest.FixtureRequest, who: str, 
     again = ("import sys, os; sys.path.insert(0, SOURCE); import dolium; from dolium.runtime import places; dolium.run(['true'])\n"
              "print(os.listdir(places.data_path() + '/snapshots'))").replace("SOURCE", repr(f"{TOP}/src"))  # fmt: skip
     wait_for(lambda: user(argv=[SYSTEM_PYTHON, "-c", again]).stdout == "[]\n")
+
+
+HELD = """
+import sys, time; sys.path.insert(0, SOURCE)
+import dolium
+with dolium.Sandbox() as box:
+    box.run(["sh", "-c", "head -c 1000000 /dev/urandom > /x"], check=True)
+    snap = box.snapshot()
+print("go", flush=True); time.sleep(600)
+"""
+
+
+def test_what_a_killed_one_has_left_goes_with_prune_and_what_is_used_stays(machine: Machine) -> None:
+    code = HELD.replace("SOURCE", repr(f"{TOP}/src"))
+    one, other = (machine.start(argv=[*machine.enter, SYSTEM_PYTHON, "-c", code]) for _ in range(2))
+    assert one.stdout and other.stdout and (one.stdout.readline(), other.stdout.readline()) == (b"go\n", b"go\n")
+    where = f"/proc/{machine.holder.pid}/root/var/lib/dolium/snapshots"
+    assert len(os.listdir(where)) == 2
+    listed = machine("system", "reset", "--dry-run").stdout
+    assert listed.count("would remove snapshot ") == 2 and listed.count("a program uses it (it runs)") == 2
+    refused = machine("system", "reset")
+    assert refused.code == 125 and "--force" in refused.stderr and len(os.listdir(where)) == 2
+    one.kill()
+    one.communicate()
+    assert sorted(line.count("(it runs)") for line in machine("system", "reset", "--dry-run").stdout.splitlines() if "snapshot" in line) == [0, 1]
+    pruned = machine("prune")
+    said = re.fullmatch(r"dolium: (\d+)(\.\d)? KiB of snapshots freed, whose programs were killed\n", pruned.stderr)
+    assert (pruned.code, pruned.stdout) == (0, "") and said and 976 <= int(said[1]) < 1024, pruned
+    assert len(os.listdir(where)) == 1
+    again = machine("prune")
+    assert (again.code, again.stderr) == (0, "") and len(os.listdir(where)) == 1
+    other.kill()
+    other.communicate()
+    assert machine("prune").code == 0 and os.listdir(where) == []
+    assert "snapshot" not in machine("system", "reset", "--dry-run").stdout
 
 
 def test_for_a_plain_user(plain: Callable[..., Any], own_alpine: str) -> None:

@@ -56,7 +56,7 @@ def prune(argv: "list[str]") -> int:
     if found is None:
         return 0
     code = 0 if found.get("rootfs") else _forget_ended()
-    from dolium.engine import removal, tarballs
+    from dolium.engine import removal, snapshots, tarballs
 
     for line in removal.prune(False) if not found.get("rootfs") else ():
         render.write(1, f"{line}\n")
@@ -68,6 +68,8 @@ def prune(argv: "list[str]") -> int:
         render.say(f"{quantities.show_size(freed)} of unpacked tarballs freed")
     if layers := removal.sweep():
         render.say(f"{quantities.show_size(layers)} of layers freed")
+    if left := snapshots.mend():
+        render.say(f"{quantities.show_size(left)} of snapshots freed, whose programs were killed")
     return code
 
 

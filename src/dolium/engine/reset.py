@@ -7,7 +7,7 @@ written down what there is, so that a kill in the middle leaves the rest to be f
 import os
 from time import monotonic, sleep
 
-from dolium.engine import erase, firewall, life, networks
+from dolium.engine import erase, firewall, life, networks, snapshots
 from dolium.errors import DoliumError, NotFound
 from dolium.plan import rtnetlink
 from dolium.runtime import cgroup, host, lease, netlink, places
@@ -47,6 +47,9 @@ def find() -> "Iterator[Remains]":
             yield Remains(f"container {container.id} ({container.name})", _container(container), running)
     if os.path.isdir(f"{state}/leases"):
         yield from _leases(f"{state}/leases", known)
+    for path in snapshots.every():
+        used = snapshots.is_used(path)
+        yield Remains(f"snapshot {os.path.basename(path)}{', a program uses it' if used else ''}", _erase(path), used)
     if os.geteuid() == 0:
         yield from _network()
     yield from _groups()
