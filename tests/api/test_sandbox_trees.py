@@ -2,6 +2,7 @@
 
 import io
 import os
+import resource
 import stat
 import tarfile
 import threading
@@ -95,6 +96,65 @@ def test_archives(sample: str, folder: str) -> None:
             archive.addfile(tarfile.TarInfo("../../escaped"), io.BytesIO())
         with open(f"{folder}/evil.tar", "rb") as file, pytest.raises(dolium.ImageError, match="escaped"):
             box.put(file, "/opt/y")
+
+
+def test_neither_a_file_nor_a_directory_takes_the_others_place(folder: str) -> None:
+    os.makedirs(f"{folder}/in/name")
+    with open(f"{folder}/file", "w") as file:
+        file.write("new")
+    with open(f"{folder}/a.tar", "wb") as out, tarfile.open(fileobj=out, mode="w") as archive:
+        archive.add(f"{folder}/file", "link/full")
+    with dolium.Sandbox() as box:
+        box.run(["sh", "-c", "mkdir -p /d/name/full /e; echo old > /d/file; echo kept > /d/name/full/x; echo old > /e/name; ln -s /name /d/link"], check=True)
+        with pytest.raises(IsADirectoryError):
+            box.put(f"{folder}/file", "/d/name")
+        with pytest.raises(NotADirectoryError):
+            box.put(f"{folder}/in", "/e")
+        with open(f"{folder}/a.tar", "rb") as packed, pytest.raises(IsADirectoryError):  # an absolute link is of the target's root
+            box.put(packed, "/d")
+        assert (box.read("/d/name/full/x"), box.read("/e/name")) == (b"kept\n", b"old\n")
+        box.put(f"{folder}/file", "/d/file")
+        assert box.read("/d/file") == b"new"
+        os.makedirs(f"{folder}/out/file/full")
+        with pytest.raises(IsADirectoryError, match="would be replaced"):
+            box.get("/d", f"{folder}/out")
+        assert os.path.isdir(f"{folder}/out/file/full")
+
+
+def test_what_is_large_takes_no_memory(folder: str) -> None:
+    """2 GiB with nothing in them, through a tar archive, into /dev/null: more than this process grows by."""
+    with dolium.Sandbox() as box, open("/dev/null", "wb") as null:
+        box.run(["truncate", "-s", "2G", "/tmp/large"], check=True)
+        before = grown()
+        box.get("/tmp/large", null, most="3G")
+        assert grown() - before < 64 << 20
+
+
+def grown() -> int:
+    """Bytes that this process ever had."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10
+
+
+def test_an_archive_of_what_is_written_meanwhile_is_whole_or_an_error(folder: str) -> None:
+    line = "while :; do head -c 3000000 /dev/zero > /w/f; : > /w/f; echo more >> /w/f; done"
+    with dolium.Sandbox() as box:
+        box.run(["mkdir", "/w"])
+        writer = box.popen(["sh", "-c", line])
+        whole, torn = 0, 0
+        for _ in range(60):
+            with open(f"{folder}/a.tar", "w+b") as file:
+                try:
+                    box.get("/w", file)
+                except OSError as error:
+                    torn += "shorter" in str(error)
+                    continue
+                file.seek(0)
+                with tarfile.open(fileobj=file) as archive:
+                    assert [*archive.getnames()][:1] == ["w"]
+                    whole += 1
+        writer.kill()
+        writer.wait()
+    assert whole + torn > 0 and whole
 
 
 def test_what_a_program_makes_cannot_lead_or_grow_out(folder: str) -> None:

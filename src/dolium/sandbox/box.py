@@ -397,10 +397,11 @@ class Sandbox:
 
     def put(self, source: "str | os.PathLike[str] | IO[bytes]", target: str) -> None:
         """Copy a file or a directory of this host so that it is `target` there (below it, where that ends with `/`), or
-        unpack a tar archive, an open file, below the directory `target`.  Directories above are made; what is there with the
-        same names is replaced; all belongs to the container's root.
+        unpack a tar archive, an open file, below the directory `target`.  Directories above are made; files that are there with
+        the same names are replaced; all belongs to the container's root.
 
-        Raises OSError, ImageError for an archive or a disk that is too small, and StateError.
+        Raises OSError, also where a directory would have to make room for a file or a file for one, ImageError for an archive
+        or a disk that is too small, and StateError.
         """
         given = os.fspath(source) if isinstance(source, (str, os.PathLike)) else source
         self._visit(lambda first: files.put(self._facts, first, given, target))
@@ -410,7 +411,7 @@ class Sandbox:
         write it into an open file as a tar archive.  It belongs to the caller; set-user-ID bits, sockets, FIFOs and devices
         are left out.
 
-        Raises OSError, also for more than `most` bytes, ImageError for a disk that is too small, and StateError.
+        Raises OSError, also for more than `most` bytes and as `put` does, ImageError for a disk that is too small, and StateError.
         """
         given = os.fspath(target) if isinstance(target, (str, os.PathLike)) else target
         size = quantities.size(most, "most")

@@ -47,7 +47,7 @@ class Source:
         self._id_base = id_base
         plain = path.rstrip("/") or "/"
         self.contents_only: bool = path.endswith("/.") or plain in (".", "/", "..")
-        self.fd = open_(plain, HANDLE if follow or path.endswith(("/", "/.")) else HANDLE | os.O_NOFOLLOW)
+        self.fd: int = open_(plain, HANDLE if follow or path.endswith(("/", "/.")) else HANDLE | os.O_NOFOLLOW)
         self.is_directory: bool = stat.S_ISDIR(os.fstat(self.fd).st_mode)
         try:
             if path.endswith(("/", "/.")) and not self.is_directory:
@@ -95,7 +95,8 @@ class Target:
     """Where it goes: an open directory, and the name there (empty: into it)."""
 
     def __init__(self, open_: "Open", path: str, source: Source) -> None:
-        self.name = b""
+        self.name: bytes = b""
+        self.fd: int
         plain = path.rstrip("/") or "/"
         there = _kind(open_, plain)
         if there == stat.S_IFDIR:
@@ -154,17 +155,9 @@ def _taken(items: "Items", root: int, later: "list[tar.Entry] | None", goes_in: 
 
 def _must_fit(root: int, entry: tar.Entry) -> None:
     """Neither a directory nor anything else is replaced by the other.  Raises DoliumError."""
-    try:
-        fd = sys.open_beneath(root, entry.name.strip(b"/") or b".", HANDLE | os.O_NOFOLLOW)
-    except OSError:  # nothing there, or nothing that could be lost
-        return
-    try:
-        is_directory = stat.S_ISDIR(os.fstat(fd).st_mode)
-    finally:
-        os.close(fd)
-    if is_directory != (entry.kind == tar.DIRECTORY):
-        what = ("a directory", "something else") if is_directory else ("no directory", "one")
-        raise DoliumError(f"cannot copy over {entry.shown()}: it is {what[0]}, and would become {what[1]}", hint="remove it first")
+    if there := trees.in_the_way(root, entry):
+        becomes = "something else" if there == trees.DIRECTORY_THERE else "one"
+        raise DoliumError(f"cannot copy over {entry.shown()}: it is {there}, and would become {becomes}", hint="remove it first")
 
 
 def _give(root: int, entry: tar.Entry, id_base: int) -> None:

@@ -164,7 +164,7 @@ def _put_below(facts: "Facts", container: int, directory: str, entries: "Carried
 
     root = open_path(facts, container, directory, os.O_RDONLY | os.O_DIRECTORY, 0o755)
     try:
-        trees.write(root, entries, owner)
+        trees.write(root, trees.fitting(root, entries), owner)
     finally:
         os.close(root)
 
@@ -193,7 +193,7 @@ def get(facts: "Facts", container: int, path: str, target: "str | IO[bytes]", mo
         above, leaf = (target, "") if is_directory else os.path.split(os.path.abspath(target))
         root = os.open(above, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
-            trees.write(root, found(leaf))
+            trees.write(root, trees.fitting(root, found(leaf)))
         finally:
             os.close(root)
     finally:

@@ -10,6 +10,7 @@ import stat
 
 from dolium.core import sys
 from dolium.engine import compression, tar, unpack
+from dolium.engine.archive import Writer
 from dolium.plan.quantities import show_size
 
 TYPE_CHECKING = False
@@ -26,6 +27,7 @@ CHUNK = 1 << 18
 DEEP = 200
 """Directories within directories; each is open while its own are gone through."""
 MODE = 0o777 | stat.S_ISVTX
+DIRECTORY_THERE = "a directory"
 
 
 class Budget:
@@ -136,21 +138,46 @@ def _as_caller(items: "Iterable[T]", acting: sys.Owner) -> "Iterator[T]":
         yield item
 
 
+def fitting(root: int, entries: "Carried") -> "Iterator[tuple[tar.Entry, Iterable[memoryview]]]":
+    """The same, each when nothing would be lost below `root`.  Raises IsADirectoryError and NotADirectoryError."""
+    for entry, content in entries:
+        if there := in_the_way(root, entry):
+            kind = IsADirectoryError if there == DIRECTORY_THERE else NotADirectoryError
+            raise kind(21 if there == DIRECTORY_THERE else 20, f"it is {there}, and would be replaced", os.fsdecode(entry.name))
+        yield entry, content
+
+
+def in_the_way(root: int, entry: tar.Entry) -> str:
+    """What has the name of the entry below `root`, if it is of another kind: `a directory`, or `no directory`.  Neither may take
+    the other's place."""
+    try:
+        fd = sys.open_in_root(root, entry.name.strip(b"/") or b".", os.O_PATH | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except OSError:  # nothing there, or nothing that could be lost
+        return ""
+    try:
+        is_directory = stat.S_ISDIR(os.fstat(fd).st_mode)
+    finally:
+        os.close(fd)
+    if is_directory == (entry.kind == tar.DIRECTORY):
+        return ""
+    return DIRECTORY_THERE if is_directory else "no directory"
+
+
 def write_tar(file: "IO[bytes]", entries: "Carried") -> None:
-    """Write the entries as an archive (PAX)."""
-    import tarfile
+    """Write the entries as an archive.  Raises OSError, also for a file that becomes shorter meanwhile."""
+    writer = Writer(file.write)
+    for entry, content in entries:
+        writer.add(entry, _exactly(entry, content))
+    writer.close()
 
-    kinds = {tar.FILE: tarfile.REGTYPE, tar.DIRECTORY: tarfile.DIRTYPE, tar.SYMLINK: tarfile.SYMTYPE}
-    with tarfile.open(fileobj=file, mode="w|", format=tarfile.PAX_FORMAT) as archive:
-        for entry, content in entries:
-            member = tarfile.TarInfo(os.fsdecode(entry.name) or ".")
-            member.type, member.mode, member.mtime = kinds[entry.kind], entry.mode, entry.mtime // 10**9
-            member.linkname = os.fsdecode(entry.target)
-            if entry.kind == tar.FILE:
-                data = b"".join(content)  # its size may have changed since it was looked at
-                member.size = len(data)
-                from io import BytesIO
 
-                archive.addfile(member, BytesIO(data))
-            else:
-                archive.addfile(member)
+def _exactly(entry: tar.Entry, content: "Iterable[memoryview]") -> "Iterator[memoryview]":
+    """As many bytes as the archive has said that they are, though a program may be writing."""
+    left = entry.size
+    for piece in content:
+        yield piece[:left]
+        left -= len(piece[:left])
+        if not left:
+            return
+    if left:
+        raise OSError(5, "has become shorter while it was read", os.fsdecode(entry.name))
