@@ -6,7 +6,7 @@
 # DOLIUM_PYTHON=/path/to/python3 chooses the interpreter, SUDO= does without sudo.
 
 PREFIX ?= /usr/local
-.PHONY: all help run shell test test-long test-live test-v2 test-fresh lint golden bench conformance clients install uninstall wheel sdist clean
+.PHONY: all help run shell test test-long test-live test-v2 test-fresh lint types golden bench conformance clients install uninstall wheel sdist clean
 export ROOTFS DOLIUM_PYTHON ARGS PREFIX DESTDIR MACHINE RUNTIME_TOOLS RUNTIMES
 
 all:
@@ -28,7 +28,7 @@ help:
 run shell: all
 	@sh make/run.sh $@
 
-test test-long test-live test-v2 lint golden bench conformance clients:
+test test-long test-live test-v2 lint types golden bench conformance clients:
 	@sh make/setup.sh test
 	@sh make/test.sh $@
 

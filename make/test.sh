@@ -1,5 +1,5 @@
 #!/bin/sh
-# make test | test-long | test-live | test-v2 | lint | golden | bench | conformance | clients, after the set-up.
+# make test | test-long | test-live | test-v2 | lint | types | golden | bench | conformance | clients, after the set-up.
 set -u
 cd "$(dirname "$0")/.." || exit 1
 . make/shared.sh
@@ -151,6 +151,9 @@ clients)
     fi
     # shellcheck disable=SC2086
     whole clients
+    ;;
+types)
+    "$venv/python" make/public_types.py
     ;;
 bench)
     # shellcheck disable=SC2086

@@ -12,11 +12,11 @@ A task that is cancelled kills what it waits for, sees it removed, and then rais
 import asyncio
 import os
 import threading
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from inspect import signature
-from typing import IO, Any, ParamSpec, TypeVar
+from typing import IO, Any, TypeVar
 
-from dolium.sandbox import box, fresh, pool
+from dolium.sandbox import box, fresh, pool, same_arguments
 from dolium.sandbox.job import Job
 from dolium.sandbox.process import Process as _Process
 from dolium.sandbox.python import Python as _Python
@@ -24,7 +24,6 @@ from dolium.sandbox.python import Snippet
 from dolium.sandbox.result import Result
 from dolium.sandbox.snapshot import Snapshot
 
-P = ParamSpec("P")
 T = TypeVar("T")
 
 
@@ -92,15 +91,10 @@ async def _work(job: Job) -> Result:
     return await _aside(job.work, job.stop)
 
 
-def _run(function: Callable[P, Result]) -> Callable[P, Coroutine[Any, Any, Result]]:
-    async def run(*args: P.args, **how: P.kwargs) -> Result:
-        return await _work(fresh.job(**_bound(function, args, how)))
-
-    run.__doc__ = function.__doc__
-    return run
-
-
-run = _run(fresh.run)
+@same_arguments.of_function(fresh.run)
+async def run(*args: Any, **how: Any) -> Result:
+    """`dolium.run`."""
+    return await _work(fresh.job(**_bound(fresh.run, args, how)))
 
 
 class Process:
@@ -242,6 +236,7 @@ class Python:
 class Sandbox:
     """`dolium.Sandbox`, with the same arguments; it starts in `async with` (or `await box.start()`)."""
 
+    @same_arguments.of_class(box.Sandbox)
     def __init__(self, **how: Any) -> None:
         _bound(box.Sandbox, (), how)  # a slip of the pen is said here
         self._how = how
@@ -291,12 +286,14 @@ class Sandbox:
         if self._box:
             await _aside(self._box.close)
 
+    @same_arguments.of_method(box.Sandbox.run)
     async def run(self, *args: Any, **how: Any) -> Result:
         """`dolium.Sandbox.run`."""
         given = _bound(box.Sandbox.run, (self._started, *args), how)
         del given["self"]
         return await _work(self._started._job(**given))
 
+    @same_arguments.of_method(box.Sandbox.popen)
     async def popen(self, *args: Any, **how: Any) -> Process:
         """`dolium.Sandbox.popen`, in bytes; its pipes are asyncio's streams."""
         made: list[_Process] = []
@@ -315,6 +312,7 @@ class Sandbox:
             raise
         return process
 
+    @same_arguments.of_method(box.Sandbox.python)
     async def python(self, **how: Any) -> Python:
         """`dolium.Sandbox.python`."""
         started = self._started
@@ -324,10 +322,12 @@ class Sandbox:
         """`dolium.Sandbox.snapshot`."""
         return await _made(self._started.snapshot, Snapshot.close)
 
+    @same_arguments.of_method(box.Sandbox.read)
     async def read(self, *args: Any, **how: Any) -> Any:
         """`dolium.Sandbox.read`."""
         return await _aside(lambda: self._started.read(*args, **how))
 
+    @same_arguments.of_method(box.Sandbox.write)
     async def write(self, *args: Any, **how: Any) -> None:
         """`dolium.Sandbox.write`."""
         await _aside(lambda: self._started.write(*args, **how))
@@ -344,10 +344,12 @@ class Sandbox:
         """`dolium.Sandbox.remove`."""
         await _aside(lambda: self._started.remove(path))
 
+    @same_arguments.of_method(box.Sandbox.put)
     async def put(self, *args: Any, **how: Any) -> None:
         """`dolium.Sandbox.put`."""
         await _aside(lambda: self._started.put(*args, **how))
 
+    @same_arguments.of_method(box.Sandbox.get)
     async def get(self, *args: Any, **how: Any) -> None:
         """`dolium.Sandbox.get`."""
         await _aside(lambda: self._started.get(*args, **how))
@@ -356,6 +358,7 @@ class Sandbox:
 class Pool:
     """`dolium.Pool`, with the same arguments; it starts in `async with` (or `await pool.start()`)."""
 
+    @same_arguments.of_class(pool.Pool)
     def __init__(self, **how: Any) -> None:
         _bound(pool.Pool, (), how)
         self._how = how
@@ -395,6 +398,7 @@ class Pool:
         if self._pool:
             await _aside(self._pool.close)
 
+    @same_arguments.of_method(pool.Pool.run)
     async def run(self, *args: Any, **how: Any) -> Result:
         """`dolium.Pool.run`."""
         given = _bound(pool.Pool.run, (self._started, *args), how)

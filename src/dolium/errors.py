@@ -166,7 +166,7 @@ class StepError(DoliumError, OSError):
         self.call: str = call
         self.errno_: int = errno
         self.why: str = why
-        self.filename = filename or None
+        self.filename: Any = filename or None
         self.exit_code: int = exit_code
 
     def __reduce__(self) -> "tuple[Any, ...]":

@@ -5,7 +5,7 @@ one that nobody runs again.
 """
 
 import os
-from _socket import AF_UNIX, SOCK_SEQPACKET, socket, socketpair
+from _socket import AF_UNIX, SOCK_SEQPACKET, socketpair
 from _thread import allocate_lock
 from fcntl import (
     F_ADD_SEALS,
@@ -24,6 +24,10 @@ from time import sleep
 from dolium.core import PROGRAMS
 from dolium.errors import Unsupported
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from _socket import socket as Socket
+
 MFD_CLOEXEC, MFD_ALLOW_SEALING, MFD_NOEXEC_SEAL, MFD_EXEC = 1, 2, 8, 16
 EAGAIN, EACCES, EINVAL, EFBIG = 11, 13, 22, 27
 SIGNALS = tuple(number for number in range(1, 65) if number not in (32, 33))
@@ -34,7 +38,7 @@ SIGCHLD = 17
 
 _lock = allocate_lock()
 _sealed: "dict[str, int]" = {}
-_live: "set[socket]" = set()
+_live: "set[Socket]" = set()
 
 
 def program(name: str) -> int:
@@ -162,9 +166,9 @@ class Helper:
 
     __slots__ = ("pid", "socket", "plan", "size", "_owner")
 
-    def __init__(self, pid: int, owner: socket, plan: int, size: int) -> None:
+    def __init__(self, pid: int, owner: "Socket", plan: int, size: int) -> None:
         self.pid: int = pid
-        self.socket: socket = owner
+        self.socket: Socket = owner
         self.plan: int = plan
         self.size: int = size
         self._owner = os.getpid()

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 HOST, OUTSIDE, INSIDE, BOTH = 0, 1, 2, 3
 """Who acts: Python in the caller's namespaces, dolium-init beside the container, its child, or both at a meeting."""
 
-OPERATIONS = {
+OPERATIONS: "dict[str, tuple[str, ...]]" = {
     "open": ("openat2",), "open_tree": ("open_tree",), "set_attr": ("mount_setattr",),
     "new_mount": ("fsopen", "fsconfig", "fsmount"), "move_mount": ("openat2", "mkdirat", "move_mount"),
     "mkdir": ("openat2", "mkdirat", "fchownat"), "symlink": ("openat2", "symlinkat", "fchownat"),
@@ -241,15 +241,18 @@ class Report:
     __slots__ = ("child", "failed", "errno", "call", "item", "status", "message", "rows")
 
     def __init__(self, data: bytes) -> None:
+        self.failed: int
+        self.child: int
+        self.status: int
         _, _, count, length, self.failed, _, self.child, self.status = REPORT.unpack_from(data)
         words = data[HEADER.size - MESSAGE : HEADER.size - MESSAGE + length].decode("utf-8", "replace")
         self.message: str = words.strip().removeprefix("e ")  # an error, fsopen(2)
         rows = [RECORD.unpack_from(data, HEADER.size + RECORD.size * index) for index in range(count)]
         # errno, nanoseconds and the branch taken, of each record
-        self.rows = [(row[15], row[19], row[20]) for row in rows]
-        self.errno = rows[self.failed][15] if self.failed >= 0 else 0
-        self.call = rows[self.failed][2] if self.failed >= 0 else 0
-        self.item = rows[self.failed][22] if self.failed >= 0 else 0
+        self.rows: list[tuple[int, int, int]] = [(row[15], row[19], row[20]) for row in rows]
+        self.errno: int = rows[self.failed][15] if self.failed >= 0 else 0
+        self.call: int = rows[self.failed][2] if self.failed >= 0 else 0
+        self.item: int = rows[self.failed][22] if self.failed >= 0 else 0
 
 
 def read_result(data: bytes, index: int) -> bytes:

@@ -77,32 +77,32 @@ class Options:
         self.dns_options: list[str] = []
         self.dns_search: list[str] = []
         self.env: dict[str, str] = {}
-        self.held = False
+        self.held: bool = False
         self.hostname: str | None = None
-        self.init = False
+        self.init: bool = False
         self.mask: list[str] = []
         self.memory: int | None = None
         self.memory_swap: int | None = None
-        self.network = ""
-        self.no_new_privileges = True
+        self.network: str = ""
+        self.no_new_privileges: bool = True
         self.oom_score_adj: int | None = None
         self.pids: int | None = None
         self.places: list[str] = []
-        self.read_only = False
+        self.read_only: bool = False
         self.seccomp: dict[str, Any] | str | None = None
         self.size: tuple[int, int] | None = None
-        self.store = ""
+        self.store: str = ""
         self.sysctl: dict[str, str] = {}
-        self.time_namespace = False
+        self.time_namespace: bool = False
         self.tmpfs: list[tuple[str, tuple[str, ...]]] = []
-        self.tty = False
+        self.tty: bool = False
         self.ulimits: list[tuple[str, int, int]] = []
         self.unmask: list[str] = []
         self.user: User = ROOT
-        self.userns = "auto"
+        self.userns: str = "auto"
         self.volumes: list[tuple[str, str, bool]] = []
         self.watch: dict[str, Any] = {}
-        self.why_denied = False
+        self.why_denied: bool = False
 
     def copy(self) -> "Options":
         """The same, for something else that runs there or like it; what dolium-keep is to do is not the same."""

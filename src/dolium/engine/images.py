@@ -48,12 +48,12 @@ class Image:
     __slots__ = ("digest", "id", "names", "sources", "size", "platform", "created", "added", "pulled", "_config")
 
     def __init__(self, digest: str, id: str, size: int, platform: str, created: str, added: float) -> None:
-        self.digest = digest
-        self.id = id
-        self.size = size
-        self.platform = platform
-        self.created = created
-        self.added = added
+        self.digest: str = digest
+        self.id: str = id
+        self.size: int = size
+        self.platform: str = platform
+        self.created: str = created
+        self.added: float = added
         self.names: list[str] = []
         self.sources: dict[str, str] = {}
         self.pulled: dict[str, float] = {}

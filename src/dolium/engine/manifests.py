@@ -72,7 +72,7 @@ class Frozen:
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Frozen) and type(self) is type(other) and self._fields() == other._fields()
 
-    __hash__ = None  # type: ignore[assignment]
+    __hash__: "None" = None  # type: ignore[assignment]
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in self._fields().items())})"

@@ -43,12 +43,12 @@ class Rootfs:
                  "path_first")  # fmt: skip
 
     def __init__(self, name: str, kind: str, path: str) -> None:
-        self.name = name
-        self.kind = kind
-        self.path = path
+        self.name: str = name
+        self.kind: str = kind
+        self.path: str = path
         self.layers: list[str] = []
-        self.short = ""
-        self.above_path = ""
+        self.short: str = ""
+        self.above_path: str = ""
         self.above: list[str] = []
         self.mounts: list[dict[str, Any]] = []
         self.directories: list[tuple[str, int]] = []

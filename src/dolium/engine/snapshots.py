@@ -4,11 +4,12 @@
     snapshots/NAME/about.json  how large
 
 Who has a snapshot, or a container made from one, shares its directory (engine/trees.py).  The kernel drops that when it dies,
-however it dies; a snapshot that nobody shares is removed by whoever lets go of it last, or else by the next who makes a container.
+however it dies; a snapshot that nobody shares is removed by whoever lets go of it last, or else by the next who makes a container,
+or by `dolium prune`.
 """
 
 import os
-from fcntl import LOCK_SH
+from fcntl import LOCK_EX, LOCK_NB, LOCK_SH
 
 from dolium.engine import rootfs, store, tar, trees
 from dolium.engine.stack import Stack
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import Any
 
+    from dolium.engine import images
     from dolium.engine.rootfs import Rootfs
 
     Found = Iterator[tuple[tar.Entry, Any]]
@@ -41,10 +43,10 @@ class Hold:
     __slots__ = ("digest", "names", "base", "image", "_locks")
 
     def __init__(self, names: "list[str]", base: "trees.Use | None") -> None:
-        self.digest = base.digest if base else ""
-        self.image = base.image if base else None
-        self.names = names
-        self.base = base
+        self.digest: str = base.digest if base else ""
+        self.image: images.Image | None = base.image if base else None
+        self.names: list[str] = names
+        self.base: trees.Use | None = base
         self._locks: list[int] = []
         _held.add(self)
         for name in names:
@@ -78,9 +80,9 @@ class Image:
     __slots__ = ("below", "is_whole", "hold")
 
     def __init__(self, below: str, is_whole: bool, hold: Hold) -> None:
-        self.below = below
-        self.is_whole = is_whole
-        self.hold = hold
+        self.below: str = below
+        self.is_whole: bool = is_whole
+        self.hold: Hold = hold
 
     def provide(self) -> Hold:
         """For one more container.  Raises StateError where it is closed, or of the process that this one was forked from."""
@@ -212,11 +214,22 @@ def _fill(found: "Found", below: "list[str]", where: str) -> int:
         os.close(root)
 
 
-def mend() -> None:
-    """Remove what those that were killed have left."""
-    if os.path.isdir(_path()):
-        for name in os.listdir(_path()):
-            trees.remove(f"{_path()}/{name}", lambda: False)
+def mend() -> int:
+    """Remove what those that were killed have left; how many bytes that were."""
+    return sum(trees.remove(path, lambda: False) or 0 for path in every())
+
+
+def every() -> "list[str]":
+    """Directories of all snapshots of this user, and of what is left of some."""
+    return [f"{_path()}/{name}" for name in sorted(os.listdir(_path()))] if os.path.isdir(_path()) else []
+
+
+def is_used(path: str) -> bool:
+    """Whether somebody shares it."""
+    held = trees.lock(path, LOCK_EX | LOCK_NB)
+    if held >= 0:
+        os.close(held)
+    return held < 0 and os.path.isdir(path)
 
 
 def _path() -> str:

@@ -46,17 +46,17 @@ class Entry:
 
     def __init__(self, name: bytes, kind: str, mode: int = 0o644, uid: int = 0, gid: int = 0, size: int = 0, mtime: int = 0,
                  target: bytes = b"", device: "tuple[int, int]" = (0, 0)) -> None:  # fmt: skip
-        self.name = name
-        self.kind = kind
-        self.mode = mode
-        self.uid = uid
-        self.gid = gid
-        self.size = size
-        self.stored = size
+        self.name: bytes = name
+        self.kind: str = kind
+        self.mode: int = mode
+        self.uid: int = uid
+        self.gid: int = gid
+        self.size: int = size
+        self.stored: int = size
         self.pieces: list[tuple[int, int]] | None = None
-        self.mtime = mtime
-        self.target = target
-        self.device = device
+        self.mtime: int = mtime
+        self.target: bytes = target
+        self.device: tuple[int, int] = device
         self.xattrs: dict[bytes, bytes] = {}
 
     def shown(self) -> str:

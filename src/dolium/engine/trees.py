@@ -33,9 +33,9 @@ class Use:
     __slots__ = ("digest", "image", "notes", "_lock")
 
     def __init__(self, digest: str, lock: int, notes: "list[str]", image: "Image | None" = None) -> None:
-        self.digest = digest
-        self.image = image
-        self.notes = notes
+        self.digest: str = digest
+        self.image: Image | None = image
+        self.notes: list[str] = notes
         self._lock = lock
 
     def close(self) -> None:

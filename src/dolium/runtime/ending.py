@@ -20,17 +20,18 @@ class Ending:
         self.signal: int = 0 if code == CLD_EXITED else status
         self.exit_code: int = 128 + status if self.signal else status
         self.out_of_memory: bool = oom
-        self.cpu_seconds = cpu_us / 1e6
-        self.peak_memory = peak_kib * 1024
+        self.cpu_seconds: float = cpu_us / 1e6
+        self.peak_memory: int = peak_kib * 1024
         self.tmpfs: int = 0
 
-    def count(self, groups: "dict[str, str]", version: int) -> None:
-        """Add what the container's cgroups (directories by controller) know; `version` of the memory controller's.
+    def count(self, groups: "dict[str, str]", version: int, peak: "cgroup.Peak | None" = None) -> None:
+        """Add what the container's cgroups (directories by controller) know; `version` of the memory controller's; `peak`, where
+        memory is not to be counted from the beginning.
 
         Raises OSError.
         """
         if group := groups.get("memory"):
-            self.peak_memory = cgroup.memory_peak(group, version) or self.peak_memory
+            self.peak_memory = (peak.read() if peak else cgroup.memory_peak(group, version)) or self.peak_memory
             self.out_of_memory |= self.signal == SIGKILL and cgroup.memory_kills(group, version) > 0
             self.tmpfs = cgroup.memory_of_files(group) if self.out_of_memory else 0
         if group := groups.get("unified"):

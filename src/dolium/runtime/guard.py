@@ -29,6 +29,8 @@ from dolium.runtime import elsewhere
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from _thread import LockType
+
     from dolium.core.wire import Step
     from dolium.runtime.resolver import Resolver
 
@@ -46,9 +48,9 @@ class Guard:
     __slots__ = ("network", "end", "lock", "resolver")
 
     def __init__(self) -> None:
-        self.network = -1
-        self.end = -1
-        self.lock = allocate_lock()
+        self.network: int = -1
+        self.end: int = -1
+        self.lock: LockType = allocate_lock()
         self.resolver: Resolver | None = None
         _live.add(self)
 

@@ -12,10 +12,11 @@ from select import POLLIN, poll
 from stat import S_ISFIFO
 
 from dolium.plan import devices
-from dolium.runtime import launch, plans
+from dolium.runtime import cgroup, launch, plans
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from _socket import socket
     from collections.abc import Mapping
     from typing import Any
 
@@ -37,6 +38,8 @@ class Hold:
 
     def __init__(self, planned: "Planned") -> None:
         self.planned: Planned = planned
+        self.ours: socket
+        self.theirs: socket
         self.ours, self.theirs = socketpair(AF_UNIX, SOCK_SEQPACKET)
         _live.add(self)
 
@@ -58,8 +61,8 @@ class Held:
 
     def __init__(self, running: "Running", options: "Any" = None) -> None:
         self.running: Running = running
-        self.first = running.started()
-        self.options = options
+        self.first: int = running.started()
+        self.options: Any = options
         self._spent = _cpu_seconds(running.pid())
 
     def is_alive(self) -> bool:
@@ -83,6 +86,8 @@ class Held:
             for fd in stdio:
                 if S_ISFIFO(os.fstat(fd).st_mode):
                     os.fchown(fd, step.n1, step.n2)
+        if group := running.controllers.get("memory"):
+            running.peak = cgroup.Peak(group, running.memory_version())
         return self._tell(spec, stdio)
 
     def idle(self, seconds: "float | None") -> bool:

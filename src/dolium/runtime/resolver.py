@@ -40,15 +40,15 @@ class Waiting:
     __slots__ = ("asked", "tell", "line", "number", "server", "until", "stream", "rest", "heard")
 
     def __init__(self, asked: dns.Question, tell: "Callable[[bytes], None]") -> None:
-        self.asked = asked
-        self.tell = tell
+        self.asked: dns.Question = asked
+        self.tell: Callable[[bytes], None] = tell
         self.line: socket | None = None
-        self.number = 0
-        self.server = -1
-        self.until = 0.0
-        self.stream = False
-        self.rest = b""
-        self.heard = b""
+        self.number: int = 0
+        self.server: int = -1
+        self.until: float = 0.0
+        self.stream: bool = False
+        self.rest: bytes = b""
+        self.heard: bytes = b""
 
 
 class Caller:
@@ -57,9 +57,9 @@ class Caller:
     __slots__ = ("line", "heard", "until")
 
     def __init__(self, line: socket) -> None:
-        self.line = line
-        self.heard = b""
-        self.until = monotonic() + IDLE
+        self.line: socket = line
+        self.heard: bytes = b""
+        self.until: float = monotonic() + IDLE
 
 
 class Resolver:
@@ -73,12 +73,13 @@ class Resolver:
         self.desk = desk
         self.firewall = firewall
         self.end = end
-        self.kinds = egress.kinds(rules)
+        self.kinds: list[tuple[int, int]] = egress.kinds(rules)
         self.waiting: dict[int, Waiting] = {}
         self.callers: dict[int, Caller] = {}
-        self.poll = poll()
-        self.credit, self.counted = BURST, monotonic()
-        self.routes = socket(16, 3 | SOCK_CLOEXEC, 0)  # AF_NETLINK, SOCK_RAW: the host's routes
+        self.poll: poll = poll()
+        self.credit: float = BURST
+        self.counted: float = monotonic()
+        self.routes: socket = socket(16, 3 | SOCK_CLOEXEC, 0)  # AF_NETLINK, SOCK_RAW: the host's routes
 
     def serve(self) -> None:
         """Until the end; whatever comes, it goes on."""
