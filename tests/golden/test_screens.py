@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import json
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +12,12 @@ import invent
 import pytest
 
 from dolium.cli import explain as command
+from dolium.cli import request
+from dolium.cli.explain_flags import ExplainFlags
+from dolium.cli.flags import parse
 from dolium.core.wire import Step
+from dolium.engine import conversion, manifests
+from dolium.engine.users import User
 from dolium.plan import build, by_hand, differences, explain, one_step, timed, until
 
 HERE = Path(__file__).parent
@@ -20,6 +26,24 @@ ASKED = {"memory": 64 << 20, "cpus": 0.5, "volumes": [("/srv", "/data", True)], 
 SPEC = invent.spec(HOST, invent.options(**ASKED))
 STEPS = build.plan(SPEC, HOST)
 SHOWN = command.Shown("/srv/alpine", SPEC, STEPS, ["this host has no route out"])
+
+
+IMAGE = manifests.parse_config(json.dumps({
+    "architecture": "amd64", "os": "linux", "rootfs": {"type": "layers", "diff_ids": []}, "config": {
+        "User": "33", "Env": ["PATH=/usr/bin:/bin", "LANG=C.UTF-8"], "Entrypoint": ["/bin/serve"], "Cmd": ["--port", "80"],
+        "WorkingDir": "/srv/app", "Volumes": {"/data": {}}, "StopSignal": "SIGQUIT"}}).encode(), "an image")  # fmt: skip
+
+
+def of_image(*words: str) -> str:
+    """The page of that image, with these words of `dolium explain` before and after its name."""
+    flags = ExplainFlags()
+    parse([*words], "explain", flags)
+    options = request.options(flags)
+    user = conversion.apply(IMAGE, options, argv=flags.argv, entrypoint=flags.entrypoint, user=flags.user, stop_signal=flags.stop_signal).user
+    options.user = User(int(user or 0), int(user or 0), (), "/")
+    host = invent.facts(id_base=invent.RANGE)
+    spec = invent.spec(host, options, "image:5")
+    return command.page(command.Shown("app:1", spec, build.plan(spec, host), []), verbose=False)
 
 
 def number(op: str) -> int:
@@ -31,7 +55,7 @@ def against(**fields: object) -> str:
     before, after = (build.plan(invent.spec(host, invent.options(**each)), host) for each in ({}, fields))
     spec = invent.spec(host, invent.options(**fields))
     found = differences.between(before, after, (invent.NAME, invent.NAME))
-    return differences.text(found, sum(not each.is_part for each in after), spec["dolium"]["asked"], "the defaults")
+    return differences.text(found, sum(not each.is_part for each in after), spec["dolium"], "the defaults")
 
 
 def times(steps: list[Step]) -> list[int]:
@@ -41,6 +65,8 @@ def times(steps: list[Step]) -> list[int]:
 
 SCREENS: dict[str, Callable[[], str]] = {
     "explain": lambda: command.page(SHOWN, verbose=False),
+    "explain-image": lambda: of_image("app:1"),
+    "explain-image-yours": lambda: of_image("-e", "A=1", "-u", "0", "-w", "/tmp", "--stop-signal", "INT", "app:1", "--port", "81"),
     "explain-verbose": lambda: command.page(SHOWN, verbose=True),
     "step-pivot": lambda: one_step.text(STEPS, number("pivot_root"), SPEC),
     "step-clone": lambda: one_step.text(STEPS, number("clone"), SPEC),

@@ -145,7 +145,7 @@ def test_there_and_back() -> None:
             if first.key not in ("bounds", "caps", "seccomp", "mask", "read_only"):
                 assert second.verdict == opposite.get(first.verdict, first.verdict), (first.key, first.why, second.why)
             assert first.verdict != UNCLEAR, (first.key, first.why)
-        text = differences.text(there, 50, set(), "the other")
+        text = differences.text(there, 50, {"asked": set()}, "the other")
         assert max(map(explain.columns, text.splitlines())) <= 80
 
 
@@ -177,7 +177,7 @@ def golden(name: str) -> list[wire.Step]:
     ({}, {"hostname": "box"}, "mean something else, not more or less."),
 ])  # fmt: skip
 def test_it_ends_in_a_verdict(before: dict[str, Any], after: dict[str, Any], ends: str) -> None:
-    text = differences.text(compared(planned(**before), planned(**after)), 50, set(), "x")
+    text = differences.text(compared(planned(**before), planned(**after)), 50, {"asked": set()}, "x")
     assert text.endswith(ends + "\n") or " ".join(text.split()).endswith(ends), text
 
 

@@ -97,13 +97,13 @@ def test_each_option_has_its_key(options: dict[str, Any], keys: dict[str, Any], 
 
 def test_every_option_is_in_the_table() -> None:
     tested = {name for options, _, _ in TABLE for name in options}
-    elsewhere = {"add_hosts", "cap_drop", "disk", "dns", "dns_options", "dns_search", "held", "network", "places", "seccomp", "store", "time_namespace", "userns", "watch"}
+    elsewhere = {"add_hosts", "cap_drop", "disk", "dns", "dns_options", "dns_search", "held", "network", "of_image", "places", "seccomp", "store", "time_namespace", "userns", "watch"}
     assert tested | elsewhere == {*config.Options.__slots__}
 
 
 def test_every_mark_is_a_step_of_the_plan() -> None:
     """Or `explain` would show what was asked for as a default."""
-    from dolium.plan import build, explain
+    from dolium.plan import askers, build
 
     for options, _, marks in TABLE:
         if options == {"pids": -1}:  # there is no step that does not limit
@@ -111,7 +111,7 @@ def test_every_mark_is_a_step_of_the_plan() -> None:
         spec = invent.spec(OWN, invent.options(**options))
         steps = build.plan(spec, OWN)
         for mark in marks:
-            assert any(explain.is_asked(step, {mark}) for step in steps), (options, mark)
+            assert any(askers.who(step, {"asked": {mark}}) == askers.YOU for step in steps), (options, mark)
 
 
 def test_nothing_asked() -> None:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from dolium.core.wire import Step
+    from dolium.engine.images import Image
     from dolium.plan.saved import Saved
 
 FOOTER = """
@@ -145,20 +146,42 @@ def planned(flags: ExplainFlags) -> Shown:
     image, user = request.image(flags), flags.user
     root, digest = None, ""
     if rootfs.is_image(image):
-        from dolium.engine import layers, sources
-
-        found = sources.stored(image)
+        found = _image(flags, image)
         user = request.complete(flags, options, found).user
-        root, unpacked = layers.expected(found, image)
+        root, unpacked = _layers(found, image)
     else:
         digest, unpacked = _tarball(image)
     if not unpacked and user and not user.replace(":", "").isdigit() and user != "root":
-        raise Unsupported(f"explain --user {user}", f"nothing is known of users in {quoted(image)} before it is unpacked",
-                          hint="give a number, or let `dolium run` unpack it first")  # fmt: skip
+        said = "" if flags.user else "the image's config says so, and "
+        hint = f"give a number, or have it unpacked first: {'dolium explain --pull missing' if root else 'dolium run'}"
+        raise Unsupported(f"explain --user {user}", f"{said}nothing is known of users in {quoted(image)} before it is unpacked",
+                          hint=hint)  # fmt: skip
     prepared = containers.prepare(image, options, user, ID_FIRST, identity, attachment, digest, root)
     later = "" if unpacked else f"{quoted(image)} will be unpacked first, once"
     notes = [each for each in (later, prepared.note, *prepared.notes) if each]
     return Shown(flags.image or "", prepared.spec, build.plan(prepared.spec, prepared.facts), notes)
+
+
+def _image(flags: ExplainFlags, name: str) -> "Image":
+    """The image in the store; `--pull` has it fetched and unpacked, which nothing else does.  Raises NotFound, ImageError, and
+    with `--pull` what rootfs.provide does."""
+    platform = flags.platform or ""
+    if flags.pull in ("always", "missing"):
+        from dolium.cli.run import progress
+
+        use = rootfs.provide(name, render.say, pull=flags.pull, platform=platform, progress=progress)
+        assert use and use.image
+        use.close()
+        return use.image
+    from dolium.engine import sources
+
+    return sources.here(name, platform)
+
+
+def _layers(image: "Image", name: str) -> "tuple[rootfs.Rootfs, bool]":
+    from dolium.engine import layers
+
+    return layers.expected(image, name)
 
 
 def _tarball(image: str) -> "tuple[str, bool]":
@@ -276,7 +299,7 @@ def compare(flags: ExplainFlags, shown: Shown) -> str:
     base = _saved(flags.diff) if flags.diff else _defaults(flags, shown)
     name = shown.spec["linux"]["cgroupsPath"].rpartition("/")[2]
     found = differences.between(base.steps, shown.steps, (base.id, name))
-    return differences.text(found, shown.total, shown.spec["dolium"]["asked"], f"`{flags.diff}`" if flags.diff else "the defaults")
+    return differences.text(found, shown.total, shown.spec["dolium"], f"`{flags.diff}`" if flags.diff else "the defaults")
 
 
 def _saved(path: str) -> "Saved":
@@ -309,6 +332,7 @@ def _defaults(flags: ExplainFlags, shown: Shown) -> "Saved":
         raise UsageError(f"`--{'id' if flags.id else 'bundle'}` with `--diff`: an engine's container has no defaults of ours",
                          hint="name a saved plan: --diff FILE")  # fmt: skip
     plain.image, plain.argv = (shown.image, shown.spec["process"]["args"]) if flags.id else (flags.image, flags.argv)
+    plain.pull, plain.platform = flags.pull and "missing", flags.platform
     shown = planned(plain)
     return saved.Saved(shown.spec["linux"]["cgroupsPath"].rpartition("/")[2], shown.steps)
 

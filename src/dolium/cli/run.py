@@ -45,7 +45,7 @@ def execute(flags: grammar.Flags, seen: "Callable[[life.Begun], None] | None" = 
     image, options = request.image(flags), request.options(flags)
     screen = terminal(flags.interactive) if flags.tty and not flags.detach else None
     # before the signals are the program's: Ctrl-C ends the unpacking
-    use = rootfs.provide(image, render.say, pull=flags.pull or "missing", platform=flags.platform or "", progress=_progress)
+    use = rootfs.provide(image, render.say, pull=flags.pull or "missing", platform=flags.platform or "", progress=progress)
     signals = Signals()
     of_image = request.complete(flags, options, use.image if use else None)
     how: dict[str, Any] = {
@@ -83,7 +83,7 @@ def execute(flags: grammar.Flags, seen: "Callable[[life.Begun], None] | None" = 
     return code
 
 
-def _progress() -> "Progress":
+def progress() -> "Progress":
     """What shows how a pull goes."""
     from dolium.cli import progress
 

@@ -52,14 +52,14 @@ class Options:
     `tty`: the program has a terminal, of `size` (rows, columns).  `store` is a directory with `upper` and `work` in it, for
     what is to be kept; `watch` what dolium-keep is to do (plan.program.keep).  An empty `network` is none, unless the caller
     has decided what is usual (networks.usual).  `held`: it is made in advance, and waits for its command.  `places`
-    are directories that are made where they are not there.
+    are directories that are made where they are not there, `of_image` what an image has said (plan/askers.py).
     """
 
     __slots__ = ("add_hosts", "argv", "cap_add", "cap_drop", "cpu_shares", "cpu_weight", "cpus", "cpuset_cpus", "cwd",
                  "devices", "disk", "dns", "dns_options", "dns_search", "env", "held", "hostname", "init", "mask", "memory",
-                 "memory_swap", "network", "no_new_privileges", "oom_score_adj", "pids", "places", "read_only", "seccomp",
-                 "size", "store", "sysctl", "time_namespace", "tmpfs", "tty", "ulimits", "unmask", "user", "userns", "volumes",
-                 "watch", "why_denied")  # fmt: skip
+                 "memory_swap", "network", "no_new_privileges", "of_image", "oom_score_adj", "pids", "places", "read_only",
+                 "seccomp", "size", "store", "sysctl", "time_namespace", "tmpfs", "tty", "ulimits", "unmask", "user", "userns",
+                 "volumes", "watch", "why_denied")  # fmt: skip
 
     def __init__(self) -> None:
         self.add_hosts: list[tuple[str, str]] = []
@@ -85,6 +85,7 @@ class Options:
         self.memory_swap: int | None = None
         self.network: str = ""
         self.no_new_privileges: bool = True
+        self.of_image: dict[str, list[str]] = {}
         self.oom_score_adj: int | None = None
         self.pids: int | None = None
         self.places: list[str] = []
@@ -140,6 +141,10 @@ def specification(
         if given:
             asked.add(key)
     asked.update(f"linux.sysctl.{key}" for key in options.sysctl)
+    if options.of_image:
+        from dolium.plan import askers
+
+        asked = asked - askers.keys_of_image(options.of_image) | askers.keys_of_yours(options.of_image)
     room = options.disk or (max(options.memory // 2, LEAST_STORE) if options.memory else 0)
     spec["dolium"] = {
         "root": {"kind": rootfs.kind if not options.store or rootfs.kind != "tmpfs" else "filled", "size": room,
@@ -157,6 +162,7 @@ def specification(
         "watch": options.watch,
         "why_denied": options.why_denied,
         "asked": asked,
+        "image": options.of_image,
     }  # fmt: skip
     return spec
 

@@ -40,6 +40,7 @@ def apply(config: "Config", options: "Options", *, argv: "list[str] | None" = No
     """
     if argv is not None:
         options.argv = command(config, argv, entrypoint)
+    options.of_image = _said(config, options, argv, entrypoint, user, stop_signal)
     env = {}
     for each in config.env:
         name, _, value = each.partition("=")
@@ -56,6 +57,31 @@ def apply(config: "Config", options: "Options", *, argv: "list[str] | None" = No
     if stop_signal is None and config.stop_signal:
         stop_signal = _read(config.stop_signal, "StopSignal", quantities.signal)
     return Applied(user, stop_signal, {**config.labels, **(labels or {})})
+
+
+def _said(config: "Config", options: "Options", argv: "list[str] | None", entrypoint: "str | None", user: "str | None",
+          stop_signal: "int | None") -> "dict[str, list[str]]":  # fmt: skip
+    """What the image says, and whether that alone holds, for `dolium explain`."""
+    from dolium.plan.askers import ALONE, INSTEAD, WITH
+    from dolium.plan.quoting import quote
+
+    def shown(words: "tuple[str, ...] | None") -> str:
+        return " ".join(map(quote, words or ()))
+
+    words = ALONE if not argv and entrypoint is None else INSTEAD
+    names = [each.partition("=")[0] for each in config.env]
+    said = {
+        "Entrypoint": (shown(config.entrypoint), ALONE if words == ALONE else WITH if entrypoint is None else INSTEAD),
+        "Cmd": (shown(config.cmd), words),
+        "Env": (", ".join(names), WITH if options.env else ALONE),
+        "User": (config.user, ALONE if user is None else INSTEAD),
+        "WorkingDir": (config.working_dir, ALONE if options.cwd is None else INSTEAD),
+        "Volumes": (", ".join(config.volumes), ALONE),
+        "StopSignal": (config.stop_signal, ALONE if stop_signal is None else INSTEAD),
+    }
+    if argv is None:  # of the library, whose callers say the command
+        del said["Entrypoint"], said["Cmd"]
+    return {field: [value, how] for field, (value, how) in said.items() if value}
 
 
 def command(config: "Config", argv: "list[str]", entrypoint: "str | None") -> "list[str]":

@@ -25,15 +25,15 @@ def image(name: str, say: "Say | None" = None, *, pull: str = "missing", platfor
         from dolium.engine import loading
 
         return loading.one(reference, platform)
+    if pull == "never":
+        return here(name, platform)
     if pull != "always" or reference is None:
         try:
             found = stored(name)
             if not platform or _fits(found, manifests.platform(platform)):
                 return found
-            if pull == "never":
-                raise ImageError(f"`{name}`", f"it is for {found.platform}, not {platform}", action="use")
         except NotFound:
-            if pull == "never" or reference is None:
+            if reference is None:
                 raise
     from dolium.engine.pull import Progress as Silent
     from dolium.engine.pull import pull as fetch
@@ -43,6 +43,14 @@ def image(name: str, say: "Say | None" = None, *, pull: str = "missing", platfor
     if not progress and say:
         say(f"pulling {reference.familiar(settings.short)}")
     return fetch(reference, platform=platform or None, settings=settings, progress=heard).image
+
+
+def here(name: str, platform: str = "") -> images.Image:
+    """One that is in the store, and for that `platform`; nothing is fetched.  Raises SpecError, NotFound and ImageError."""
+    found = stored(name)
+    if platform and not _fits(found, manifests.platform(platform)):
+        raise ImageError(f"`{name}`", f"it is for {found.platform}, not {platform}", action="use")
+    return found
 
 
 def _fits(found: images.Image, wanted: manifests.Platform) -> bool:
@@ -72,7 +80,13 @@ def stored(name: str) -> images.Image:
                 if other.hint[:1].isdigit():  # several begin so
                     raise
         similar = tuple(references.parse(each).familiar() for each in error.similar)
-        hint = "" if similar else f"dolium pull {name} fetches it, dolium images lists those that are here; a directory is ./{name}"
+        hint = f"`dolium pull {name}` fetches it"
+        if references.parse(name).transport != "registry":
+            hint = "`dolium run` reads it from there, and so does `dolium explain --pull missing`"
+        elif similar:
+            hint = f"did you mean {' or '.join(f'`{each}`' for each in similar)}? {hint}"
+        else:
+            hint += f", `dolium images` lists those that are here; a directory is ./{name}"
         raise NotFound("image", name, similar=similar, hint=hint) from None
 
 

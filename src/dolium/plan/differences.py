@@ -1,13 +1,15 @@
 """Two plans compared: which steps are new, gone or others, and what that means.  Pure."""
 
 from dolium.core.wire import Step
-from dolium.plan import calls, explain, judgements, lessons, slots
+from dolium.plan import askers, calls, explain, judgements, lessons, slots
 from dolium.plan.explain import WIDTH
 from dolium.plan.judgements import FOLLOWS, NEUTRAL, TIGHTER, UNCLEAR, WEAKER
 from dolium.plan.one_step import wrapped
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     Group = list[Step]
 
 INDENT = 16
@@ -98,15 +100,16 @@ def _unnumbered(line: str, word: str) -> str:
     return line
 
 
-def text(found: "list[Difference]", total: int, asked: "set[str]", base: str) -> str:
-    """The differences and the verdict on all of them; `total` is how many steps the newer plan has, `base` what the older is."""
+def text(found: "list[Difference]", total: int, own: "dict[str, Any]", base: str) -> str:
+    """The differences and the verdict on all of them; `total` is how many steps the newer plan has, `base` what the older is, `own`
+    spec["dolium"] of the newer one."""
     shown = [each for each in found if each.verdict != FOLLOWS]
     follow = len(found) - len(shown)
     lines = [explain.fit(f"Against {base}:  + new   - gone   ~ another")] if found else []
     for each in shown:
         step = (each.after or each.before)[0]
         sign = "~" if each.before and each.after else "+" if each.after else "-"
-        mark = "*" if each.after and explain.is_asked(step, asked) else "."
+        mark = askers.mark(step, own) if each.after else "."
         was = f"was: {each.before[0].what}" if sign == "~" and each.before[0].what != step.what else step.note
         lines.append(explain.fit(f"{sign} {each.number:3} {mark}  {explain.cut(step.what, 34):<34} {was}"))
         for index, line in enumerate(wrapped(each.why, WIDTH - INDENT)):

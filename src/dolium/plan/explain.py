@@ -3,6 +3,7 @@
 from unicodedata import east_asian_width
 
 from dolium.core.wire import BOTH, HOST, INSIDE, OUTSIDE, items
+from dolium.plan import askers
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -16,8 +17,8 @@ LETTER = {HOST: "H", OUTSIDE: "O", INSIDE: "I", BOTH: "="}
 ACTOR = {HOST: "host", OUTSIDE: "outside", INSIDE: "inside", BOTH: "both"}
 CHAPTERS = {"LIMITS": "what it may use", "NAMESPACES": "what it can see", "FILE SYSTEM": "what is /",
             "NETWORK": "whom it can reach",            "SECURITY": "what it may do", "EXEC": "what it runs"}  # fmt: skip
+MARKED, BY_IMAGE = " * you asked   . default", "   i the image"
 LEGEND = """\
- * you asked   . default
  H host: Python   O outside: dolium-init   I inside: its child   = they meet
 """
 WIDTH = 80
@@ -33,10 +34,9 @@ def numbered(steps: "list[Step]") -> "list[tuple[int, Step]]":
     return rows
 
 
-def is_asked(step: "Step", asked: "set[str]") -> bool:
-    """Whether the caller asked for it; all else is by default."""
-    why = step.why
-    return why in asked or why.removeprefix("linux.resources.") in asked
+def legend(spec: "dict[str, Any]") -> "list[str]":
+    """What the signs of its lines mean."""
+    return [MARKED + (BY_IMAGE if askers.has_image(spec["dolium"]) else ""), *LEGEND.splitlines()]
 
 
 def text(steps: "list[Step]", spec: "dict[str, Any]", image: str, note: str, parts: bool = False,
@@ -46,37 +46,45 @@ def text(steps: "list[Step]", spec: "dict[str, Any]", image: str, note: str, par
     says of it; above all `words` that one has to know."""
     rows = numbered(steps)
     program = spec["process"]["args"][0] if spec["process"]["args"] else ""
-    lines = [fit(f"Plan for `{program}` in {image}: {rows[-1][0]} steps, {done}."), *LEGEND.splitlines()]
+    head = f"Plan for `{program}` in ", f": {rows[-1][0]} steps, {done}."
+    lines = [fit(head[0] + cut(image, max(20, WIDTH - columns("".join(head)))) + head[1]), *legend(spec)]
     lines += [fit("note: " + each) for each in note.splitlines()]
     lines += words.splitlines()
-    chapter, asked = "", spec["dolium"]["asked"]
+    chapter, own = "", spec["dolium"]
     for number, step in rows:
         if step.is_part and not parts:
             continue
         if step.chapter != chapter:
             chapter = step.chapter
             lines += ["", f"{chapter:<14}{CHAPTERS[chapter]}"]
-        lines.append(line(number, step, asked))
+        lines.append(line(number, step, own))
         if more:
             lines += more(step)
         elif parts:
             lines += [fit(f"         {item}") for item in items(step)]
+    lines += _of_image(rows, own)
     return "\n".join(lines) + "\n"
 
 
-def line(number: int, step: "Step", asked: "set[str]", width: int = WIDTH) -> str:
-    """The one line of a step."""
-    head = "       -" if step.is_part else f"{number:3} {'*' if is_asked(step, asked) else '.'} {LETTER[step.actor]} "
+def _of_image(rows: "list[tuple[int, Step]]", own: "dict[str, Any]") -> "list[str]":
+    """What its image asks for, and what became of that."""
+    found = [fit(f"{number:>3} {mark}    {cut(what, 34):<34} {note}") for number, mark, what, note in askers.rows(rows, own)]
+    return ["", "IMAGE         what it asks for", *found] if found else []
+
+
+def line(number: int, step: "Step", own: "dict[str, Any]", width: int = WIDTH) -> str:
+    """The one line of a step; `own` is spec["dolium"]."""
+    head = "       -" if step.is_part else f"{number:3} {askers.mark(step, own)} {LETTER[step.actor]} "
     what = cut(step.what, 34)
     return fit(f"{head} {what}{' ' * (34 - columns(what))} {step.note}", width)
 
 
 def rows(steps: "list[Step]", spec: "dict[str, Any]") -> "list[dict[str, Any]]":
     """The plan for programs: every step and part, with stable keys."""
-    asked = spec["dolium"]["asked"]
+    own = spec["dolium"]
     return [{"step": number, "part": step.is_part, "actor": ACTOR[step.actor], "chapter": step.chapter, "op": step.op,
-             "what": step.what, "note": step.note, "items": items(step), "why": step.why, "asked": is_asked(step, asked)}
-            for number, step in numbered(steps)]  # fmt: skip
+             "what": step.what, "note": step.note, "items": items(step), "why": step.why, "by": askers.who(step, own),
+             "asked": askers.who(step, own) == askers.YOU} for number, step in numbered(steps)]  # fmt: skip
 
 
 def columns(text: str) -> int:

@@ -37,6 +37,6 @@ def _is_word(wanted: str, text: str) -> bool:
 
 def listed(steps: "list[Step]", numbers: "list[int]", word: str, spec: "dict[str, Any]") -> str:
     """Their lines, out of the whole plan."""
-    rows = [explain.line(number, step, spec["dolium"]["asked"]) for number, step in explain.numbered(steps)
+    rows = [explain.line(number, step, spec["dolium"]) for number, step in explain.numbered(steps)
             if number in numbers and not step.is_part]  # fmt: skip
     return "\n".join([explain.fit(f"{len(rows)} steps for {word}; --step N tells all about one:"), *rows]) + "\n"

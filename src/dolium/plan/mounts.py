@@ -23,6 +23,8 @@ ALPHABET = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
 DIRECTORY, PLAIN_FILE, LIKE_SOURCE = 1, 2, 3
 EACCES, ENOTDIR, ELOOP, EOVERFLOW = 13, 20, 40, 75
 KERNEL_PATHS = ("/proc", "/sys", "/dev")
+LAYERS, VOLUMES = "root.layers", "image.volumes"
+"""Keys of what only an image asks for."""
 
 
 def place(why: str, mount: int, path: str, what: str, note: str, *, kernel_path: bool = False, kind: int = DIRECTORY) -> Step:
@@ -58,7 +60,8 @@ def layers(spec: "dict[str, Any]", facts: "Facts") -> "list[Step]":
     kept = spec["dolium"]["root"]["store"]
     count = max(len(below), 1) + len(above)
     what, note = ("what was kept", "the image stays as it is") if kept else ("the tmpfs", "a private copy that costs nothing")
-    steps.append(Step("new_mount", OUTSIDE, "root", path="overlay", data=strings(*options), n1=NODEV, out=slots.ROOT,
+    why = LAYERS if below else "root"
+    steps.append(Step("new_mount", OUTSIDE, why, path="overlay", data=strings(*options), n1=NODEV, out=slots.ROOT,
                       n2=facts.id_base if kept else 0, what=f"overlay of {_count(count)} + {what}", note=note))  # fmt: skip
     if links:
         steps.append(part(call("root", "chdir", (b"/\0",), actor=OUTSIDE, what="chdir /", note="and back")))
@@ -259,7 +262,8 @@ def contents(spec: "dict[str, Any]", facts: "Facts") -> "list[Step]":
     foreign = (EOVERFLOW, EACCES) if facts.rootless else ()
     steps: list[Step] = []
     for path in own.get("places") or ():
-        steps.append(Step("mkdir", INSIDE, "image", fd=slots.ROOT, data=strings(path, "755"), n2=-1,
+        why = "process.cwd" if path == spec["process"]["cwd"] else VOLUMES
+        steps.append(Step("mkdir", INSIDE, why, fd=slots.ROOT, data=strings(path, "755"), n2=-1,
                           accept=(*foreign, ENOTDIR, ELOOP), what=f"mkdir {path}", note="where it is not there"))  # fmt: skip
     bound = len(steps)
     for slot, (path, _) in enumerate(own["bound"], slots.FIRST_FILE):

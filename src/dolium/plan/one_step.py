@@ -1,7 +1,7 @@
 """All that there is to say of one step, as `dolium explain --step N` prints it, and the short of it, for `-v`.  Pure."""
 
 from dolium.core.wire import BOTH, HOST, INSIDE, OUTSIDE, Step
-from dolium.plan import calls, explain, lessons
+from dolium.plan import askers, calls, explain, lessons
 from dolium.plan.explain import WIDTH
 
 TYPE_CHECKING = False
@@ -20,8 +20,6 @@ def text(steps: "list[Step]", number: int, spec: "dict[str, Any]") -> str:
     mine = [step for place, step in explain.numbered(steps) if place == number]
     first, parts = mine[0], mine[1:]
     lesson = lessons.of(first)
-    mine_too = explain.is_asked(first, spec["dolium"]["asked"])
-    asked = f"you, by {first.why}" if mine_too else f"nobody: it is the default ({first.why})"
     head = f"{number}  {first.what}"
     lines = [f"{head:<{WIDTH - len(first.chapter) - 1}} {first.chapter}", *_said("", first.note)]
     for label in ("what", "why", "here", "without"):
@@ -36,7 +34,7 @@ def text(steps: "list[Step]", number: int, spec: "dict[str, Any]") -> str:
     lines += _said("names", *_filled(mine, steps))
     if first.op == "seccomp":
         lines += _said("refuses", _refused(first))
-    lines += _said("asked", asked) + _said("acts", ACTS[first.actor])
+    lines += _said("asked", askers.told(first, spec["dolium"])) + _said("acts", ACTS[first.actor])
     lines += _said("man", ", ".join(lesson.man)) + _said("see", ", ".join(_see(first, lesson)))
     return "\n".join(_fit(each) for each in lines) + "\n"
 

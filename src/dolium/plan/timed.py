@@ -22,7 +22,7 @@ DEAREST = 3
 
 def text(head: str, steps: "list[Step]", spec: "dict[str, Any]", times: "list[int]", parts: bool = False) -> str:
     """The steps with their times, in nanoseconds and in the same order; then the total, and the dearest."""
-    lines = [explain.fit(head), *explain.LEGEND.splitlines(), *LEGEND.splitlines()]
+    lines = [explain.fit(head), *explain.legend(spec), *LEGEND.splitlines()]
     whole = _whole(steps, times)
     chapter = ""
     for index, (number, step) in enumerate(explain.numbered(steps)):
@@ -32,7 +32,7 @@ def text(head: str, steps: "list[Step]", spec: "dict[str, Any]", times: "list[in
             chapter = step.chapter
             lines += ["", f"{chapter:<14}{explain.CHAPTERS[chapter]}"]
         spent = times[index] if step.is_part or parts else whole[number]
-        line = explain.line(number, step, spec["dolium"]["asked"], WIDTH - COLUMN - 1)
+        line = explain.line(number, step, spec["dolium"], WIDTH - COLUMN - 1)
         lines.append(line + " " * (WIDTH - COLUMN - explain.columns(line)) + f"{_shown(step, spent):>{COLUMN}}")
     return "\n".join([*lines, "", *_sums(steps, times, whole)]) + "\n"
 
