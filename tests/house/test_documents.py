@@ -55,7 +55,7 @@ def test_commands_of_the_first_screen_plan(dolium: Dolium, workshop: str) -> Non
         ended = dolium(*words)
         if "cgroup controller is not available" in ended.stderr:
             continue  # limits, for a plain user
-        if "dolium pull alpine fetches it" in ended.stderr:
+        if "`dolium pull alpine` fetches it" in ended.stderr:
             continue  # images, where it has not been fetched
         assert (ended.code, ended.stderr) == (0, ""), (words, ended)
         assert ended.stdout.startswith("Plan for "), words
