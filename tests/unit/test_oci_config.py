@@ -39,7 +39,10 @@ def written(spec: dict[str, Any], kind: dict[str, Any] = V2) -> dict[str, str]:
     ({"linux__resources": {"memory": {"limit": "64m"}}}, 'linux.resources.memory.limit: expected an integer, got "64m"'),
     ({"root": {}}, "root.path: is required"),
     ({"root": 5}, "root: expected an object, got 5"),
-    ({"ociVersion": True}, "ociVersion: expected a string, got true"),
+    ({"ociVersion": True}, "ociVersion: expected a version such as 1.2.0, got true"),
+    ({"ociVersion": "invalid"}, 'ociVersion: expected a version such as 1.2.0, got "invalid"'),
+    ({"ociVersion": "2.0.0"}, 'ociVersion: expected a version such as 1.2.0, got "2.0.0"'),
+    ({"ociVersion": ""}, 'ociVersion: expected a version such as 1.2.0, got ""'),
     ({"process__args": []}, "process.args: is required: at least the name of a program"),
     ({"process__args": "sh"}, 'process.args: expected an array, got "sh"'),
     ({"process__args": ["sh", 1]}, "process.args[1]: expected a string, got 1"),
@@ -102,6 +105,19 @@ def test_what_this_host_cannot_is_an_error(changes: dict[str, Any]) -> None:
     kind = HYBRID if "rdma" in str(changes) else V2
     with pytest.raises(Unsupported):
         build.plan(oci.read(config(**changes)), host(kind))
+
+
+def test_kernel_memory_is_an_error_where_the_kernel_passes_it_over() -> None:
+    spec = config(linux__resources={"memory": {"kernel": 5, "kernelTCP": 6}})
+    with pytest.raises(Unsupported, match="limits no kernel memory by itself"):
+        build.plan(oci.read(spec), host(HYBRID, kernel=(5, 16)))
+    found = {step.path.rpartition("/")[2] for step in build.plan(oci.read(spec), host(HYBRID, kernel=(5, 15))) if step.op == "set_limit"}
+    assert found == {"memory.kmem.limit_in_bytes", "memory.kmem.tcp.limit_in_bytes"}
+
+
+@pytest.mark.parametrize("version", ["1.0.0", "1.0.2-dev", "1.3.0", "1.9.0", "1.2.0+build", "1.0"])
+def test_every_version_from_1_on_is_read(version: str) -> None:
+    assert oci.read(config(ociVersion=version))["ociVersion"] == version
 
 
 def test_labels_where_the_kernel_has_them() -> None:

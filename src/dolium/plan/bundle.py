@@ -24,9 +24,13 @@ MOST = 180
 def rootfs(spec: "dict[str, Any]") -> "list[Step]":
     """Outside: the rootfs, a copy of the mounts at that path."""
     path = spec["root"]["path"]
-    return [
+    steps = [
         Step("open_tree", OUTSIDE, "root.path", path=path, out=slots.ROOT, what=f"open_tree {path}", note="the rootfs, as it is")
     ]
+    if "shared" in (spec["linux"].get("rootfsPropagation") or ""):  # pivot_root(2) takes none that is; it becomes so after that
+        steps.append(part(Step("set_attr", OUTSIDE, "linux.rootfsPropagation", fd=slots.ROOT, n2=PROPAGATION["private"],
+                               what="make it private", note="as pivot_root(2) wants it")))  # fmt: skip
+    return steps
 
 
 def binds(spec: "dict[str, Any]") -> "dict[int, int]":
@@ -166,22 +170,11 @@ def all_of(spec: "dict[str, Any]", facts: "Facts") -> "list[Step]":
             continue
         slot = slots_of.get(index, slots.MOUNT)
         if index in slots_of:
-            steps.append(place(why, slot, path, f"bind {mount['source']}", f"on {path}", kind=LIKE_SOURCE, kernel_path=kernel_path))
+            steps += _renewed(why, slot, mount["source"])
+            steps.append(part(place(why, slot, path, f"bind {mount['source']}", f"on {path}", kind=LIKE_SOURCE,
+                                    kernel_path=kernel_path)))  # fmt: skip
         elif index == own_dev:
-            # Copied, so that mountinfo shows it in its order; where that cannot be, the mount itself is put there.
-            steps.append(
-                Step(
-                    "open_tree",
-                    INSIDE,
-                    why,
-                    fd=slots.DEV,
-                    out=slots.DEV,
-                    n1=1,
-                    accept=(EINVAL, EPERM),
-                    what="the tmpfs for /dev",
-                    note="with its devices",
-                )
-            )
+            steps += _renewed(why, slots.DEV, path)
             steps.append(part(place(why, slots.DEV, path, "mount the tmpfs on /dev", "with its devices", kernel_path=True)))
             slot = slots.DEV
         elif kind == "cgroup":
@@ -197,6 +190,17 @@ def all_of(spec: "dict[str, Any]", facts: "Facts") -> "list[Step]":
         steps.append(Step("mkdir", INSIDE, "process.cwd", fd=slots.ROOT, data=strings(cwd, "755", why="process.cwd"), n2=-1,
                           accept=(EROFS, ENOTDIR, ELOOP, EACCES), what=f"mkdir {cwd}", note="where it is not there"))  # fmt: skip
     return steps + _nodes(spec, facts)
+
+
+def _renewed(why: str, slot: int, name: str) -> "list[Step]":
+    """A copy, made now, of what outside has opened: since Linux 6.8 mountinfo shows mounts by their age, and their order is to be
+    that of the config.  The kernel copies only what is attached in this mount namespace, so the first one is, to what goes with the
+    old /: on a directory there, or a file."""
+    on_file = Step("move_mount", INSIDE, why, fd=slot, path="/proc/version", what=f"attach {name} to the old /")
+    return [Step("move_mount", INSIDE, why, fd=slot, path="/dev", on=EINVAL, other=on_file, what=on_file.what,
+                 note="only what is attached can be copied"),
+            part(Step("open_tree", INSIDE, why, fd=slot, out=slot, what=f"copy {name}",
+                      note="mounts are listed by their age"))]  # fmt: skip
 
 
 def label(spec: "dict[str, Any]", kind: str, facts: "Facts") -> "list[str]":

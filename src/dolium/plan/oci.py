@@ -77,6 +77,14 @@ def word(*words: str) -> "Read":
     return read
 
 
+def version(value: object, path: str) -> str:
+    """A version of the specification whose configs are read: any of 1.x, whatever it adds (SemVer 2.0)."""
+    parts = value.partition("+")[0].partition("-")[0].split(".") if isinstance(value, str) else []
+    if len(parts) not in (2, 3) or not all(each.isascii() and each.isdecimal() for each in parts) or parts[0] != "1":
+        refuse(path, "a version such as 1.2.0", value)
+    return str(value)
+
+
 def anything(value: object, path: str) -> object:
     """What its own chapter reads."""
     if not isinstance(value, dict):
@@ -129,7 +137,7 @@ PROCESS: "Schema" = {
 }  # fmt: skip
 
 CONFIG: "Schema" = {
-    "ociVersion!": text,
+    "ociVersion!": version,
     "hostname": text,
     "domainname": text,
     "annotations": (text,),

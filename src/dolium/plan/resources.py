@@ -124,6 +124,8 @@ def _memory(memory: "dict[str, Any]", to: Writing, first: bool) -> None:
         to.put("memory", "memory.reservation", ("memory.low", _max(value)), ("memory.soft_limit_in_bytes", value))
     for key, name in (("kernel", "kmem"), ("kernelTCP", "kmem.tcp")):
         if memory.get(key):
+            if key == "kernel" and to.facts.kernel >= (5, 16):  # what is written there is passed over
+                raise Unsupported("linux.resources.memory.kernel", "Linux since 5.16 limits no kernel memory by itself")
             to.put("memory", f"memory.{key}", None, (f"memory.{name}.limit_in_bytes", memory[key]))
     if "swappiness" in memory:
         to.put("memory", "memory.swappiness", None, ("memory.swappiness", memory["swappiness"]))
