@@ -45,6 +45,11 @@ TARGETS = {("start and finish", "floor"): 1.6, ("start and finish", "bubblewrap"
            ("Pool.run", CALLED): 0.4,
            ("dolium run", "runc"): 0.6, ("dolium run on the bridge", "podman run on its bridge"): 0.1}  # fmt: skip
 """Issue 2: helper path against the floor and bubblewrap, command against runc; issue 3: the bridge; issue 6: the pool."""
+SHOWN = {("dolium.run", CALLED): "a fresh container, by `dolium.run`", ("Pool.run", CALLED): "a fresh one out of a `Pool`",
+         ("Pool.snippet", "python3 -c"): "Python in a fresh one, by `Pool.snippet`", ("dolium run", "runc"): "a container by `dolium run --rm`",
+         ("dolium run on the bridge", "podman run on its bridge"): "`dolium run` on a bridge", ("dolium exec", "runc exec"): "`dolium exec`",
+         ("dolium exec", "podman exec"): "`dolium exec`"}  # fmt: skip
+"""What the first page shows, in its words."""
 OF_PYTHON = ("dolium.run", "Pool.run", "Sandbox.run", "Python.run", "Pool.snippet")
 """Calls that give back what was printed, as subprocess.run does."""
 
@@ -55,6 +60,7 @@ class Report:
     def __init__(self) -> None:
         self.rows: list[tuple[str, str, str, str]] = []
         self.notes: list[str] = []
+        self.shown: list[tuple[str, str, str, str]] = []
         self.failed = False
 
     def head(self, text: str) -> None:
@@ -73,20 +79,30 @@ class Report:
         print(f"  {name:<26} {shown:>8} ms  {least:>8} ms   {against}")
         self.rows.append((f"{title}: {name}", shown, least, against))
 
+    def beside(self, name: str, peer: str, samples: Samples) -> tuple[str, str, str, str]:
+        mine, theirs = samples[name], samples[peer]
+        return SHOWN[name, peer], f"{median(mine) * 1000:.1f} ms", f"{peer} {median(theirs) * 1000:.1f} ms", f"{ratio_of(mine, theirs):.2f}"
+
     def table(self, title: str, samples: Samples, peers: tuple[str, ...]) -> None:
         """Median and minimum of each, and the ratio to each of the peers, with its target where there is one."""
         self.head(f"{title} ({min(map(len, samples.values()))} rounds)")
         print(f"  {'':<26} {'median':>11}  {'minimum':>11}   median ratio")
         for name, times in samples.items():
+            self.shown += [self.beside(name, peer, samples) for peer in samples if (name, peer) in SHOWN]
             against = []
             for peer in peers:
                 if peer in samples and peer != name and name not in peers and (peer != CALLED or name in OF_PYTHON):
-                    ratio = median(mine / theirs for mine, theirs in zip(times, samples[peer], strict=True))
+                    ratio = ratio_of(times, samples[peer])
                     target = TARGETS.get((name, peer))
                     verdict = f" (target {target}, {'ok' if ratio <= target else 'NO'})" if target else ""
                     least = min(times) / min(samples[peer])
                     against.append(f"{ratio:.2f} x {peer}, least {least:.2f}{verdict}")
             self.line(title, name, times, "; ".join(against))
+
+
+def ratio_of(mine: list[float], theirs: list[float]) -> float:
+    """The median of the rounds' ratios."""
+    return median(one / other for one, other in zip(mine, theirs, strict=True))
 
 
 def rounds(contenders: dict[str, Work], count: int) -> Samples:
@@ -383,26 +399,30 @@ def check(rootfs: str, floor: peers.Floor, report: Report) -> None:
 
 
 def write(report: Report) -> None:
-    """Put the figures where README.md has the markers for them."""
+    """Put all figures where README.md beside this has the markers for them, and what people compare into the top one."""
     with open("/proc/cpuinfo") as file:
         models = [line.partition(":")[2].strip() for line in file if line.startswith("model name")]
     cpu = models[0] if models else os.uname().machine
-    lines = [f"{time.strftime('%Y-%m-%d')}, Linux {os.uname().release.partition('-')[0]}, {os.cpu_count()} CPUs, {cpu}; by `make bench`.",
-             "", "| | median ms | least ms | |", "|---|---:|---:|---|"]  # fmt: skip
-    lines += ["| " + " | ".join(row) + " |" for row in report.rows]
-    lines += ["", *(f"- {each}" for each in report.notes)]
-    table = "\n".join(lines).rstrip()
-    for path in (f"{TOP}/README.md", f"{TOP}/tests/bench/README.md"):
-        if not os.path.exists(path):
-            continue
-        with open(path) as file:
-            text = file.read()
-        first, begin, rest = text.partition("<!-- bench -->\n")
-        _, end, last = rest.partition("<!-- /bench -->")
-        done = f"{first}{begin}{table}\n{end}{last}" if end else text
-        if done != text:
-            with open(path, "w") as file:
-                file.write(done)
+    when = f"{time.strftime('%Y-%m-%d')}, Linux {os.uname().release.partition('-')[0]}, {os.cpu_count()} CPUs, {cpu}; by `make bench`."
+    notes = ["", *(f"- {each}" for each in dict.fromkeys(report.notes))] if report.notes else []
+    _between_markers(f"{TOP}/README.md", [f"Medians, {when} [All figures](tests/bench/README.md).", "", "| start, run `true`, end | Dolium | beside it | of that |",
+                                          "|---|---:|---:|---:|", *_lines(report.shown)])  # fmt: skip
+    _between_markers(f"{TOP}/tests/bench/README.md", [when, "", "| | median ms | least ms | |", "|---|---:|---:|---|", *_lines(report.rows), *notes])
+
+
+def _lines(rows: list[tuple[str, str, str, str]]) -> list[str]:
+    return ["| " + " | ".join(row) + " |" for row in rows]
+
+
+def _between_markers(path: str, lines: list[str]) -> None:
+    with open(path) as file:
+        text = file.read()
+    first, begin, rest = text.partition("<!-- bench -->\n")
+    _, end, last = rest.partition("<!-- /bench -->")
+    if not end:
+        raise RuntimeError(f"{path} has no <!-- bench --> and <!-- /bench -->")
+    with open(path, "w") as file:
+        file.write("\n".join([first + begin + lines[0], *lines[1:], end + last]))
 
 
 def main() -> int:
