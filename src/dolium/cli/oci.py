@@ -42,10 +42,10 @@ RESOURCES = {
         "mem-bw-schema",
     )
 }
-CRIU = ("image-path", "work-path", "parent-path", "status-fd", "page-server", "manage-cgroups-mode", "empty-ns", "lsm-profile",
-        "lsm-mount-context", "network-lock")  # fmt: skip
-CRIU_ALONE = ("leave-running", "tcp-established", "tcp-close", "file-locks", "pre-dump", "ext-unix-sk", "shell-job", "lazy-pages",
-              "auto-dedup", "link-remap", "detach", "no-subreaper")  # fmt: skip
+CRIU = {"image-path": "DIR", "work-path": "DIR", "tcp-established": "", "tcp-close": "", "ext-unix-sk": "", "shell-job": "",
+        "file-locks": "", "manage-cgroups-mode": "soft|full|strict|ignore", "empty-ns": "network", "auto-dedup": "",
+        "lazy-pages": "", "lsm-profile": "TYPE:NAME", "lsm-mount-context": "LABEL"}  # fmt: skip
+"""Flags that checkpoint and restore share."""
 COMMANDS: "dict[str, tuple[dict[str, str], str, str]]" = {
     "create": (CREATE, "ID", "make a container, up to its program"),
     "start": ({}, "ID", "run the program of a created one"),
@@ -67,8 +67,10 @@ COMMANDS: "dict[str, tuple[dict[str, str], str, str]]" = {
     "update": ({"resources": "FILE", **RESOURCES}, "ID", "other limits"),
     "features": ({}, "", "what is implemented, as JSON"),
     "spec": ({"bundle": "DIR", "rootless": ""}, "", "write a config.json to begin with"),
-    "checkpoint": ({**dict.fromkeys(CRIU, "TEXT"), **dict.fromkeys(CRIU_ALONE, "")}, "ID", "not supported"),
-    "restore": ({**CREATE, **dict.fromkeys(CRIU, "TEXT"), **dict.fromkeys(CRIU_ALONE, "")}, "ID", "not supported"),
+    "checkpoint": ({**CRIU, "parent-path": "DIR", "pre-dump": "", "leave-running": "", "status-fd": "FD", "network-lock": "METHOD",
+                    "page-server": "ADDRESS:PORT", "link-remap": "", "tcp-skip-in-flight": ""},
+                   "ID", "have criu write it down, and end it unless told otherwise"),
+    "restore": ({**CREATE, **CRIU, "detach": "", "no-subreaper": ""}, "ID", "have criu make it again; wait for its end, unless --detach"),
 }  # fmt: skip
 """Command -> its flags, its words, what it does."""
 REPEATED = ("env", "cap", "additional-gids", "empty-ns")
@@ -241,6 +243,8 @@ def _dispatch(found: Words) -> int:
         raise UsageError(f"`dolium-oci {found.command}`: one word too many: `{found.words[len(words.split())]}`")
     if found.command in LIFE:
         from dolium.cli import oci_life as module
+    elif found.command in ("checkpoint", "restore"):
+        from dolium.cli import oci_checkpoint as module  # type: ignore[no-redef]
     else:
         from dolium.cli import oci_look as module  # type: ignore[no-redef]
     code: int = getattr(module, found.command)(found, root(found))

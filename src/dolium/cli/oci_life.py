@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 FORWARDED = (1, 2, 3, 10, 12, 15, 18, 28)
 
 
-def _asked(found: Words) -> "Asked":
+def asks(found: Words) -> "Asked":
+    """What its words ask for, besides the bundle."""
     from dolium.runtime.creation import Asked
 
     asked = Asked(os.path.abspath(found.flags.get("bundle", ".")))
@@ -43,7 +44,7 @@ def create(found: Words, root: str) -> int:
     """`create`"""
     from dolium.runtime import lifecycle
 
-    lifecycle.create(root, found.id, _asked(found))
+    lifecycle.create(root, found.id, asks(found))
     return 0
 
 
@@ -75,7 +76,7 @@ def run(found: Words, root: str) -> int:
     from dolium.runtime import delete as deletion
     from dolium.runtime import lifecycle
 
-    asked = _asked(found)
+    asked = asks(found)
     if "detach" in found.flags:
         lifecycle.create(root, found.id, asked)
         try:

@@ -221,11 +221,3 @@ def spec(found: Words, root: str) -> int:
     with open(fd, "w") as file:
         file.write(document.write(template("rootless" in found.flags), 2) + "\n")
     return 0
-
-
-def checkpoint(found: Words, root: str) -> int:
-    """`checkpoint`: a clear answer."""
-    raise UsageError("checkpoint and restore are not supported by Dolium", hint="runc and crun do it through criu")
-
-
-restore = checkpoint

@@ -63,7 +63,7 @@ def sync_file_system(fd: int) -> None:
 
 
 CLONE_NEWNS, CLONE_NEWUSER, CLONE_NEWNET = 0x00020000, 0x10000000, 0x40000000
-MS_NODEV, MS_REC, MS_PRIVATE = 0x4, 0x4000, 0x40000
+MS_NODEV, MS_BIND, MS_REC, MS_PRIVATE, MS_SLAVE = 0x4, 0x1000, 0x4000, 0x40000, 0x80000
 
 
 def own_users() -> None:
@@ -82,10 +82,16 @@ def _unshare(flag: int) -> None:
         raise OSError(error, os.strerror(error))
 
 
-def own_mounts() -> None:
-    """This process goes into a mount namespace of its own: what it mounts nobody else sees, and ends with it.  Raises OSError."""
+def own_mounts(slave: bool = False) -> None:
+    """This thread goes into a mount namespace of its own: what it mounts nobody else sees, and ends with it.  As a `slave` it
+    sees what is mounted on the host later.  Raises OSError."""
     _unshare(CLONE_NEWNS)
-    _mount(b"none", b"/", None, MS_REC | MS_PRIVATE, None)
+    _mount(b"none", b"/", None, MS_REC | (MS_SLAVE if slave else MS_PRIVATE), None)
+
+
+def bind(source: str, target: str) -> None:
+    """Show a directory with all that is mounted below it at another place, mount(2).  Raises OSError."""
+    _mount(os.fsencode(source), os.fsencode(target), None, MS_BIND | MS_REC, None)
 
 
 def mount(kind: str, target: str, options: str) -> None:

@@ -346,6 +346,11 @@ def opened(steps: "list[Step]", filled: "dict[int, int]") -> int:
     return int.from_bytes(_alone(steps, filled)[1][0][2][:4], "little")
 
 
+def done(steps: "list[Step]") -> None:
+    """These steps of dolium-init are carried out.  Raises StepError."""
+    _alone(steps, {})
+
+
 def _alone(steps: "list[Step]", filled: "dict[int, int]") -> "tuple[bytes, list[tuple[int, int, bytes]]]":
     """Have dolium-init carry out steps that start nothing: its report, and the descriptors that it offers."""
     message = wire.encode(steps, filled)

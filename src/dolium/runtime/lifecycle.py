@@ -14,8 +14,9 @@ if TYPE_CHECKING:
     from dolium.runtime.ending import Ending
 
 
-def prepare(top: str, identity: str, asked: Asked) -> "tuple[Creation, state.Container]":
-    """A container that is planned and written down, and of which nothing else has been made.  Raises DoliumError."""
+def prepare(top: str, identity: str, asked: Asked, kind: "type[Creation]" = Creation) -> "tuple[Creation, state.Container]":
+    """A container that is planned and written down, and of which nothing else has been made; `kind` is how it will be.
+    Raises DoliumError."""
     state.check_id(identity)
     facts = host.facts()
     spec = bundle.load(asked.bundle, identity, asked.config, asked.systemd)
@@ -40,7 +41,7 @@ def prepare(top: str, identity: str, asked: Asked) -> "tuple[Creation, state.Con
     try:
         if systemd:
             notify.mount(spec, container.path)
-        creation = Creation(spec, facts, container)
+        creation = kind(spec, facts, container)
         container.save_config(spec)
     except BaseException:
         container.forget()
