@@ -65,6 +65,8 @@ def check_namespaces(spec: "dict[str, Any]") -> None:
     if "mount" not in own:
         raise Unsupported("checkpoint", "the container has no mount namespace of its own")
     for index, each in enumerate(spec["linux"]["namespaces"]):
+        if each["type"] == "user":  # nodes of /dev are made for them by the host's root, which criu is not by then
+            raise Unsupported(f"linux.namespaces[{index}]", "criu cannot make the devices of a container with users of its own again")
         if "path" in each and each["type"] not in {**EXTERNAL, **JOINED}:
             raise Unsupported(f"linux.namespaces[{index}].path", f"criu cannot restore into another's {each['type']} namespace")
 

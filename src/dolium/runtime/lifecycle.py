@@ -2,7 +2,7 @@
 
 import os
 
-from dolium.errors import DoliumError
+from dolium.errors import DoliumError, NotFound
 from dolium.plan import resources
 from dolium.runtime import bundle, delete, host, start, state
 from dolium.runtime.creation import Asked, Creation, write_pid
@@ -131,7 +131,10 @@ class Foreground:
         found = ending.told(data)
         self.creation.left()
         if not keep:
-            self.container.lock()
+            try:
+                self.container.lock()
+            except NotFound:  # `checkpoint` ended and deleted it
+                return found
             delete.destroy(self.container)
             delete.remove(self.container)
         return found

@@ -130,11 +130,13 @@ def _filter_devices(made: Restoration) -> None:
 
 
 def _kept(images: str, spec: "dict[str, Any]") -> "dict[str, list[str]]":
-    """Which mounts are the host's; what runc or crun has written says nothing of that, and has their destinations."""
+    """Which mounts are the host's; what runc has written down says nothing of that: its names are the destinations, and
+    /dev/null for all that it has hidden behind that."""
     if os.path.exists(f"{images}/external.json"):
         found: dict[str, list[str]] = document.read(document.text(f"{images}/external.json"), "external.json")
         return found
-    return {each["destination"]: [each["destination"], ""] for each in spec["mounts"] if each["type"] == "bind"}
+    binds = {each["destination"]: [each["destination"], ""] for each in spec["mounts"] if each["type"] == "bind"}
+    return {**binds, "/dev/null": [planning.DEVICE, "/null"]}
 
 
 def _groups(made: Restoration) -> "dict[str, str]":
