@@ -328,13 +328,6 @@ def test_systemd_is_not_asked(bundle: Bundle, options: tuple[str, ...]) -> None:
         assert bundle.verb(*verb, options=options).code == 0
 
 
-def test_checkpoint_and_restore_say_that_they_are_not_there(bundle: Bundle) -> None:
-    bundle.running()
-    for verb in ("checkpoint", "restore"):
-        ended = bundle.verb(verb, "--image-path", "/tmp/x", bundle.id)
-        assert ended.code == 1 and "criu" in ended.err
-
-
 @pytest.mark.parametrize("delay", [0, 0.01, 0.03, 0.06, 0.1, 0.15])
 def test_create_that_is_killed_is_cleaned_by_delete_force(bundle: Bundle, delay: float) -> None:
     bundle.write(config(process__args=["sleep", "1000"]))

@@ -70,7 +70,8 @@ COMMANDS: "dict[str, tuple[dict[str, str], str, str]]" = {
     "checkpoint": ({**CRIU, "parent-path": "DIR", "pre-dump": "", "leave-running": "", "status-fd": "FD", "network-lock": "METHOD",
                     "page-server": "ADDRESS:PORT", "link-remap": "", "tcp-skip-in-flight": ""},
                    "ID", "have criu write it down, and end it unless told otherwise"),
-    "restore": ({**CREATE, **CRIU, "detach": "", "no-subreaper": ""}, "ID", "have criu make it again; wait for its end, unless --detach"),
+    "restore": ({**CREATE, **CRIU, "detach": "", "no-subreaper": ""},
+                "ID", "have criu make it again; wait for its end, unless --detach"),
 }  # fmt: skip
 """Command -> its flags, its words, what it does."""
 REPEATED = ("env", "cap", "additional-gids", "empty-ns")

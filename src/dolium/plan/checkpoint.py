@@ -9,11 +9,16 @@ if TYPE_CHECKING:
     from typing import Any
 
 SWITCHES = {"ext-unix-sk": "ext_unix_sk", "tcp-established": "tcp_established", "tcp-close": "tcp_close", "shell-job": "shell_job",
-            "file-locks": "file_locks", "auto-dedup": "auto_dedup", "lazy-pages": "lazy_pages", "leave-running": "leave_running",
+            "file-locks": "file_locks", "auto-dedup": "auto_dedup", "leave-running": "leave_running",
             "link-remap": "link_remap", "tcp-skip-in-flight": "tcp_skip_in_flight"}  # fmt: skip
 """Flags that are an option of criu's, and nothing else."""
-REFUSED = {"lsm-profile": "labels of AppArmor and SELinux are restored as they were",
-           "lsm-mount-context": "labels of AppArmor and SELinux are restored as they were"}  # fmt: skip
+REFUSED = {
+    "lazy-pages": "memory is restored with the container, not after it",
+    "status-fd": "is for --lazy-pages, which there is not",
+    "lsm-profile": "labels of AppArmor and SELinux are restored as they were",
+    "lsm-mount-context": "labels of AppArmor and SELinux are restored as they were",
+}
+"""Those that could not be seen to work, and why one can do without them."""
 EXTERNAL = {"network": ("net", "extRootNetNS"), "pid": ("pid", "extRootPidNS")}
 """Namespaces that criu leaves alone where they are another's, and is given when it restores: its names."""
 JOINED = {"ipc": "ipc", "uts": "uts", "time": "time"}
@@ -21,6 +26,8 @@ JOINED = {"ipc": "ipc", "uts": "uts", "time": "time"}
 CLONE_NEWNET = 0x40000000
 LOG_LEVEL = 4
 GROUP, DEVICE = "", "/dev"
+LENT = ("file[", "tty[")
+"""How names of files begin that are not the container's, and that criu is to be told of."""
 
 
 def options(flags: "dict[str, Any]") -> "dict[str, Any]":
@@ -66,7 +73,8 @@ def check_namespaces(spec: "dict[str, Any]") -> None:
         raise Unsupported("checkpoint", "the container has no mount namespace of its own")
     for index, each in enumerate(spec["linux"]["namespaces"]):
         if each["type"] == "user":  # nodes of /dev are made for them by the host's root, which criu is not by then
-            raise Unsupported(f"linux.namespaces[{index}]", "criu cannot make the devices of a container with users of its own again")
+            why = "criu cannot make the devices of a container with users of its own again"
+            raise Unsupported(f"linux.namespaces[{index}]", why)
         if "path" in each and each["type"] not in {**EXTERNAL, **JOINED}:
             raise Unsupported(f"linux.namespaces[{index}].path", f"criu cannot restore into another's {each['type']} namespace")
 
@@ -124,10 +132,11 @@ def _is_unreachable(mount: Mount, mounts: "dict[int, Mount]") -> bool:
                    for each in mounts.values() if len(each.root) < len(mount.root))  # fmt: skip
 
 
-def sources(kept: "dict[str, list[str]]", spec: "dict[str, Any]", groups: "dict[str, str]") -> "list[str]":
-    """The same when it is restored: criu's words for each, with what the config has there now; `groups` are the directories of
-    the container's cgroups by the names of their hierarchies.  Raises SpecError."""
-    given = {mount["destination"]: mount["source"] for mount in spec["mounts"] if mount["type"] == "bind"}
+def sources(kept: "dict[str, list[str]]", given: "dict[str, str]", groups: "dict[str, str]") -> "list[str]":
+    """The same when it is restored: criu's words for each, with what there is now: `given` are the sources of the config's bind
+    mounts by their destinations, `groups` the directories of the container's cgroups by the names of their hierarchies.
+
+    Raises SpecError."""
     found = []
     for place, (destination, rest) in kept.items():
         if destination == GROUP:

@@ -17,7 +17,7 @@ OPTIONS = {
     "file_locks": 8, "log_level": 9, "log_file": 10, "ps": 11, "notify_scripts": 12, "root": 13, "parent_img": 14, "track_mem": 15,
     "auto_dedup": 16, "work_dir_fd": 17, "link_remap": 18, "manage_cgroups": 24, "cg_root": 25, "rst_sibling": 26, "inherit_fd": 27,
     "manage_cgroups_mode": 34, "external": 37, "empty_ns": 38, "join_ns": 39, "freeze_cgroup": 44, "tcp_skip_in_flight": 46,
-    "lazy_pages": 48, "orphan_pts_master": 50, "config_file": 51, "tcp_close": 52, "network_lock": 64,
+    "orphan_pts_master": 50, "config_file": 51, "tcp_close": 52, "network_lock": 64,
 }  # fmt: skip
 """message criu_opts: name -> number of the field"""
 CGROUP_MODES = {"ignore": 0, "soft": 3, "full": 4, "strict": 5}
@@ -27,9 +27,9 @@ VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
 
 class Answer:
     """What criu says: `kind` of what; `fine`; of a notification its `script` and, where there is one, the `pid` of the first
-    process; `tracks_memory` and `lends_pages` of the features; `errno` and `words` of what went wrong."""
+    process; of the features `tracks_memory`; `errno` and `words` of what went wrong."""
 
-    __slots__ = ("kind", "fine", "script", "pid", "tracks_memory", "lends_pages", "errno", "words")
+    __slots__ = ("kind", "fine", "script", "pid", "tracks_memory", "errno", "words")
 
     def __init__(self, data: bytes) -> None:
         found = read(data)
@@ -37,14 +37,14 @@ class Answer:
         self.kind, self.fine, self.errno = _number(found, 1), bool(_number(found, 2)), _number(found, 7)
         self.words = _bytes(found, 9).decode("utf-8", "replace")
         self.script, self.pid = _bytes(notified, 1).decode("utf-8", "replace"), _number(notified, 2)
-        self.tracks_memory, self.lends_pages = bool(_number(features, 1)), bool(_number(features, 2))
+        self.tracks_memory = bool(_number(features, 1))
 
 
 def request(kind: int, options: "dict[str, Any] | None" = None) -> bytes:
     """A criu_req.  Names that rpc.proto has not are a KeyError."""
     found = field(1, kind)
     if kind == FEATURES:
-        return found + field(5, (True, True))
+        return found + field(5, (True,))
     return found + _tagged(2, b"".join(field(OPTIONS[name], value) for name, value in (options or {}).items()))
 
 

@@ -40,6 +40,6 @@ def features() -> "dict[str, Any]":
             "mountExtensions": {"idmap": {"enabled": True}},
             "netDevices": {"enabled": True},
         },
-        "annotations": {},
+        "annotations": {"org.opencontainers.runc.checkpoint.enabled": "true"},  # by criu, where that is installed
         "potentiallyUnsafeConfigAnnotations": [],
     }  # fmt: skip

@@ -92,10 +92,11 @@ def _dump(container: state.Container, asked: Asked) -> None:
     try:
         _check_parent(asked)
         mounts, stdio = _external(spec, pid), [_named(pid, fd) for fd in range(3)]
+        shared = [_external_namespace(kind, path) for kind, path in planning.shared(spec) if kind in planning.EXTERNAL]
+        lent = sorted({each for each in stdio if each.startswith(planning.LENT)})
         options |= {"images_dir_fd": images, "work_dir_fd": work, "log_file": LOG, "pid": pid, "root": spec["root"]["path"],
-                    "config_file": planning.config_file(spec["annotations"]), "external": [
-                        *(f"mnt[{place}]:{place}" for place in mounts), *sorted({each for each in stdio if each.startswith("file[")}),
-                        *(_external_namespace(kind, path) for kind, path in planning.shared(spec) if kind in planning.EXTERNAL)]}  # fmt: skip
+                    "config_file": planning.config_file(spec["annotations"]),
+                    "external": [*(f"mnt[{place}]:{place}" for place in mounts), *lent, *shared]}  # fmt: skip
         if freezer := container.freezer()[0]:
             options["freeze_cgroup"] = os.path.dirname(freezer)
         if asked.parent:
@@ -116,56 +117,27 @@ def _dump(container: state.Container, asked: Asked) -> None:
 
 def _ask(program: str, kind: int, options: "dict[str, Any]", asked: Asked) -> None:
     """Have it done.  Raises DoliumError."""
-    ready = _status_fd(asked.flags)
-
-    def heard(answer: messages.Answer, fd: int) -> None:
-        if fd >= 0:  # of a terminal; its other end stays who it is with
-            os.close(fd)
-        if answer.script == "status-ready" and ready >= 0:
-            os.write(ready, b"\0")
-            os.close(ready)
-
-    _check_features(program, asked.flags)
+    if kind == messages.SINGLE_PRE_DUMP or asked.parent:
+        _check_tracking(program, asked)
     at_work = criu.Criu(program, {})
     try:
-        answer = at_work.ask(kind, options, heard)
+        answer = at_work.ask(kind, options)
     finally:
         at_work.end()
     if not answer.fine:
         raise criu.failure("checkpoint the container", answer, f"{asked.work}/{LOG}")
 
 
-def _check_features(program: str, flags: "dict[str, Any]") -> None:
-    """Raises Unsupported for what this kernel cannot."""
-    wanted = {name for name in ("pre-dump", "parent-path", "lazy-pages") if name in flags}
-    if not wanted:
-        return
+def _check_tracking(program: str, asked: Asked) -> None:
+    """Raises Unsupported where the kernel does not say what has changed since."""
     at_work = criu.Criu(program, {})
     try:
         found = at_work.ask(messages.FEATURES, {})
     finally:
         at_work.end()
-    if "lazy-pages" in wanted and not found.lends_pages:
-        raise Unsupported("--lazy-pages", "this kernel has no userfaultfd(2) for it")
-    for name in sorted(wanted - {"lazy-pages"}):
-        if not found.tracks_memory:
-            raise Unsupported(f"--{name}", "this kernel does not say which memory has changed (CONFIG_MEM_SOFT_DIRTY)")
-
-
-def _status_fd(flags: "dict[str, Any]") -> int:
-    """Raises UsageError unless it can be written to."""
-    if "status-fd" not in flags:
-        return -1
-    from fcntl import F_GETFL, fcntl
-
-    text = flags["status-fd"]
-    try:
-        number = int(text)
-        if fcntl(number, F_GETFL) & os.O_ACCMODE != os.O_RDONLY:
-            return number
-    except (ValueError, OSError, OverflowError):
-        pass
-    raise UsageError(f"--status-fd: `{text[:40]}` is no descriptor that can be written to")
+    if not found.tracks_memory:
+        flag = "--parent-path" if asked.parent else "--pre-dump"
+        raise Unsupported(flag, "this kernel does not say which memory has changed (CONFIG_MEM_SOFT_DIRTY)")
 
 
 def _check_parent(asked: Asked) -> None:
@@ -214,8 +186,11 @@ def _named(pid: int, fd: int) -> str:
             its_own = any(line.startswith(f"{number} ") for line in file)
     except FileNotFoundError:  # closed
         return ""
-    is_terminal = target.startswith("/dev/pts/") or target == "/dev/console"
-    return target if its_own or is_terminal else f"file[{number:x}:{found.st_ino:x}]"
+    if its_own:
+        return target
+    if target.startswith("/dev/pts/"):
+        return f"tty[{found.st_rdev:x}:{found.st_dev:x}]"
+    return f"file[{number:x}:{found.st_ino:x}]"
 
 
 def _external_namespace(kind: str, path: str) -> str:

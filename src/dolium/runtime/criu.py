@@ -1,12 +1,12 @@
 """A conversation with criu (`criu swrk`): one request, its notifications on the way, one answer.
 
-The request and its answers are messages (plan/criu_messages.py) on a socket.  The program's own command line can do less: it hands nobody
-the terminal of a restored container, and has hooks and netDevices done by nobody (decisions/0037)."""
+The request and its answers are messages (plan/criu_messages.py) on a socket.  The program's own command line can do less: the
+terminal of a restored container it hands to nobody, and nobody could run hooks in between (decisions/0037)."""
 
 import os
 from _socket import AF_UNIX, MSG_CMSG_CLOEXEC, SOCK_SEQPACKET, socket, socketpair
 
-from dolium.errors import DoliumError, Unsupported
+from dolium.errors import DoliumError
 from dolium.plan import criu_messages as messages
 
 TYPE_CHECKING = False
@@ -27,12 +27,12 @@ NOISE = ("RLIMIT_NOFILE",)
 
 
 def find(given: str) -> str:
-    """The program: the one that is named (--criu), else the first in PATH.  Raises Unsupported."""
+    """The program: the one that is named (--criu), else the first in PATH.  Raises DoliumError."""
     names = [given] if given else [f"{each}/criu" for each in os.environ.get("PATH", PATH).split(":") if each]
     for name in names:
         if os.access(name, os.X_OK):
             return name
-    raise Unsupported("checkpoint and restore", f"`{given or 'criu'}` is not there", hint="Debian: apt-get install criu")
+    raise DoliumError(f"cannot checkpoint or restore: `{given or 'criu'}` is not there", hint="Debian: apt-get install criu")
 
 
 class Criu:
@@ -69,7 +69,8 @@ class Criu:
             except ConnectionResetError:
                 data, control = b"", []
             if not data:
-                raise DoliumError(f"criu: {first_error(self._said()) or 'it ended without an answer'}")
+                said = first_error(self._said()) or "it ended without an answer"
+                raise DoliumError(f"criu: {said}", hint="`criu check` says whether it can work here")
             answer = messages.Answer(data)
             if answer.kind != messages.NOTIFY:
                 return answer

@@ -105,11 +105,13 @@ def _make(made: Restoration, program: str, options: "dict[str, Any]", wanted: ch
     _filter_devices(made)
     mountpoints.make(spec)
     lent: dict[int, int] = {}
+    # criu follows no link that is the last of a path
+    binds = {each["destination"]: os.path.realpath(each["source"]) for each in spec["mounts"] if each["type"] == "bind"}
+    joined = [(planning.JOINED[kind], path) for kind, path in planning.shared(spec) if kind in planning.JOINED]
     options |= {"log_file": LOG, "root": spec["root"]["path"], "rst_sibling": True, "evasive_devices": True,
                 "config_file": planning.config_file(spec["annotations"]),
-                "external": planning.sources(_kept(wanted.images, spec), spec, _groups(made)),
-                "inherit_fd": _stdio(wanted.images, lent) + _namespaces(spec, lent),
-                "join_ns": [(planning.JOINED[kind], path) for kind, path in planning.shared(spec) if kind in planning.JOINED]}  # fmt: skip
+                "external": planning.sources(_kept(wanted.images, binds), binds, _groups(made)),
+                "inherit_fd": _stdio(wanted.images, lent) + _namespaces(spec, lent), "join_ns": joined}  # fmt: skip
     at_work, directories = _start(program, spec["root"]["path"], wanted, lent)
     try:
         options["images_dir_fd"], options["work_dir_fd"] = directories.fds
@@ -129,14 +131,13 @@ def _filter_devices(made: Restoration) -> None:
         launch.done(steps)
 
 
-def _kept(images: str, spec: "dict[str, Any]") -> "dict[str, list[str]]":
+def _kept(images: str, binds: "dict[str, str]") -> "dict[str, list[str]]":
     """Which mounts are the host's; what runc has written down says nothing of that: its names are the destinations, and
     /dev/null for all that it has hidden behind that."""
     if os.path.exists(f"{images}/external.json"):
         found: dict[str, list[str]] = document.read(document.text(f"{images}/external.json"), "external.json")
         return found
-    binds = {each["destination"]: [each["destination"], ""] for each in spec["mounts"] if each["type"] == "bind"}
-    return {**binds, "/dev/null": [planning.DEVICE, "/null"]}
+    return {**{each: [each, ""] for each in binds}, "/dev/null": [planning.DEVICE, "/null"]}
 
 
 def _groups(made: Restoration) -> "dict[str, str]":
@@ -148,7 +149,7 @@ def _stdio(images: str, lent: "dict[int, int]") -> "list[tuple[str, int]]":
     names = document.read(document.text(f"{images}/descriptors.json"), "descriptors.json")
     found: dict[str, int] = {}
     for number, name in enumerate(names[:3]):
-        if name.startswith(("pipe:", "file[")) and name not in found:
+        if name.startswith(("pipe:", *planning.LENT)) and name not in found:
             found[name] = STDIO + number
             lent[STDIO + number] = number
     return list(found.items())
@@ -165,7 +166,9 @@ def _namespaces(spec: "dict[str, Any]", lent: "dict[int, int]") -> "list[tuple[s
     return found
 
 
-def _start(program: str, rootfs: str, wanted: checkpoint.Asked, lent: "dict[int, int]") -> "tuple[criu.Criu, checkpoint.Directories]":
+def _start(
+    program: str, rootfs: str, wanted: checkpoint.Asked, lent: "dict[int, int]"
+) -> "tuple[criu.Criu, checkpoint.Directories]":
     """criu, in mounts of its own, where the rootfs is one; its directories are seen from there, for it mounts below them.
     Raises OSError and DoliumError."""
     found: list[tuple[criu.Criu, checkpoint.Directories]] = []
@@ -216,15 +219,20 @@ def _listener(made: Restoration) -> "criu.Heard":
 
 def _tell(made: Restoration, asked: creation.Asked) -> None:
     """Who waits for it, and ourselves, what is different from `create`: criu restores into a time namespace."""
-    pid = made.pid()
-    if not any(each["type"] == "time" for each in made.spec["linux"]["namespaces"]) and (
-        os.stat(f"/proc/{pid}/ns/time").st_ino != os.stat("/proc/self/ns/time").st_ino
-    ):
+    pid, known = made.pid(), {each["type"] for each in made.spec["linux"]["namespaces"]}
+    if "time" not in known and _time_of(pid) != _time_of(os.getpid()):
         made.spec["linux"]["namespaces"].append({"type": "time"})
         made.container.save_config(made.spec)
     if asked.pid_file:
         creation.write_pid(asked.pid_file, pid)
     made.give_pidfd()
+
+
+def _time_of(pid: int) -> int:
+    try:
+        return os.stat(f"/proc/{pid}/ns/time").st_ino
+    except FileNotFoundError:  # it has ended, or this kernel has none
+        return 0
 
 
 class Foreground:
