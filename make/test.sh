@@ -14,6 +14,7 @@ FAST='unit golden property house'
 LIVE='live security api faults conformance'
 # Kills at every call, other people's programs, a wheel and a registry for each test: what `make test` has no time for.
 LONG='faults/test_oci_verbs.py faults/test_kills.py faults/test_images_killed.py conformance/test_beside_others.py
+    conformance/test_checkpoint.py conformance/test_checkpoint_flags.py
     live/test_wheel.py live/test_nested.py live/test_run_from_registries.py'
 
 # The directories out of those named that have tests.

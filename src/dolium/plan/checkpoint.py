@@ -85,14 +85,14 @@ def shared(spec: "dict[str, Any]") -> "list[tuple[str, str]]":
 
 
 class Mount:
-    """A line of /proc/PID/mountinfo, proc(5)."""
+    """A line of /proc/PID/mountinfo, proc(5); `shown` is the directory of the file system that is there."""
 
-    __slots__ = ("number", "parent", "device", "root", "place", "kind")
+    __slots__ = ("number", "parent", "device", "shown", "place", "kind")
 
     def __init__(self, line: str) -> None:
         words, _, after = line.partition(" - ")
-        number, parent, self.device, root, place, *_ = words.split()
-        self.number, self.parent, self.root, self.place = int(number), int(parent), _plain(root), _plain(place)
+        number, parent, self.device, shown, place, *_ = words.split()
+        self.number, self.parent, self.shown, self.place = int(number), int(parent), _plain(shown), _plain(place)
         self.kind = after.split()[0]
 
 
@@ -117,19 +117,19 @@ def external(mountinfo: str, binds: "dict[int, str]", others: "set[int]", group_
         if above and above.number in binds:
             found[each.place] = binds[above.number], each.place[len(above.place) :]
         elif each.kind in ("cgroup", "cgroup2"):  # of a namespace of cgroups criu knows what their roots are
-            if group_binds and each.root != "/":
+            if group_binds and each.shown != "/":
                 found[each.place] = GROUP, each.place.rpartition("/")[2]
         elif each.place != "/" and _is_unreachable(each, mounts):
-            found[each.place] = DEVICE, each.root
+            found[each.place] = DEVICE, each.shown
     return found
 
 
 def _is_unreachable(mount: Mount, mounts: "dict[int, Mount]") -> bool:
     """Whether no mount of the container shows more of that file system: then it was bound from elsewhere."""
-    if mount.root == "/":
+    if mount.shown == "/":
         return False
-    return not any(each is not mount and each.device == mount.device and f"{mount.root}/".startswith(f"{each.root.rstrip('/')}/")
-                   for each in mounts.values() if len(each.root) < len(mount.root))  # fmt: skip
+    above = [each.shown.rstrip("/") + "/" for each in mounts.values() if each.device == mount.device and each is not mount]
+    return not any(mount.shown.startswith(each) for each in above)
 
 
 def sources(kept: "dict[str, list[str]]", given: "dict[str, str]", groups: "dict[str, str]") -> "list[str]":
