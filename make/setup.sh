@@ -136,6 +136,7 @@ settle_packages() {
             command -v skopeo >/dev/null 2>&1 || wanted="$wanted skopeo"
             command -v htpasswd >/dev/null 2>&1 || wanted="$wanted apache2-utils"
             command -v openssl >/dev/null 2>&1 || wanted="$wanted openssl"
+            command -v zstd >/dev/null 2>&1 || wanted="$wanted zstd"
         fi
         echo '#include <stdio.h>' | cc -E - >/dev/null 2>&1 || wanted="$wanted gcc libc6-dev"
         has_library libseccomp.so.2 || wanted="$wanted libseccomp2"
