@@ -91,6 +91,20 @@ def test_propagation(bundle: Bundle, option: str, field: str) -> None:
     assert [each for each in found if each.startswith(field)] if field else not [each for each in found if ":" in each], found
 
 
+@pytest.mark.parametrize("kind", ["shared", "rshared"])
+def test_a_shared_rootfs_below_a_shared_mount(bundle: Bundle, kind: str) -> None:
+    """As Docker asks for it where a bind mount is shared.  What is mounted in the container does not get out on the way there."""
+    subprocess.run(["mount", "--bind", bundle.rootfs, bundle.rootfs], check=True)
+    try:
+        subprocess.run(["mount", "--make-shared", bundle.rootfs], check=True)
+        found = mounted(bundle.output(script("cat /proc/self/mountinfo", linux__rootfsPropagation=kind)), "/")
+        assert [each for each in found if each.startswith("shared:")], found
+        with open("/proc/self/mountinfo") as file:
+            assert f"{bundle.rootfs}/" not in file.read()
+    finally:
+        subprocess.run(["umount", "-R", bundle.rootfs], check=True)
+
+
 def test_tmpcopyup(bundle: Bundle) -> None:
     os.makedirs(f"{bundle.rootfs}/full/deep")
     with open(f"{bundle.rootfs}/full/deep/file", "w") as file:
@@ -184,6 +198,20 @@ def test_sysctl(bundle: Bundle, key: str, value: str) -> None:
     assert bundle.output(script(f"cat /proc/sys/{path}", linux__sysctl={key: value})) == f"{value}\n"
     with open(f"/proc/sys/{path}") as file:
         assert file.read().strip() != value
+
+
+@pytest.mark.parametrize(("kind", "space", "key"), [("network", "net", "net.core.somaxconn"), ("ipc", "ipc", "kernel.shmmni"), ("uts", "uts", "kernel.domainname")])
+def test_a_sysctl_of_a_namespace_that_is_the_callers(bundle: Bundle, kind: str, space: str, key: str) -> None:
+    """By its path, as Docker has it for `--network host`: it would be the host's that changes."""
+    path = f"/proc/sys/{key.replace('.', '/')}"
+    with open(path) as file:
+        before = file.read()
+    spaces = [{"type": "mount"}, {"type": "pid"}, {"type": kind, "path": f"/proc/{os.getpid()}/ns/{space}"}]
+    said = bundle.refused(config(linux__namespaces=spaces, linux__sysctl={key: "77"}))
+    assert f"linux.sysctl.{key}" in said and f"needs a {kind} namespace of its own" in said, said
+    with open(path) as file:
+        assert file.read() == before
+    assert bundle.output(script(f"readlink /proc/self/ns/{space}", linux__namespaces=spaces)) == os.readlink(f"/proc/self/ns/{space}") + "\n"
 
 
 def test_names(bundle: Bundle) -> None:

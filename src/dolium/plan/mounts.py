@@ -245,6 +245,9 @@ def root(spec: "dict[str, Any]") -> "list[Step]":
         note = _room(size)
         steps.append(Step("new_mount", INSIDE, "root", path="tmpfs", data=strings(*options), n1=NODEV, out=slots.ROOT,
                           what="an empty tmpfs as rootfs", note=note))  # fmt: skip
+    if "shared" in (spec["linux"].get("rootfsPropagation") or ""):  # our copy of the host's mounts is no slave of them then
+        steps.append(Step("set_attr", INSIDE, "linux.rootfsPropagation", fd=slots.ROOT, n2=MS_PRIVATE, n3=1,
+                          what="make the rootfs private", note="until it is /: no mount in it reaches the host"))  # fmt: skip
     steps.append(Step("move_mount", INSIDE, "root.path", fd=slots.ROOT, path="/", what="attach the rootfs",
                       note="on the old /, until the pivot"))  # fmt: skip
     return steps

@@ -26,10 +26,23 @@ def load(directory: str, identity: str, config: str = "", systemd: bool = False)
     root = spec["root"]["path"]
     if not os.path.isdir(root):
         raise SpecError("root.path", f"there is no directory `{root}`")
+    spec["linux"]["namespaces"] = [each for each in spec["linux"]["namespaces"] if not _is_ours(each)]
     for index, each in enumerate(spec["linux"]["namespaces"]):
         if each["type"] == "user" and "path" in each and not spec["linux"]["uidMappings"]:
             _take_mappings(spec, each["path"], f"linux.namespaces[{index}].path")
     return spec
+
+
+def _is_ours(namespace: "dict[str, Any]") -> bool:
+    """Whether it names one that we are in, as Docker has it for `--network host`: nothing is to join, and a sysctl of it is the
+    host's."""
+    kind = {"network": "net", "ipc": "ipc", "uts": "uts"}.get(namespace["type"])
+    if kind is None or "path" not in namespace:
+        return False
+    try:
+        return os.path.samefile(namespace["path"], f"/proc/self/ns/{kind}")
+    except OSError:
+        return False  # who opens it says why it cannot be opened
 
 
 def _refuse_systemd(path: str, identity: str) -> None:
