@@ -33,10 +33,9 @@ def lab(request: pytest.FixtureRequest) -> Iterator[Lab]:
     found = Lab()
     try:
         for program, package in request.module.NEEDS.items():
+            said = "" if found.has(program) else found.add(package)
             if not found.has(program):
-                found.add(package)
-            if not found.has(program):
-                pytest.skip(f"{program} is not installed, and cannot be: apt-get install {package}")
+                pytest.skip(f"{program} is not installed, and cannot be: apt-get install {package}: {said}")
         found.install()
         yield found
     finally:

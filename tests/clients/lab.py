@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import re
+import select
 import shutil
 import subprocess
 import tempfile
@@ -18,6 +19,8 @@ from containers import SLOW, TOP, Ended, program, wait_for
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 GROUPS = "/sys/fs/cgroup"
+V2 = os.path.exists(f"{GROUPS}/cgroup.controllers")
+"""cgroup v2 alone: there the machine's own processes have a group in its group, which may then hand its controllers on."""
 SPACES = ("mount", "net", "pid", "ipc", "uts", "cgroup")
 ENVIRONMENT = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME": "/root", "LC_ALL": "C.UTF-8", "TERM": "xterm"}
 SETTLE = 15
@@ -34,11 +37,14 @@ class Lab:
             os.mkdir(f"{self.directory}/{each}")
         self.name = f"dolium-lab-{os.getpid()}"
         self.groups = list(_make_groups(self.name))
+        self.places = self.groups
         spaces = [f"--{each}" for each in SPACES]
         self.holder = subprocess.Popen(["sh", "-c", f'{self._join()}; exec unshare {" ".join(spaces)} --propagation private --kill-child --fork '
                                         'sh "$@"', "sh", f"{HERE}/lab.sh", self.directory])  # fmt: skip
         wait_for(lambda: self.holder.poll() is not None or self._first() and program(self._first()) == "sleep")
         assert self.holder.poll() is None, "the machine did not start"
+        if V2:
+            self.places = [f"{self.groups[0]}/machine"]
         self.enter = ["nsenter", f"--target={self._first()}", *(f"--{each}" for each in SPACES), "--"]
         self.clean: set[str] = set()
         self.tolerated: set[str] = set()
@@ -49,7 +55,7 @@ class Lab:
             return int((file.read().split() or ["0"])[0])
 
     def _join(self) -> str:
-        return "; ".join(f"echo $$ >{group}/cgroup.procs" for group in self.groups)
+        return "; ".join(f"echo $$ >{group}/cgroup.procs" for group in self.places)
 
     def install(self) -> None:
         """Dolium, as a user does it, to /usr/local."""
@@ -60,13 +66,14 @@ class Lab:
         """Whether that program or file is there."""
         return self.sh(f"command -v {program} || test -e {program}").code == 0
 
-    def add(self, package: str) -> None:
-        """Install a package of Debian's in this machine, by the host's network; no service is started."""
+    def add(self, package: str) -> str:
+        """Install a package of Debian's in this machine, by the host's network; no service is started.  The last that apt-get says."""
         self.write({"/usr/sbin/policy-rc.d": "#!/bin/sh\nexit 101\n"})
         self.sh("chmod 755 /usr/sbin/policy-rc.d")
         words = [each for each in self.enter if each != "--net"]
-        install = f"apt-get update -q; DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-remove --no-install-recommends {package}"
-        subprocess.run([*words, "sh", "-c", install], env={**os.environ, **ENVIRONMENT}, stdin=subprocess.DEVNULL, capture_output=True, check=False)
+        install = f"apt-get update -q -o Acquire::Retries=3; DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-remove --no-install-recommends {package}"
+        done = subprocess.run([*words, "sh", "-c", install], env={**os.environ, **ENVIRONMENT}, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        return (done.stdout.decode(errors="replace").splitlines() or [""])[-1]
 
     def write(self, files: dict[str, str]) -> None:
         """Files by their paths."""
@@ -93,11 +100,11 @@ class Lab:
                 read -r name <"$each/comm" && case $name in sh|tr|cat|find|ip|timeout) ;; *) echo "process $name" ;; esac
             done 2>/dev/null
             cut -d ' ' -f 5 /proc/self/mountinfo | sed 's/^/mount /'
-            find /sys/fs/cgroup -mindepth 2 -type d | sed 's/^/cgroup /'
+            find /sys/fs/cgroup -mindepth DEPTH -type d | sed 's/^/cgroup /'
             ls /run/netns | sed 's/^/netns /'
             ip -o link | cut -d : -f 2 | sed 's/@.*//; s/^/link/'
             ls -d /run/dolium/* /run/dolium/oci/* /run/runc/* /run/containerd/runc/*/* /run/docker/runtime-runc/moby/* 2>/dev/null |
-                sed 's/^/state /'"""
+                sed 's/^/state /'""".replace("DEPTH", "1" if V2 else "2")
         return {each for each in self.sh(script).stdout.splitlines() if not each.endswith("/dolium")}  # Dolium's own groups stay
 
     def settled(self) -> None:
@@ -115,7 +122,10 @@ class Lab:
         """The end of all that was made in it."""
         first = self._first()
         if first:
-            os.kill(first, 9)
+            ended = os.pidfd_open(first)
+            self.holder.kill()  # and so that, with all in its PID namespace
+            select.select([ended], [], [])
+            os.close(ended)
         self.holder.wait()
         for group in self.groups:
             for directory, _, _ in os.walk(group, topdown=False):
@@ -127,8 +137,14 @@ def _make_groups(name: str) -> Iterator[str]:
     """A group in every hierarchy."""
     with open("/proc/self/cgroup") as file:
         found = [line.split(":")[1].removeprefix("name=") or "unified" for line in file]
+    if V2:
+        with open(f"{GROUPS}/cgroup.controllers") as file:
+            words = " ".join(f"+{each}" for each in file.read().split())
+        with open(f"{GROUPS}/cgroup.subtree_control", "w") as file:
+            file.write(words)
+        found = ["."]
     for each in found:
-        group = f"{GROUPS}/{each}/{name}"
+        group = os.path.normpath(f"{GROUPS}/{each}/{name}")
         os.mkdir(group)
         if each == "cpuset":
             for file_name in ("cpuset.cpus", "cpuset.mems"):

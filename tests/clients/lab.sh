@@ -10,6 +10,7 @@ cd "$directory/root"
 mount --rbind /dev dev
 mount -t devpts -o newinstance,ptmxmode=0666,mode=620,gid=5 devpts dev/pts
 mount --bind dev/pts/ptmx dev/ptmx 2>/dev/null || true
+mount -t tmpfs -o mode=1777 lab dev/shm # Podman has its locks there
 mount -t proc -o nosuid,nodev,noexec proc proc
 mount -t sysfs -o nosuid,nodev,noexec sysfs sys
 for each in run tmp var/tmp; do mount -t tmpfs -o mode=1777 lab "$each"; done
@@ -20,14 +21,21 @@ for each in containers docker containerd dolium; do
     mount --bind "$directory/disk/$each" "var/lib/$each"
     chmod 700 "var/lib/$each"
 done
-mount -t tmpfs -o mode=755 cgroups sys/fs/cgroup
-while IFS=: read -r _ controllers _; do
-    case $controllers in
-    '') mkdir -p sys/fs/cgroup/unified; mount -t cgroup2 cgroup2 sys/fs/cgroup/unified ;;
-    name=*) mkdir "sys/fs/cgroup/${controllers#name=}"; mount -t cgroup -o "none,$controllers" cgroup "sys/fs/cgroup/${controllers#name=}" ;;
-    *) mkdir "sys/fs/cgroup/$controllers"; mount -t cgroup -o "$controllers" cgroup "sys/fs/cgroup/$controllers" ;;
-    esac
-done </proc/self/cgroup
+if [ -e /sys/fs/cgroup/cgroup.controllers ]; then # the group that it is in is / here, which hands its controllers on
+    mount -t cgroup2 cgroup2 sys/fs/cgroup
+    mkdir sys/fs/cgroup/machine
+    echo $$ >sys/fs/cgroup/machine/cgroup.procs
+    for each in $(cat sys/fs/cgroup/cgroup.controllers); do echo "+$each" >sys/fs/cgroup/cgroup.subtree_control; done
+else
+    mount -t tmpfs -o mode=755 cgroups sys/fs/cgroup
+    while IFS=: read -r _ controllers _; do
+        case $controllers in
+        '') mkdir -p sys/fs/cgroup/unified; mount -t cgroup2 cgroup2 sys/fs/cgroup/unified ;;
+        name=*) mkdir "sys/fs/cgroup/${controllers#name=}"; mount -t cgroup -o "none,$controllers" cgroup "sys/fs/cgroup/${controllers#name=}" ;;
+        *) mkdir "sys/fs/cgroup/$controllers"; mount -t cgroup -o "$controllers" cgroup "sys/fs/cgroup/$controllers" ;;
+        esac
+    done </proc/self/cgroup
+fi
 mkdir -p "$directory/root/.old"
 pivot_root . .old
 umount -l /.old
