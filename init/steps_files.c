@@ -230,7 +230,7 @@ int step_read_file(struct record *r)
     if (fstat(fd, &st))
         return fail(r, 1);
     if (!S_ISREG(st.st_mode) || st.st_size > (off_t)r->length)
-        return errno = S_ISREG(st.st_mode) ? EFBIG : EINVAL, fail(r, 1);
+        return errno = S_ISREG(st.st_mode) ? EFBIG : ENOENT, fail(r, 1); /* no file is there: masked by /dev/null, perhaps */
     while (used < r->length) {
         ssize_t got = read(fd, data + used, r->length - used);
         if (got < 0)

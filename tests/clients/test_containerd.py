@@ -126,3 +126,61 @@ pod stopped, and stopped again
 gone
 """, said
     assert not machine.left()
+
+
+def test_what_pods_are_given(machine: Lab) -> None:
+    """Namespaces that are shared and that are the node's, users and rights, filters, mounts, ends, limits, logs, streams."""
+    said = {name: machine.sh(f"python3 {HERE}/pods.py {name}", seconds=200) for name in ("dolium", "runc")}
+    assert said["dolium"].stdout == said["runc"].stdout == """\
+the same in both: net ipc uts pid
+settings: ['77', '1']
+one file in /dev/shm:  text
+pid 1: sleep and others: 2
+a signal to the other: reached
+as restricted as it goes: uid=1000 gid=3000 groups=2000,3000,4000
+touch: /x: Read-only file system
+CapEff:	0000000000000000
+CapBnd:	0000000000000400
+CapAmb:	0000000000000000
+NoNewPrivs:	1
+Seccomp:	2
+one more and one less: CapEff:	00000000aa0425fa
+CapBnd:	00000000aa0425fa
+CapAmb:	0000000000000000
+NoNewPrivs:	0
+Seccomp:	0
+by name: uid=65534(nobody) gid=65534(nobody) groups=65534(nobody)
+a filter of its own: mkdir: can't create directory '/x': Operation not permitted
+made
+covered: 0
+touch: /etc/x: Read-only file system
+privileged: CapEff:	000001fffeffffff
+mounted
+devices
+1
+in a pod that is not: refused
+the node's: net pid ipc uts
+a setting of it: not allowed True
+beside another: sh True
+mounts: touch: /ro/x: Read-only file system
+text
+mounted later, seen in: ['slave', 'shared']
+mounted inside, seen outside: True
+a directory on a file: True
+ended: 3 Error
+ended: 0 Completed
+ended: 137 OOMKilled
+no program: True 0
+limits: ['555', 'Cpus_allowed_list:', '0']
+too long: True 0
+updated: ['Cpus_allowed_list:', '1']
+a bad update: True
+log, then another: True True
+stopped: 4
+killed: 137
+attached: b'got word\\n'
+executed: b'out\\n' b'err\\n' 5
+back: 1001
+terminal: True True 6
+""", said
+    assert not machine.left()

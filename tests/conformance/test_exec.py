@@ -85,12 +85,15 @@ def test_home_is_that_of_the_user(bundle: Bundle, uid: int, env: list[str], home
     assert bundle.verb("exec", "--user", f"{uid}:0", *(each for word in env for each in ("--env", word)), bundle.id, "sh", "-c", "echo $HOME").out == f"{home}\n"
 
 
-@pytest.mark.parametrize("what", ["none", "a link", "a long one", "a mount"])
+@pytest.mark.parametrize("what", ["none", "a link", "a long one", "a mount", "a masked one"])
 def test_a_passwd_of_another_kind(bundle: Bundle, what: str) -> None:
     path = f"{bundle.rootfs}/etc/passwd"
-    os.unlink(path)
+    if what != "a masked one":
+        os.unlink(path)
     spec = script("echo $HOME")
-    if what == "a link":
+    if what == "a masked one":
+        spec["linux"]["maskedPaths"] = ["/etc/passwd"]  # as a kubelet may ask for it
+    elif what == "a link":
         os.symlink("/../../../../../etc/passwd", path)  # leads to itself, in the container
     elif what == "a long one":
         with open(path, "w") as file:
