@@ -226,6 +226,11 @@ def test_process(bundle: Bundle) -> None:
     assert text.splitlines() == ["1000", "1001", "1001 5 6", "0027", "/made/up", "100", "500", "y z"]
 
 
+def test_a_group_that_is_named_twice_is_one(bundle: Bundle) -> None:
+    user = {"uid": 5, "gid": 6, "additionalGids": [7, 0, 7]}
+    assert bundle.output(script("grep Groups: /proc/self/status", process__user=user)).split() == ["Groups:", "0", "7"]
+
+
 def test_scheduler_and_io_priority(bundle: Bundle) -> None:
     text = bundle.output(script("cut -d' ' -f19,41 /proc/self/stat; ionice", process__scheduler={"policy": "SCHED_BATCH", "nice": 7},
                                 process__ioPriority={"class": "IOPRIO_CLASS_IDLE"}))

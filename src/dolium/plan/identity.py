@@ -54,7 +54,7 @@ def user(spec: "dict[str, Any]", facts: "Facts") -> "list[Step]":
     if facts.one_id and (who["uid"] or who["gid"] or who.get("additionalGids")):
         raise Unsupported(f"--user {who['uid']}:{who['gid']}", "a plain user's container has one user only, its root (you)",
                           hint="leave --user out, or run dolium as root")  # fmt: skip
-    groups = who.get("additionalGids", [])
+    groups = [*dict.fromkeys(who.get("additionalGids", ()))]  # Docker names one twice
     for key, ids in ("uidMappings", (who["uid"],)), ("gidMappings", (who["gid"], *groups)):
         if is_bundle(spec):
             _must_be_mapped(spec, key, ids)
