@@ -247,7 +247,7 @@ def root(spec: "dict[str, Any]") -> "list[Step]":
                           what="an empty tmpfs as rootfs", note=note))  # fmt: skip
     if "shared" in (spec["linux"].get("rootfsPropagation") or ""):  # our copy of the host's mounts is no slave of them then
         steps.append(Step("set_attr", INSIDE, "linux.rootfsPropagation", fd=slots.ROOT, n2=MS_PRIVATE, n3=1,
-                          what="make the rootfs private", note="until it is /: no mount in it reaches the host"))  # fmt: skip
+                          what="make the rootfs private", note="no mount in it reaches the host"))  # fmt: skip
     steps.append(Step("move_mount", INSIDE, "root.path", fd=slots.ROOT, path="/", what="attach the rootfs",
                       note="on the old /, until the pivot"))  # fmt: skip
     return steps
