@@ -6,11 +6,13 @@ from importlib import import_module
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "src"))
 
-from dolium.cli import flags, help_page, words
+from dolium.cli import flags, help_page, images, words
 from dolium.cli.flags import Flag
 from dolium.cli.main import COMMANDS
-from dolium.plan import quantities
+from dolium.plan import quantities, verdicts
+from dolium.plan.facts import Facts
 from dolium.plan.failures import FAILURES
+from dolium.plan.findings import Findings
 
 HELP = Flag("help", "", "", flags.yes, "this page")
 
@@ -24,17 +26,18 @@ class Command:
     groups         (title or nothing, its flags)
     leading        whether the first word that is no flag ends the flags
     before, after  what `--help` says besides, before and after the flags
+    own            the commands that it has itself, such as `image inspect`
     """
 
     def __init__(self, name: str, about: str, usage: str, groups: "list[tuple[str, list[Flag]]]", leading: bool) -> None:
         self.name = name
-        self.summary = COMMANDS[name][2]
-        self.about = about
+        self.summary = COMMANDS[name][2] if name in COMMANDS else images.OWN[name.rpartition(" ")[2]][1]
+        self.about, _, self.before = about.partition("\n\n")
         self.usage = usage
         self.groups = groups
         self.leading = leading
-        self.before = ""
         self.after = ""
+        self.own: list[Command] = []
 
     def flags(self) -> "list[Flag]":
         return [flag for _, rows in self.groups for flag in rows]
@@ -46,6 +49,11 @@ def command(name: str) -> Command:
 
 def every() -> "list[Command]":
     return [command(name) for name in COMMANDS]
+
+
+def all_tables() -> "list[Command]":
+    """Those too that another one has."""
+    return [each for found in every() for each in (found, *found.own)]
 
 
 def _runs(name: str) -> Command:
@@ -67,15 +75,19 @@ def _smaller(name: str) -> Command:
              what: str = "CONTAINER", about: str = "", leading: bool = False, missing: object = None) -> None:  # fmt: skip
         usage = what if least or leading else f"[{what}]" if most else ""
         usage += "..." if most > max(least, 1) and not leading else ""
-        seen.append(Command(name, about, usage, [("", [*table, HELP])], leading))
+        seen.append(Command(command, about, usage, [("", [*table, HELP])], leading))
 
     module, function, _ = COMMANDS[name]
     usual = words.parse
     words.parse = look  # type: ignore[assignment]
     try:
         getattr(import_module(f"dolium.cli.{module}"), function)([])
+        if name == "image":
+            for own, _ in images.OWN.values():
+                own([])
     finally:
         words.parse = usual
+    seen[0].own = seen[1:]
     return seen[0]
 
 
@@ -86,7 +98,7 @@ def signature(flag: Flag) -> "tuple[str, ...]":
 
 WORDS = {
     "cap-add": ("ALL", *flags.CAPABILITIES), "cap-drop": ("ALL", *flags.CAPABILITIES),
-    "network": ("none", "host", "bridge", "allow=", "container:", "ns:"),
+    "platform": ("linux/amd64", "linux/arm64"),
     "security-opt": ("seccomp=", "seccomp=unconfined", "no-new-privileges=true", "no-new-privileges=false", "mask=", "unmask=",
                      "unmask=ALL"),
     "stop-signal": quantities.SIGNALS, "signal": quantities.SIGNALS,
@@ -98,6 +110,14 @@ KINDS = {"FILE": "files", "CONTAINER": "containers", "SRC:DST[:ro]": "files",
          "SRC[:DST[:rwm]]": "devices", "NAME[=VALUE]": "variables"}  # fmt: skip
 
 
+def _checks() -> "tuple[str, ...]":
+    """The ids that `dolium doctor` knows, as root or not."""
+    found: dict[str, None] = {}
+    for rootless in (False, True):
+        found |= dict.fromkeys(each.id for each in verdicts.checks(Findings(Facts(rootless=rootless))))
+    return tuple(found)
+
+
 def consumes(flag: Flag) -> bool:
     """Whether the word after it is its value, whatever that looks like."""
     return bool(flag.value) and flag.takes is None
@@ -105,11 +125,13 @@ def consumes(flag: Flag) -> bool:
 
 def values(flag: Flag) -> "tuple[str, tuple[str, ...]]":
     """How a flag's value is completed: (`words`, which), (`files`, ()) and so on, or nothing for what only its user knows."""
+    parts = flag.value.split("|")
+    if len(parts) > 1 and all(part.replace("-", "").isalpha() and part.islower() for part in parts):
+        return "words", tuple(parts)
     if flag.name in WORDS:
         return "words", tuple(str(each) for each in WORDS[flag.name])
-    parts = flag.value.split("|")
-    if len(parts) > 1 and all(part.isalpha() and part.islower() for part in parts):
-        return "words", tuple(parts)
+    if flag.name == "network":
+        return "networks", ("none", "host", "bridge", "allow=", "container:", "ns:")
     if flag.name in ("label", "bundle"):
         return "files" if flag.name == "bundle" else "", ()
     return KINDS.get(flag.value, ""), ()
@@ -123,7 +145,10 @@ def places(found: Command) -> "list[tuple[str, tuple[str, ...]]]":
     if found.name == "system":
         return [("words", ("reset",))]
     if found.name == "image":
-        return [("words", ("history", "import", "inspect", "load", "ls", "prune", "pull", "push", "rm", "save", "tag", "verify"))]
+        return [("words", (*images.OWN, *images.SECOND))]
+    if found.name == "doctor":
+        return [("words", _checks())]
     which = "running" if found.name in ("exec", "stop", "kill", "wait") else "containers"
-    kinds = {"CONTAINER": which, "PROGRAM": "program"}
+    kinds = {"CONTAINER": which, "PROGRAM": "program", "IMAGE": "images", "NAME[:TAG": "images", "AS": "images", "FILE|-": "files",
+             "SOURCE": "copies", "TARGET": "copies", **({"NAME": "images"} if found.name == "images" else {})}  # fmt: skip
     return [(kinds.get(word.strip("[]."), ""), ()) for word in found.usage.split() if word != "[ARGUMENT...]"]

@@ -79,15 +79,27 @@ def title(name: str, section: int = 1) -> str:
 def of_command(found: commandline.Command) -> str:
     """The page `dolium-COMMAND`."""
     name = f"dolium-{found.name}"
-    usage = re.sub(r"[A-Z]+", lambda word: f"\\fI{word[0]}\\fR", literal(found.usage))
-    synopsis = f"\\fBdolium {found.name}\\fR [\\fIFLAG\\fR...] {usage}".rstrip()
     others = ["dolium(1)", *(f"dolium-{each}(1)" for each in commandline.COMMANDS if each != found.name)]
     return "\n".join([
-        title(name), ".SH NAME", f"{literal(name)} \\- {prose(found.summary)}", ".SH SYNOPSIS", synopsis, ".SH DESCRIPTION",
+        title(name), ".SH NAME", f"{literal(name)} \\- {prose(found.summary)}", ".SH SYNOPSIS", synopsis(found), ".SH DESCRIPTION",
         *(prose(line) for line in found.about.split("\n")), *([".PP", *paragraphs(found.before)] if found.before else []),
         ".SH OPTIONS", *options(found),
-        *(['.SS "More on values"', *paragraphs(found.after)] if found.after else []), *further(f"{name}.1"),
+        *(['.SS "More on values"', *paragraphs(found.after)] if found.after else []), *own(found), *further(f"{name}.1"),
         ".SH SEE ALSO", *see(others), ""])  # fmt: skip
+
+
+def synopsis(found: commandline.Command) -> str:
+    usage = re.sub(r"[A-Z]+", lambda word: f"\\fI{word[0]}\\fR", literal(found.usage))
+    return f"\\fBdolium {found.name}\\fR [\\fIFLAG\\fR...] {usage}".rstrip()
+
+
+def own(found: commandline.Command) -> "list[str]":
+    """The commands that a command has itself."""
+    lines = [".SH COMMANDS OF ITS OWN"] if found.own else []
+    for each in found.own:
+        about = [prose(line) for line in each.about.split("\n")]
+        lines += [f'.SS "dolium {each.name}"', synopsis(each), ".PP", *about, *options(each)]
+    return lines
 
 
 def see(pages: "list[str]") -> "list[str]":

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from containers import DOLIUM, TOP
 
-from dolium.cli import oci
+from dolium.cli import images, oci
 from dolium.cli.main import COMMANDS
 
 sys.path.insert(0, f"{TOP}/make")
@@ -29,12 +29,30 @@ def plain(text: str) -> str:
     return re.sub(r"\\f[BIR]|\\&", "", text).replace("\\-", "-").replace("\\(aq", "'").replace("\\(ga", "`")
 
 
+def flags_of(part: str) -> list[tuple[str, str]]:
+    """(short, long) of each option in a part of a page."""
+    shown = [plain(line) for line in part.splitlines() if line.startswith("\\fB\\-")]
+    return [(found[1] or "", found[2]) for each in shown if (found := re.match(r"(?:-(\w), )?--([\w-]+)", each))]
+
+
+def test_every_command_has_its_page_and_there_is_no_other() -> None:
+    """Those that are made; what is made of nothing is an error of manual.py."""
+    assert {path for path in PAGES if path.startswith("share/man/man1/dolium-")} == {f"share/man/man1/dolium-{name}.1" for name in COMMANDS}
+    written = {path.stem.removeprefix("dolium-") for path in Path(manual.PROSE).glob("dolium-*.1")}
+    assert written <= {*COMMANDS}, "prose of a command that is not there"
+
+
+@pytest.mark.parametrize("name", images.OWN)
+def test_the_commands_of_image_are_in_its_page(name: str) -> None:
+    part = PAGES["share/man/man1/dolium-image.1"].partition(f'.SS "dolium image {name}"\n')[2].partition("\n.S")[0]
+    text = helped("image", name)
+    assert flags_of(part) == PATTERN.findall(text) and plain(part).startswith(text.partition("\n")[0].removeprefix("Usage: ") + "\n")
+
+
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_flag_of_help_is_in_the_page_and_no_other(name: str) -> None:
     page = PAGES[f"share/man/man1/dolium-{name}.1"]
-    shown = [plain(line) for line in page.partition(".SH OPTIONS")[2].splitlines() if line.startswith("\\fB\\-")]
-    assert [tuple(re.findall(r"-(\w), |--([\w-]+)", each)) for each in shown] == \
-        [(*([(short, "")] if short else []), ("", long)) for short, long in PATTERN.findall(helped(name))]  # fmt: skip
+    assert flags_of(page.partition(".SH OPTIONS")[2].partition("\n.SH ")[0]) == PATTERN.findall(helped(name))
     usage = helped(name).partition("\n")[0].removeprefix("Usage: ")
     assert plain(page.partition(".SH SYNOPSIS\n")[2].partition("\n")[0]) == usage
     for line in helped(name).splitlines():  # nothing that help says is missing, wherever lines are broken
@@ -95,9 +113,9 @@ def test_a_page_is_read() -> None:
 @pytest.mark.parametrize("name", completion.SCRIPTS)
 def test_completions_know_every_flag(name: str) -> None:
     text = completion.SCRIPTS[name][1]()
-    for each in COMMANDS:
-        line = next(line for line in text.splitlines() if re.match(rf" +{each}\) ", line)) if name != "fish" else text
-        for short, long in PATTERN.findall(helped(each)):
+    for each in (*COMMANDS, *(f"image-{own}" for own in images.OWN)):
+        line = next(line for line in text.splitlines() if re.match(rf" +{each}\) (flags|_arg)", line)) if name != "fish" else text
+        for short, long in PATTERN.findall(helped(*each.split("-"))):
             if name == "fish":
                 assert re.search(rf"__dolium_at {each} .*{f'-s {short} ' if short else ''}-l {long} ", text), (each, long)
             else:

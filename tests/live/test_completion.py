@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from archives import archive, entry
 from containers import SLOW, SYSTEM_PYTHON, TOP, Dolium
 
 CASES = [
@@ -35,15 +36,40 @@ CASES = [
     ("dolium stop completed", "dolium stop completed-runs"),
     ("dolium exec -i completed", "dolium exec -i completed-runs"),
     ("dolium rename completed-e", "dolium rename completed-ended"),
+    ("dolium rmi comp", "dolium rmi complete/app:1.0"),
+    ("dolium rmi -f complete/app:", "dolium rmi -f complete/app:1.0"),
+    ("dolium history comp", "dolium history complete/app:1.0"),
+    ("dolium tag comp", "dolium tag complete/app:1.0"),
+    ("dolium push -q comp", "dolium push -q complete/app:1.0"),
+    ("dolium save -o x.tar comp", "dolium save -o x.tar complete/app:1.0"),
+    ("dolium run --rm complete/", "dolium run --rm complete/app:1.0"),
+    ("dolium explain complete/app", "dolium explain complete/app:1.0"),
+    ("dolium commit completed-ended comp", "dolium commit completed-ended complete/app:1.0"),
+    ("dolium import ./only-f", "dolium import ./only-file"),
+    ("dolium images comp", "dolium images complete/app:1.0"),
+    ("dolium image verif", "dolium image verify"),
+    ("dolium image inspect comp", "dolium image inspect complete/app:1.0"),
+    ("dolium image rm --force comp", "dolium image rm --force complete/app:1.0"),
+    ("dolium image prune --al", "dolium image prune --all"),
+    ("dolium image inspect --form", "dolium image inspect --format"),
+    ("dolium load -i ./only-f", "dolium load -i ./only-file"),
+    ("dolium save --format oci-ar", "dolium save --format oci-archive"),
+    ("dolium pull --platform linux/arm", "dolium pull --platform linux/arm64"),
+    ("dolium run --pull nev", "dolium run --pull never"),
+    ("dolium run --network container:comp", "dolium run --network container:completed-runs"),
+    ("dolium cp completed-e", "dolium cp completed-ended:"),
+    ("dolium cp ./only-f", "dolium cp ./only-file"),
+    ("dolium explain --id completed-e", "dolium explain --id completed-ended"),
+    ("dolium doctor apparm", "dolium doctor apparmor-userns"),
 ]
 NOT = ["dolium run @host cat --pids", "dolium ps completed", "dolium rename completed-ended completed-e", "dolium run --name completed-r",
-       "dolium frobnicate --pids"]  # fmt: skip
+       "dolium frobnicate --pids", "dolium image frobnicate comp", "dolium login comp", "dolium rm complete/a"]  # fmt: skip
 """Where nothing of ours belongs."""
 
 
 @pytest.fixture(scope="module")
 def place(workshop: str) -> Iterator[str]:
-    """A directory with something of each kind to complete, and two containers."""
+    """A directory with something of each kind to complete."""
     path = f"{workshop}/completion"
     os.makedirs(f"{path}/only-directory")
     Path(path, "only-file").touch()
@@ -56,14 +82,17 @@ def place(workshop: str) -> Iterator[str]:
 
 @pytest.fixture
 def two(dolium: Dolium) -> Iterator[None]:
+    """Two containers and an image."""
     dolium.forgets = False
     try:
         assert dolium("run", "-d", "--name", "completed-runs", "@host", "sleep", "1000").code == 0
         assert dolium("run", "--name", "completed-ended", "@host", "true").code == 0
+        assert dolium("import", "-", "complete/app:1.0", input=archive(entry("file"))).code == 0
         yield
     finally:
         removed = dolium("rm", "-f", "completed-runs", "completed-ended")
         assert removed.code == 0, removed
+        assert dolium("rmi", "complete/app:1.0").code == 0
 
 
 class Terminal:

@@ -52,12 +52,14 @@ IMAGES = (
     FORMAT,
 )
 RMI = (Flag("force", "f", "", yes, "names of one that a container needs, too; no error if there is none"),)
-HISTORY = (Flag("quiet", "q", "", yes, "only the ids"), WHOLE, FORMAT)
+HISTORY = (Flag("quiet", "q", "", yes, "only the ids"), WHOLE,
+           Flag("format", "", "TEMPLATE", _format, "json: an object a line; table; {{.CreatedBy}}"))  # fmt: skip
 LOAD = (
     Flag("input", "i", "FILE", _text, "the archive; else standard input"),
     Flag("platform", "", "OS/MACHINE", _platform, "of one that is for several"),
     Flag("quiet", "q", "", yes, "as it is: nothing but names is said"),
 )
+INSPECT = (Flag("format", "f", "TEMPLATE", _format, "such as {{.Config.Cmd}}; json: on one line"),)
 PRUNE = (
     Flag("all", "a", "", yes, "also those with a name, if no container was made from them"),
     Flag("force", "f", "", yes, "as it is: nothing is asked"),
@@ -297,8 +299,7 @@ def history(argv: "list[str]") -> int:
 
 def inspect(argv: "list[str]") -> int:
     """1 where one of them is not there; what is known of the others is printed first.  Raises UsageError and SpecError."""
-    table = (Flag("format", "f", "TEMPLATE", _format, "such as {{.Config.Cmd}}; json: on one line"),)
-    found = words.parse("image inspect", argv, table, least=1, what="IMAGE",
+    found = words.parse("image inspect", argv, INSPECT, least=1, what="IMAGE",
                         about="Show all that is known of images, as a JSON array.")  # fmt: skip
     if found is None:
         return 0
@@ -363,23 +364,39 @@ def verify(argv: "list[str]") -> int:
 # ---- dolium image
 
 
+OWN = {"inspect": (inspect, "all that is known of images, as JSON"),
+       "verify": (verify, "compute their digests anew, and compare their files"),
+       "prune": (prune, "remove those without a name")}  # fmt: skip
+"""What only `dolium image` has: function, and what its help says."""
+SECOND = {"ls": "images", "list": "images", "rm": "rmi", "remove": "rmi", "history": "history", "import": "import", "load": "load",
+          "pull": "pull", "push": "push", "save": "save", "tag": "tag"}  # fmt: skip
+"""The others, and which commands they are."""
+
+
 def image(argv: "list[str]") -> int:
     """`dolium image COMMAND`.  Raises UsageError, and what the command does."""
-    ours = {"ls": main, "list": main, "rm": rmi, "remove": rmi, "prune": prune, "inspect": inspect, "verify": verify,
-            "tag": tag, "history": history, "load": load}  # fmt: skip
-    others = {"import": "import_", "save": "save", "pull": "main", "push": "push_main"}
-    about = f"The commands for images, by their second names: {', '.join(sorted([*ours, *others]))}."
-    found = words.parse("image", argv, (), least=1, leading=True, what="COMMAND [WORD...]", about=about)
+    found = words.parse("image", argv, (), least=1, leading=True, what="COMMAND [WORD...]", about=_about())
     if found is None:
         return 0
     word, rest = found.names[0], found.names[1:]
-    if word in ours:
-        return ours[word](rest)
-    if word in others:
-        from dolium.cli import making, pull
+    if word in OWN:
+        return OWN[word][0](rest)
+    if word in SECOND:
+        from dolium.cli.main import COMMANDS
 
-        code: int = getattr(pull if word in ("pull", "push") else making, others[word])(rest)
+        module, function, _ = COMMANDS[SECOND[word]]
+        code: int = getattr(__import__(f"dolium.cli.{module}", fromlist=(function,)), function)(rest)
         return code
     from dolium.engine.nearest import did_you_mean
 
-    raise UsageError(f"`dolium image` has no {quoted(word)}", hint=did_you_mean(word, [*ours, *others]) or about)
+    hint = did_you_mean(word, [*OWN, *SECOND]) or f"there are {', '.join(sorted([*OWN, *SECOND]))}"
+    raise UsageError(f"`dolium image` has no {quoted(word)}", hint=hint)
+
+
+def _about() -> str:
+    names: dict[str, list[str]] = {}
+    for second, name in SECOND.items():
+        names.setdefault(name, []).append(second)
+    rows = [f"  {name:<11} {text}" for name, (_, text) in OWN.items()]
+    rows += [f"  {', '.join(seconds):<11} as dolium {name}" for name, seconds in names.items()]
+    return "\n".join(["Look after images: three commands, and the others by their second names.", "", *rows])
