@@ -80,13 +80,14 @@ def install(place: Place) -> None:
 
 
 def command(name: str, python: str) -> bytes:
-    """A command for that Python alone: run by the kernel at once, without the shell that would look for one first, which takes a
-    millisecond (docs/decisions/0033)."""
+    """A command for that Python alone: run by the kernel at once, without the shell that would look for one first, and without
+    the search for the package, of which to compile it is most: a millisecond each (docs/decisions/0033, 0038)."""
     text = Path(shipped.TOP, "bin", name).read_bytes()
     first = f"#!{python} -IS\n".encode()
     if len(first) > LONGEST or len(first.split()) != 2:  # execve(2) cuts it off, or takes a part of the path for all of it
         return text
-    return first + text.partition(b"\n'''\n")[2]
+    found = f"import sys\n\nsource = {os.path.dirname(python)!r}\n".encode()
+    return first + found + text[text.index(b"sys.path.insert(0, source)\n") :]
 
 
 def make_directories(place: Place, name: str, made: "list[str]") -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 
@@ -16,9 +17,13 @@ from bundles import Bundle, config
 from containers import Dolium
 
 TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+sys.path.insert(0, f"{TOP}/make")
+
+from install import command  # noqa: E402
+
 INTERPRETER = {"_abc", "_codecs", "_frozen_importlib_external", "_io", "_signal", "abc", "codecs", "encodings", "encodings.aliases",
                "encodings.utf_8", "io", "marshal", "posix", "time", "zipimport"}  # fmt: skip
-OS = {"_collections_abc", "_stat", "genericpath", "os", "posixpath", "stat"}
+OS = {"_stat", "genericpath", "os", "posixpath", "stat"}
 STANDARD = INTERPRETER | OS | {"_json", "_socket", "_struct", "fcntl", "gc", "select"}
 """Written in C, but for what `os` needs."""
 OF_LAYERS = {"_sha2", "_sha256"}
@@ -26,8 +31,8 @@ OF_LAYERS = {"_sha2", "_sha256"}
 
 
 def loaded(program: str, *words: str) -> tuple[set[str], set[str]]:
-    """The modules that a command loads: the standard library's, and ours."""
-    argv = [f"{TOP}/.build/python", "-X", "importtime", "-IS", f"{TOP}/bin/{program}", *words]
+    """The modules that a command loads as `make install` writes it: the standard library's, and ours."""
+    argv = [f"{TOP}/.build/python", "-X", "importtime", "-ISc", command(program, f"{TOP}/src/python").decode(), *words]
     with tempfile.TemporaryFile("w+") as said:  # no pipe: a created container holds on to its end
         code = subprocess.run(argv, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=said).returncode
         said.seek(0)
@@ -81,7 +86,7 @@ def test_of_the_verbs_of_an_engine(bundle: Bundle, verb: Callable[..., tuple[set
 def test_of_the_library(root: Dolium) -> None:
     program = f"import sys; sys.path.insert(0, {TOP + '/src'!r}); import dolium; dolium.run(['true'], check=True); print(*sys.modules)"
     ended = subprocess.run([f"{TOP}/.build/python", "-IS", "-c", program], capture_output=True, text=True, check=True)
-    names = {*ended.stdout.split()} - {"__main__", "builtins", "os.path", "sys"}
+    names = {*ended.stdout.split()} - {"__main__", "_collections_abc", "builtins", "os.path", "sys"}
     ours = {name for name in names if name.partition(".")[0] == "dolium"}
     foreign = names - ours - {"_frozen_importlib", "_imp", "_thread", "_warnings", "_weakref"}
     assert foreign <= STANDARD and len(ours) <= 46, (sorted(foreign), sorted(ours))

@@ -73,5 +73,6 @@ class Finder:
 
 
 def install(source: str, stamp: bytes, index: "Index") -> None:
-    """Import the modules of the package below `source` from the file from now on."""
+    """Import the modules of the package below `source` from the file from now on; and `os`, before any of them does."""
     sys.meta_path.insert(0, Finder(source, stamp, index))
+    import dolium.core.quick_os  # noqa: F401
