@@ -117,6 +117,8 @@ def described(container: "Any") -> "dict[str, Any]":
 
 def signal_number(text: str) -> int:
     """`9`, `KILL`, `SIGKILL`, `RTMIN+1`.  Raises SpecError."""
+    if text.isascii() and text.isdecimal() and int(text) <= 64:  # as engines say it: no names need be known
+        return int(text)
     from dolium.plan.quantities import signal
 
     name = text.upper().removeprefix("SIG")
@@ -124,7 +126,7 @@ def signal_number(text: str) -> int:
         rest = name.removeprefix(base).lstrip("+-") or "0"
         if name.startswith(base) and rest.isdecimal() and len(rest) < 3 and 34 <= number + sign * int(rest) <= 64:
             return number + sign * int(rest)
-    return 0 if text == "0" else signal(text, "signal")
+    return signal(text, "signal")
 
 
 def kill(found: Words, root: str) -> int:

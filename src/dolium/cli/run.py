@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from dolium.engine.store import Container
     from dolium.runtime.denials import Watcher
     from dolium.runtime.ending import Ending
-    from dolium.runtime.launch import Watched
+    from dolium.runtime.watched import Watched
 
 SIGHUP, SIGINT, SIGQUIT, SIGKILL, SIGUSR1, SIGUSR2, SIGALRM, SIGTERM, SIGCONT = 1, 2, 3, 9, 10, 12, 14, 15, 18
 FORWARDED = (SIGHUP, SIGINT, SIGQUIT, SIGUSR1, SIGUSR2, SIGALRM, SIGTERM, SIGCONT)

@@ -17,7 +17,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from dolium.runtime.launch import Watched
+    from dolium.runtime.watched import Watched
 
 SIGINT, SIGKILL, SIGCONT, SIGSTOP, SIGTSTP, SIGWINCH = 2, 9, 18, 19, 20, 28
 EINTR = 4

@@ -36,6 +36,9 @@ SIGNALS = tuple(number for number in range(1, 65) if number not in (32, 33))
 SIGCHLD = 17
 """A caller that ignores it has no statuses of its children, and would have given that to the helper, wait(2)."""
 
+CHILD = 24
+"""Where in the header of the plan the child's pid is, init/wire.h."""
+
 _lock = allocate_lock()
 _sealed: "dict[str, int]" = {}
 _live: "set[Socket]" = set()
@@ -188,6 +191,10 @@ class Helper:
     def report(self) -> bytes:
         """The plan with what dolium-init has written into it."""
         return os.pread(self.plan, self.size, 0)
+
+    def child(self) -> int:
+        """The pid of the process that dolium-init has made, as it has it; 0 before there is one."""
+        return int.from_bytes(os.pread(self.plan, 4, CHILD), "little", signed=True)
 
     def reap(self) -> int:
         """Wait for the helper's end; its wait status, or 0 where somebody else has reaped it (SIGCHLD ignored)."""

@@ -4,7 +4,6 @@ from dolium.core.wire import HOST, INSIDE, OUTSIDE, Step, one
 from dolium.errors import SpecError, Unsupported
 from dolium.plan import slots
 from dolium.plan.origin import is_bundle
-from dolium.plan.quantities import show_size
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -98,6 +97,8 @@ def cgroup(spec: "dict[str, Any]", facts: "Facts") -> "list[Step]":
 
     memory = resources.get("memory", {})
     if "limit" in memory and "memory" in where:
+        from dolium.plan.quantities import show_size
+
         most = memory["limit"]
         limit("memory", "memory.limit", ("memory.max", str(most)), ("memory.limit_in_bytes", str(most)),
               show_size(most), "beyond it the whole container dies")  # fmt: skip

@@ -7,7 +7,6 @@ from dolium.plan.attributes import NODEV, NOEXEC, NOSUID, RDONLY, split
 from dolium.plan.namespaces import MS_PRIVATE, joined
 from dolium.plan.onecall import Slot, call
 from dolium.plan.origin import is_bundle
-from dolium.plan.quantities import show_size
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -355,7 +354,11 @@ def _names(paths: "Iterable[str]") -> str:
 
 
 def _room(size: int) -> str:
-    return f"at most {show_size(size)}, counted as memory" if size else "at most half of the host's memory"
+    if not size:
+        return "at most half of the host's memory"
+    from dolium.plan.quantities import show_size
+
+    return f"at most {show_size(size)}, counted as memory"
 
 
 def _cgroups(why: str, path: str, spec: "dict[str, Any]", facts: "Facts") -> "list[Step]":

@@ -2,7 +2,6 @@
 
 from dolium.core.wire import BOTH, INSIDE, OUTSIDE, Step, part
 from dolium.plan import slots
-from dolium.plan.mounts import O_NOFOLLOW, PLAIN_FILE
 from dolium.plan.origin import is_bundle
 
 TYPE_CHECKING = False
@@ -37,6 +36,8 @@ def console(spec: "dict[str, Any]", own_dev: bool = True) -> "list[Step]":
     """Inside: /dev/console is that terminal too, by descriptor on both sides."""
     if not is_wanted(spec):
         return []
+    from dolium.plan.mounts import O_NOFOLLOW, PLAIN_FILE
+
     return [
         part(Step("open_tree", INSIDE, WHY, fd=slots.SLAVE, out=slots.MOUNT, what="open_tree that end",
                   note="to show it once more")),

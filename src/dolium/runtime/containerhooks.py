@@ -8,22 +8,18 @@ from dolium.core.wire import BOTH, INSIDE, OUTSIDE, Step, strings
 from dolium.errors import HookError, StepError
 from dolium.plan import joining, namespaces, program, slots
 from dolium.plan.onecall import Slot, call
-from dolium.runtime import hooks, launch
+from dolium.runtime import hooks, watched
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-    from dolium.core.spawn import Helper
     from dolium.plan.facts import Facts
     from dolium.runtime.listener import Listener
 
-CHILD = 24
-"""Where in the header the pid is, init/wire.h."""
 
-
-class Helping(launch.Watched):
+class Helping(watched.Watched):
     """A process that dolium-keep watches over while a hook runs."""
 
     __slots__ = ("planned", "listener")
@@ -62,13 +58,8 @@ class Helping(launch.Watched):
         if self.listener:
             self._hear(b"H", 1)
             assert self.helper
-            self.listener.hand_over(self.spec["linux"]["seccomp"], told, child(self.helper))
+            self.listener.hand_over(self.spec["linux"]["seccomp"], told, self.helper.child())
             self.helper.socket.send(b"G")
-
-
-def child(helper: "Helper") -> int:
-    """The pid of the process that a dolium-init has made; 0 before there is one."""
-    return int.from_bytes(os.pread(helper.plan, 4, CHILD), "little", signed=True)
 
 
 def run_before_pivot(spec: "dict[str, Any]", facts: "Facts", pid: int, hook: "dict[str, Any]", why: str,
@@ -156,6 +147,6 @@ def make_users(step: "Step", facts: "Facts") -> int:
         helping.begin(lambda passed: wire.encode(steps, passed).data, (0, 1, 2), {})
         helping._hear(b"H", 1)
         assert helping.helper
-        return os.open(f"/proc/{child(helping.helper)}/ns/user", os.O_RDONLY | os.O_CLOEXEC)
+        return os.open(f"/proc/{helping.helper.child()}/ns/user", os.O_RDONLY | os.O_CLOEXEC)
     finally:
         helping.abandon()

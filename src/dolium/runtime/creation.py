@@ -4,9 +4,8 @@ import os
 from _socket import AF_UNIX, MSG_CMSG_CLOEXEC, SOCK_CLOEXEC, SOCK_SEQPACKET, socket
 
 from dolium.core import wire
-from dolium.errors import DoliumError
 from dolium.plan import build, slots
-from dolium.runtime import cgroup, console, containerhooks, hooks, launch, state
+from dolium.runtime import cgroup, state, watched
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -39,7 +38,7 @@ class Asked:
         self.detached = True
 
 
-class Creation(launch.Watched):
+class Creation(watched.Watched):
     """A container while its maker is at work on it."""
 
     __slots__ = ("container", "made", "planned", "turns", "console", "listener", "pidfd")
@@ -60,10 +59,12 @@ class Creation(launch.Watched):
 
     def pid(self) -> int:
         """Of the container's first process, as dolium-init has it; 0 before there is one."""
-        return containerhooks.child(self.helper) if self.helper and self.helper.plan >= 0 else 0
+        return self.helper.child() if self.helper and self.helper.plan >= 0 else 0
 
     def create(self, asked: Asked) -> None:
         """Until it waits for `start`.  Raises DoliumError; then all is undone but for the state."""
+        if asked.console_socket or asked.pidfd_socket:
+            from dolium.runtime import console
         if asked.console_socket:
             self.console = console.connect(asked.console_socket)
         if asked.pidfd_socket:
@@ -76,7 +77,7 @@ class Creation(launch.Watched):
 
             self.listener = listener.Listener()
             self.filled[slots.DENIALS] = self.listener.door
-        self.begin(lambda passed: wire.encode(self.planned, passed).data, (0, 1, 2), preserved(asked.preserve))
+        self.begin(lambda passed: wire.encode(self.planned, passed).data, (0, 1, 2), watched.preserved(asked.preserve))
         for turn in self.turns[1:]:
             self._next_question()
             if not turn and self.spec["dolium"]["keep"] and turn is self.turns[-1]:
@@ -99,6 +100,8 @@ class Creation(launch.Watched):
             raise self.failure(died=False)
 
     def _give_terminal(self, control: "list[tuple[int, int, bytes]]") -> None:
+        from dolium.runtime import console
+
         assert self.console
         console.send(self.console, int.from_bytes(control[0][2][:4], "little"))
         self.console = None
@@ -106,6 +109,8 @@ class Creation(launch.Watched):
     def give_pidfd(self) -> None:
         """A pidfd of its first process to whoever listens on --pidfd-socket.  Raises DoliumError."""
         if self.pidfd:
+            from dolium.runtime import console
+
             console.send(self.pidfd, os.pidfd_open(self.pid()), console.PIDFD)
             self.pidfd = None
 
@@ -139,10 +144,14 @@ class Creation(launch.Watched):
         """One of the host's steps.  Raises DoliumError."""
         container = self.container
         if step.op == "hook":
+            from dolium.runtime import hooks
+
             status = "created" if step.path2 == "prestart" else "creating"  # of older versions, which knew no other
             told = hooks.state(self.spec, container.id, status, self.pid())
             hook = self.spec["hooks"][step.path2][step.n1]
             if step.path2 == "createContainer":
+                from dolium.runtime import containerhooks
+
                 containerhooks.run_before_pivot(self.spec, self.facts, self.pid(), hook, step.why, told)
             else:
                 hooks.run(hook, step.why, told, self.spec["dolium"]["bundle"])
@@ -155,6 +164,8 @@ class Creation(launch.Watched):
             assert self.helper
             home.put(self.helper, self.planned)
         elif step.op == "notify":
+            from dolium.runtime import hooks
+
             assert self.listener
             told = hooks.state(self.spec, container.id, "creating", self.pid())
             self.listener.hand_over(self.spec["linux"]["seccomp"], told, self.pid())
@@ -164,20 +175,22 @@ class Creation(launch.Watched):
             try:
                 netdevices.move(step, self.pid())
             except OSError as error:
-                raise launch.step_error(step, self.planned, error.errno or 0, "sendto", self.facts) from None
+                raise watched.step_error(step, self.planned, error.errno or 0, "sendto", self.facts) from None
         elif step.op == "map_users":
             from dolium.runtime import rootless
 
             assert self.helper
             rootless.map_users(step, self.helper.pid)
         elif step.op == "make_users":
+            from dolium.runtime import containerhooks
+
             self.filled[step.out] = containerhooks.make_users(step, self.facts)
         else:
             try:
                 perform(step, self.made)
             except OSError as error:
                 call = {"make_group": "mkdir", "own_group": "chown"}.get(step.op, "write")
-                raise launch.step_error(step, self.planned, error.errno or 0, call, self.facts) from None
+                raise watched.step_error(step, self.planned, error.errno or 0, call, self.facts) from None
 
     def runs(self) -> None:
         """Wait until dolium-keep says that the program runs.  Raises what went wrong."""
@@ -243,16 +256,6 @@ def turns(steps: "list[Step]") -> "list[list[Step]]":
     return found
 
 
-def preserved(count: int) -> "dict[int, int]":
-    """No slot names them; that they stay open is all.  Raises DoliumError where one is not."""
-    for fd in range(3, 3 + count):
-        try:
-            os.set_inheritable(fd, True)
-        except OSError:
-            raise DoliumError(f"--preserve-fds {count}: descriptor {fd} is not open") from None
-    return {slots.FIRST_MOUNT + number: 3 + number for number in range(count)}
-
-
 def _listen(directory: str) -> int:
     """The socket that the created container waits on, reached by a path that is never too long, unix(7)."""
     where = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -264,12 +267,3 @@ def _listen(directory: str) -> int:
     finally:
         server.close()
         os.close(where)
-
-
-def write_pid(path: str, pid: int) -> None:
-    """A pid file, whole or not at all."""
-    fresh = f"{path}.{os.getpid()}"
-    fd = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
-    os.write(fd, str(pid).encode())
-    os.close(fd)
-    os.rename(fresh, path)

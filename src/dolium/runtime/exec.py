@@ -5,9 +5,9 @@ import os
 from dolium.core import document, wire
 from dolium.errors import SpecError, StateError
 from dolium.plan import joining, oci, slots
-from dolium.runtime import bundle, console, hooks, state
-from dolium.runtime.containerhooks import Helping, child
-from dolium.runtime.creation import preserved, write_pid
+from dolium.runtime import bundle, console, hooks, process, state
+from dolium.runtime.containerhooks import Helping
+from dolium.runtime.watched import preserved
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -141,17 +141,17 @@ def start(top: str, identity: str, asked: Extra) -> "tuple[Helping, int]":
         assert helping.helper
         if asked.detached:
             _hear_end(helping)
-            joined = child(helping.helper)
+            joined = helping.helper.child()
             pidfd = os.pidfd_open(joined) if watcher else -1
         else:
             pidfd = helping.offered()
-            joined = child(helping.helper)
+            joined = helping.helper.child()
         if watcher:
             console.send(watcher, pidfd, console.PIDFD)
         elif pidfd >= 0:
             os.close(pidfd)
         if asked.pid_file:
-            write_pid(asked.pid_file, joined)
+            process.write_pid(asked.pid_file, joined)
     except BaseException:
         helping.abandon()
         raise

@@ -12,7 +12,7 @@ from select import POLLIN, poll
 from stat import S_ISFIFO
 
 from dolium.plan import devices
-from dolium.runtime import cgroup, launch, plans
+from dolium.runtime import cgroup, plans, watched
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -111,7 +111,7 @@ class Held:
         if len(words[1]) > plans.ROOM:
             steps = self.running.steps()
             failed = next(step for step in steps if step.op in ("exec", "idle"))
-            raise launch.step_error(failed, steps, E2BIG, 0, self.running.facts)
+            raise watched.step_error(failed, steps, E2BIG, 0, self.running.facts)
         for place, data in (words, records):
             os.pwrite(helper.plan, data, place)
         try:

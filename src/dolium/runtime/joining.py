@@ -2,7 +2,7 @@
 
 from dolium.core import wire
 from dolium.plan import joining, slots
-from dolium.runtime import launch
+from dolium.runtime import launch, watched
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from dolium.plan.facts import Facts
 
 
-class Joined(launch.Watched):
+class Joined(watched.Watched):
     """A process that has joined a container, or is about to."""
 
     __slots__ = ()

@@ -6,18 +6,18 @@ from _struct import Struct
 from time import monotonic_ns
 
 from dolium.core import spawn, wire
-from dolium.errors import DoliumError, StepError, Unsupported
+from dolium.errors import DoliumError, Unsupported
 from dolium.plan import build, program, slots
 from dolium.plan.quantities import show_size
-from dolium.runtime import cgroup, ending, lease, plans
+from dolium.runtime import cgroup, lease, plans, watched
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from typing import Any, Protocol
 
     from dolium.core.wire import Step
     from dolium.plan.facts import Facts
+    from dolium.runtime.ending import Ending
     from dolium.runtime.guard import Guard
     from dolium.runtime.held import Hold
 
@@ -29,9 +29,6 @@ if TYPE_CHECKING:
 
         def close(self) -> None: ...
 
-ECHILD, EPIPE, ECONNRESET, ECANCELED = 10, 32, 104, 125
-KILLED = (("keep", ECHILD), ("born", ECHILD), ("sync", ECANCELED), ("sync", EPIPE), ("sync", ECONNRESET))
-"""How it looks to dolium-init when the child has been killed: after the last meeting, at one, before one."""
 GUARDED = {"make_net": "unshare", "nft": "execve", "resolver": "bind"}
 """The host's steps that runtime/guard.py carries out, and the call that most likely fails in each."""
 LIFE = Struct("=Bq")
@@ -41,152 +38,7 @@ OURS = (slots.START, slots.NETWORK, slots.HOST_NETWORK)
 _mended = False
 
 
-class Watched:
-    """A process on its way or alive, watched over by a helper of ours.  Call `finish` or `abandon` in the end, whatever happens.
-
-    `filled` are descriptors for slots of the plan, its own from now on; `terminal` is that of the program, once it has
-    started, or -1.
-    """
-
-    __slots__ = ("spec", "facts", "helper", "filled", "terminal")
-
-    def __init__(self, spec: "dict[str, Any]", facts: "Facts", filled: "dict[int, int]") -> None:
-        self.spec: dict[str, Any] = spec
-        self.facts: Facts = facts
-        self.filled: dict[int, int] = filled
-        self.helper: spawn.Helper | None = None
-        self.terminal: int = -1
-
-    def steps(self) -> "list[Step]":
-        """Its plan, made anew: for the words of an error."""
-        raise NotImplementedError
-
-    def begin(self, message: "Callable[[dict[int, int]], bytes]", stdio: "tuple[int, int, int]", lent: "dict[int, int]",
-              room: int = 0) -> None:  # fmt: skip
-        """Start dolium-init on what `message` makes of the descriptors: our own, dolium-keep's, and those `lent`; `room` is for
-        what is written into the plan later.
-
-        Raises Unsupported and OSError.
-        """
-        self.filled[slots.KEEP] = spawn.program("dolium-keep")
-        passed = {**self.filled, **lent}
-        self.helper = spawn.start(message(passed), tuple(passed.values()), stdio, room)
-
-    def fileno(self) -> int:
-        """Readable when it has ended."""
-        assert self.helper
-        return self.helper.socket.fileno()
-
-    def signal(self, number: int) -> None:
-        """Send it a signal; nothing if it has ended."""
-        assert self.helper
-        try:
-            self.helper.socket.send(bytes([number]))
-        except (BrokenPipeError, ConnectionResetError):
-            pass
-
-    def started(self) -> int:
-        """Wait until the program runs; a pidfd of it.  Only where the plan has dolium-keep announce it.
-
-        Raises StepError where it never came to run; then nothing is left.
-        """
-        if self.spec["process"].get("terminal") and not self.spec["dolium"]["watch"].get("detached"):
-            self.terminal = self._hear_descriptor(b"T")
-        return self._hear_descriptor(b"S")
-
-    def hang_up(self) -> None:
-        """Close the terminal, as when its window is closed: the kernel sends SIGHUP to who leads the session in it."""
-        if self.terminal >= 0:
-            os.close(self.terminal)
-            self.terminal = -1
-
-    def pid(self) -> int:
-        """Of its first process as this one sees it, after `started`; whether it still is, only a pidfd knows."""
-        assert self.helper
-        found: int = wire.Report(self.helper.report()).child
-        return found
-
-    def leave(self) -> None:
-        """Let it go on without this process, if its plan is one of a detached process; dolium-keep stays with it."""
-        assert self.helper
-        self.signal(0)
-        self.helper.close()
-        self._close_filled()
-
-    def finish(self) -> ending.Ending:
-        """Wait for the end, count, remove everything.
-
-        Raises StepError where it never came to run.
-        """
-        told = self.told()
-        try:
-            return self.counted(told)
-        finally:
-            self.abandon()
-
-    def told(self) -> bytes:
-        """Wait for the end: what dolium-keep says of it.  Raises StepError where it never came to run; then nothing is left."""
-        return self._hear(b"X", ending.MESSAGE.size)[0]
-
-    def counted(self, told: bytes) -> ending.Ending:
-        """How it ended, with what is counted until `abandon`."""
-        found = ending.told(told)
-        self.count(found)
-        return found
-
-    def count(self, found: ending.Ending) -> None:
-        """Add to how it ended what is known besides."""
-
-    def abandon(self) -> None:
-        """Kill it if it lives, and remove all that was made for it."""
-        if self.helper:
-            self.helper.close()
-            self.helper.reap()
-        self._close_filled()
-
-    def _hear(self, kind: bytes, size: int) -> "tuple[bytes, list[tuple[int, int, bytes]]]":
-        """What the helper says, and the descriptors that come with it.  Raises StepError if it is not what must come now."""
-        assert self.helper
-        try:
-            data, control, _, _ = self.helper.socket.recvmsg(size, 32, MSG_CMSG_CLOEXEC)
-        except ConnectionResetError:  # it ended with a signal of ours unread; that is said once, before what it had told us
-            data, control, _, _ = self.helper.socket.recvmsg(size, 32, MSG_CMSG_CLOEXEC)
-        if data[:1] != kind:
-            error = self.failure(died=not data)
-            self.abandon()
-            raise error
-        return data, control
-
-    def _hear_descriptor(self, kind: bytes) -> int:
-        _, control = self._hear(kind, 1)
-        return int.from_bytes(control[0][2][:4], "little")
-
-    def _close_filled(self) -> None:
-        self.hang_up()
-        for fd in self.filled.values():
-            os.close(fd)
-        self.filled = {}
-
-    def failure(self, died: bool) -> DoliumError:
-        """What went wrong, in words; `died`: its helper has, too."""
-        assert self.helper
-        report = wire.Report(self.helper.report())
-        if report.failed < 0:
-            return DoliumError("dolium-init died on the way" if died else "dolium-init stopped without a reason",
-                               hint="was it killed? What it had begun is gone")  # fmt: skip
-        steps = self.steps()
-        step = wire.acting(steps)[report.failed]
-        if (step.op, report.errno) in KILLED:
-            return self._died_in_setup(report.status)
-        listed = wire.items(step)
-        item = listed[report.item] if report.item < len(listed) else ""
-        return step_error(step, steps, report.errno, report.call, self.facts, report.message, item)
-
-    def _died_in_setup(self, status: int) -> DoliumError:
-        return DoliumError(f"the process was killed while it was set up (wait status {status})")
-
-
-class Running(Watched):
+class Running(watched.Watched):
     """A container on its way or alive.  `use`, where somebody has set it, is closed when it has ended."""
 
     __slots__ = ("lease", "controllers", "groups", "spent", "own_steps", "use", "guard", "hold", "peak", "gone")
@@ -236,7 +88,7 @@ class Running(Watched):
         super().leave()
         self.lease.leave()
 
-    def count(self, found: ending.Ending) -> None:
+    def count(self, found: "Ending") -> None:
         """Add what the cgroups have counted."""
         found.count(self.controllers, self.memory_version(), self.peak)
 
@@ -369,7 +221,7 @@ def _alone(steps: "list[Step]", filled: "dict[int, int]") -> "tuple[bytes, list[
     if report.failed >= 0:
         from dolium.runtime import host
 
-        raise step_error(message.steps[report.failed], message.steps, report.errno, report.call, host.facts())
+        raise watched.step_error(message.steps[report.failed], message.steps, report.errno, report.call, host.facts())
     return data, control
 
 
@@ -392,7 +244,7 @@ def _act(step: "Step", path: str, running: Running) -> None:
         call = {"make_group": "mkdir", "set_limit": "write", "watch_oom": "eventfd", **GUARDED}[step.op]
         steps = running.steps()
         failed = next(each for each in steps if (each.op, each.path, each.data) == (step.op, path, step.data))
-        raise step_error(failed, steps, error.errno or 0, call, running.facts) from None
+        raise watched.step_error(failed, steps, error.errno or 0, call, running.facts) from None
 
 
 def _guard(running: Running) -> "Guard":
@@ -408,27 +260,6 @@ def _make_group(path: str, running: Running) -> None:
         cgroup.prepare(running.facts.controllers)
     running.groups.append(path)
     cgroup.make(path, running.facts.controllers)
-
-
-def step_error(
-    step: "Step", steps: "list[Step]", errno: int, call: "int | str", facts: "Facts", words: str = "", item: str = ""
-) -> StepError:
-    """The error for a step that failed; `words` are the file system's own, `item` the one of the step's list."""
-    from dolium.plan.hints import deed, hint
-
-    if isinstance(call, int):
-        calls = wire.OPERATIONS[step.op]
-        call = calls[min(call, len(calls) - 1)] if step.op != "call" else step.path
-    numbered = [each for each in steps if not each.is_part]
-    index = sum(not each.is_part for each in steps[: steps.index(step) + 1]) if step in steps else 0
-    code = 125
-    if step.op == "exec":
-        code = 127 if errno == 2 else 126
-    advice = hint(step, errno, facts)
-    if words:
-        advice = f"the kernel says: {words}" + (f"; {advice}" if advice else "")
-    return StepError(deed(step, item), index=index, total=len(numbered), call=f"{call}(2)", errno=errno, why=f"`{step.why}`",
-                     filename=item or step.path, hint=advice, exit_code=code)  # fmt: skip
 
 
 def _mend_once() -> None:

@@ -4,8 +4,8 @@ import os
 
 from dolium.errors import DoliumError, NotFound
 from dolium.plan import resources
-from dolium.runtime import bundle, delete, host, start, state
-from dolium.runtime.creation import Asked, Creation, write_pid
+from dolium.runtime import bundle, host, process, state
+from dolium.runtime.creation import Asked, Creation
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -81,9 +81,11 @@ def _make(creation: Creation, container: state.Container, asked: Asked) -> None:
         container.fields["status"] = "created"
         container.save()
         if asked.pid_file:
-            write_pid(asked.pid_file, creation.pid())
+            process.write_pid(asked.pid_file, creation.pid())
         creation.give_pidfd()
     except BaseException:
+        from dolium.runtime import delete
+
         creation.undo()
         delete.run_poststop(creation.spec, container.id)
         container.forget()
@@ -94,6 +96,8 @@ class Foreground:
     """A container of `run` without --detach: dolium-keep waits for it, and ends it when we are gone."""
 
     def __init__(self, top: str, identity: str, asked: Asked) -> None:
+        from dolium.runtime import delete, start
+
         self.creation, self.container = prepare(top, identity, asked)
         container, creation = self.container, self.creation
         try:
@@ -125,7 +129,7 @@ class Foreground:
 
     def finish(self, keep: bool = False) -> "Ending":
         """Wait for its end; then it is deleted."""
-        from dolium.runtime import ending
+        from dolium.runtime import delete, ending
 
         data = self.creation.ended(ending.MESSAGE.size)
         found = ending.told(data)

@@ -96,3 +96,12 @@ def of_namespace(inode: int) -> "list[int]":
         except OSError:
             pass
     return sorted(found)
+
+
+def write_pid(path: str, pid: int) -> None:
+    """A pid file, whole or not at all."""
+    fresh = f"{path}.{os.getpid()}"
+    fd = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
+    os.write(fd, str(pid).encode())
+    os.close(fd)
+    os.rename(fresh, path)

@@ -22,6 +22,7 @@ from dolium.runtime import (
     lifecycle,
     mountpoints,
     netlink,
+    process,
     state,
 )
 
@@ -224,7 +225,7 @@ def _tell(made: Restoration, asked: creation.Asked) -> None:
         made.spec["linux"]["namespaces"].append({"type": "time"})
         made.container.save_config(made.spec)
     if asked.pid_file:
-        creation.write_pid(asked.pid_file, pid)
+        process.write_pid(asked.pid_file, pid)
     made.give_pidfd()
 
 

@@ -79,7 +79,7 @@ def _told(answer: bytes, container: state.Container) -> DoliumError:
     """What a container says of the step that failed after `start`."""
     from dolium.core import wire
     from dolium.plan import build
-    from dolium.runtime import bundle, launch
+    from dolium.runtime import bundle, watched
 
     if len(answer) != wire.RECORD.size + 8:
         return DoliumError("the container's first process ended while it was started")
@@ -90,7 +90,7 @@ def _told(answer: bytes, container: state.Container) -> DoliumError:
     index, row = int.from_bytes(answer[:4], "little"), wire.RECORD.unpack_from(answer, 8)
     if index >= len(acting):
         return DoliumError("the container's first process could not go on")
-    return launch.step_error(acting[index], steps, row[15], row[2], facts)
+    return watched.step_error(acting[index], steps, row[15], row[2], facts)
 
 
 def poststart(container: state.Container) -> None:

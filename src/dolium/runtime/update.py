@@ -2,7 +2,7 @@
 
 from dolium.errors import DoliumError, StateError
 from dolium.plan import resources
-from dolium.runtime import bundle, cgroup, launch, state
+from dolium.runtime import bundle, cgroup, state, watched
 from dolium.runtime.creation import perform
 
 TYPE_CHECKING = False
@@ -25,7 +25,7 @@ def update(top: str, identity: str, given: "dict[str, Any]") -> None:
             try:
                 perform(step, [])
             except OSError as error:
-                raise launch.step_error(step, [step], error.errno or 0, "write", facts) from None
+                raise watched.step_error(step, [step], error.errno or 0, "write", facts) from None
         for key, value in given.items():
             if key == "devices":
                 continue
