@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+import checkpoints
 import pytest
 from containers import TOP
 from lab import Lab, Pair
@@ -345,3 +346,42 @@ def test_pod(podman: Pair) -> None:
 
 def test_fifty_at_once(podman: Pair) -> None:
     podman.same("for i in $(seq 50); do $podman run --rm --network none $I echo $i & done | sort -n | tr '\n' ' '; wait", "".join(f"{each} " for each in range(1, 51)), seconds=300)
+
+
+# ---- checkpoint
+
+CRIU = checkpoints.missing()
+COUNTS = """$podman run -d --name c1 --init=false -v /tmp/shown:/shown $I sh -c 'i=0; while :; do i=$((i+1)); echo $i >/dev/shm/n; sleep 0.05; done' >/dev/null
+            number() { $podman exec $1 cat /dev/shm/n; }
+            further() { for _ in $(seq 100); do test "$(number $1)" -gt $2 && echo further && return; sleep 0.1; done; }
+            further c1 3; """
+
+
+@pytest.mark.skipif(bool(CRIU), reason=CRIU)
+def test_checkpoint_and_restore(podman: Pair) -> None:
+    podman.same(
+        f"""mkdir -p /tmp/shown; echo shown >/tmp/shown/text
+        {COUNTS} before=$(number c1)
+        $podman container checkpoint c1
+        $podman inspect c1 --format '{{{{.State.Status}}}} {{{{.State.Checkpointed}}}}'
+        $podman container restore c1
+        $podman inspect c1 --format '{{{{.State.Status}}}}'
+        test $(number c1) -ge $before && further c1 $before; $podman exec c1 cat /shown/text
+        $podman pause c1; $podman unpause c1; $podman kill c1; $podman wait c1; $podman rm c1""",
+        "further\nc1\nexited true\nc1\nrunning\nfurther\nshown\nc1\nc1\nc1\n137\nc1\n",
+    )
+
+
+@pytest.mark.skipif(bool(CRIU), reason=CRIU)
+def test_checkpoints_that_travel(podman: Pair) -> None:
+    """In an archive with what has changed in its files, and restored under another name, while the first one goes on."""
+    podman.same(
+        f"""mkdir -p /tmp/shown
+        {COUNTS} before=$(number c1); $podman exec c1 sh -c 'echo changed >/etc/motd'
+        $podman container checkpoint --leave-running --export /tmp/c1.tar.gz c1
+        further c1 $before
+        $podman container restore --import /tmp/c1.tar.gz --name c2 >/dev/null; further c2 $before; $podman exec c2 cat /etc/motd
+        $podman container restore --import /tmp/c1.tar.gz --name c3 >/dev/null; further c3 $before
+        $podman stop -t 0 c1 c2 c3; $podman rm c1 c2 c3""",
+        "further\nc1\nfurther\nfurther\nchanged\nfurther\nc1\nc2\nc3\nc1\nc2\nc3\n",
+    )
