@@ -4,11 +4,12 @@ namespace of the test's own."""
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 from typing import Any
 
 import pytest
-from bundles import Bundle, Verb, config, script
+from bundles import Bundle, Verb, config, script, wait_for
 from networks import Site
 
 
@@ -75,6 +76,41 @@ def test_an_index_that_is_taken_is_changed(site: Site, bundle: Bundle) -> None:
             assert "one-far" in links(site.sh("ip -o link"))
         finally:
             holder.kill()
+
+
+ADDRESSES = "192.0.2.7/24", "2001:db8::7/64"
+
+
+@pytest.mark.parametrize("joined", [False, True], ids=["own", "joined"])
+@pytest.mark.parametrize("up", ["up", "down"])
+@pytest.mark.parametrize("way", ["program", "hook"])
+def test_it_is_the_hosts_again_where_create_fails_later(site: Site, bundle: Bundle, joined: bool, up: str, way: str) -> None:
+    """Under its name and number, with its addresses, and up where it was."""
+    cable(site)
+    site.sh(f"ip addr add {ADDRESSES[0]} dev one; ip addr add {ADDRESSES[1]} nodad dev one; ip link set one {up}")
+    before = links(site.sh("ip -o link"))["one"]
+    spec = config(linux__netDevices={"one": {"name": "eth7"}, "one-far": {}})
+    if way == "program":
+        spec["process"]["args"] = ["/nope"]
+    else:
+        spec["hooks"] = {"createContainer": [{"path": "/bin/false"}]}
+    with subprocess.Popen(["unshare", "-n", "sleep", "1000"]) as holder:
+        try:
+            if joined:
+                wait_for(lambda: os.readlink(f"/proc/{holder.pid}/ns/net") != os.readlink("/proc/self/ns/net"))
+                spec["linux"]["namespaces"] = [{"type": "mount"}, {"type": "pid"}, {"type": "network", "path": f"/proc/{holder.pid}/ns/net"}]
+            ended = run(site, bundle, spec)
+            assert ended.code == 1 and ("/nope" in ended.err or "hooks.createContainer[0]" in ended.err), ended
+        finally:
+            holder.kill()
+    found = links(site.sh("ip -o link"))
+    assert "one-far" in found and found["one"].split(" qdisc")[0].replace(",LOWER_UP", "").replace("NO-CARRIER,", "") == \
+        before.split(" qdisc")[0].replace(",LOWER_UP", "").replace("NO-CARRIER,", "")  # fmt: skip
+    if up == "up":
+        assert {*ADDRESSES} <= {line.split()[3] for line in site.sh("ip -o addr show dev one").splitlines()}
+    else:
+        assert ADDRESSES[0] in site.sh("ip -o addr show dev one")  # those of IPv6 go when a device does
+    assert bundle.status() == "gone"
 
 
 def test_a_device_that_is_not_there(site: Site, bundle: Bundle) -> None:

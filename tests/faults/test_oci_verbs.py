@@ -8,6 +8,7 @@ import random
 import shutil
 import signal
 import subprocess
+from typing import IO
 
 import leaks
 import pytest
@@ -36,97 +37,89 @@ CASES = {
 }  # fmt: skip
 
 
-def call(bundle: Bundle, words: tuple[str, ...], *before: str) -> int:
-    argv = [{"BUNDLE": bundle.directory, "ID": bundle.id}.get(word, word) for word in words]
-    with open("/dev/null", "r+") as null:
-        return subprocess.run([*before, bundle.runtime, "--root", bundle.root, *argv], stdin=null, stdout=null, stderr=null, env=bundle.environment,
-                              timeout=60 * SLOW).returncode  # fmt: skip
+class Stage:
+    """A bundle that is ready for the verb of a case, and what else there was before."""
+
+    def __init__(self, bundle: Bundle, case: str, strace: str) -> None:
+        self.bundle = bundle
+        self.strace = [strace, "-qq", "-o"]
+        self.before, self.words = CASES[case]
+        bundle.write({**LIVES, "process": {**LIVES["process"], "args": ["sleep", "0.2"]}} if case == "run" else LIVES)
+        os.makedirs(bundle.root, exist_ok=True)
+        leaks.adopt_orphans()
+        leaks.reap()
+        self.others = {*leaks.family()}
+
+    def prepare(self) -> None:
+        """The container that the verb is for."""
+        for each in self.before:
+            assert self.call(each) == 0, each
+
+    def call(self, words: tuple[str, ...], *before: str, err: IO[str] | None = None) -> int:
+        """The exit code of a verb, below another program where one is given."""
+        argv = [{"BUNDLE": self.bundle.directory, "ID": self.bundle.id}.get(word, word) for word in words]
+        with open("/dev/null", "r+") as null:
+            return subprocess.run([*before, self.bundle.runtime, "--root", self.bundle.root, *argv], stdin=null, stdout=null, stderr=err or null,
+                                  env=self.bundle.environment, timeout=60 * SLOW).returncode  # fmt: skip
+
+    def cleaned(self, where: object) -> None:
+        """Whatever the state is, it is shown, and gone after `delete --force`; then the id can be had again."""
+        bundle = self.bundle
+        assert bundle.status() in ("creating", "created", "running", "paused", "stopped", "gone"), where
+        assert bundle.verb("list", "--format", "json").code == 0, where
+        ended = bundle.verb("delete", "--force", bundle.id)
+        assert (ended.code, ended.out, ended.err) == (0, "", ""), (where, ended)
+        assert os.listdir(bundle.root) == [], where
+        wait_for(lambda: not self._groups() and not self._processes(), 10)
+
+    def _groups(self) -> list[str]:
+        tops = [f"/sys/fs/cgroup/{each}/dolium" for each in ("", *os.listdir("/sys/fs/cgroup"))]
+        return [f"{top}/{self.bundle.id}" for top in tops if os.path.isdir(f"{top}/{self.bundle.id}")]
+
+    def _processes(self) -> list[int]:
+        leaks.reap()
+        return [pid for pid in leaks.family() if pid not in self.others]
 
 
-def cleaned(bundle: Bundle, where: object) -> None:
-    """Whatever the state is, it is shown, and gone after `delete --force`; then the id can be had again."""
-    assert bundle.status() in ("creating", "created", "running", "paused", "stopped", "gone"), where
-    assert bundle.verb("list", "--format", "json").code == 0, where
-    ended = bundle.verb("delete", "--force", bundle.id)
-    assert (ended.code, ended.out, ended.err) == (0, "", ""), (where, ended)
-    assert os.listdir(bundle.root) == [], where
-    leaks.reap()
-    wait_for(lambda: not groups(bundle) and not processes(), 10)
-
-
-def groups(bundle: Bundle) -> list[str]:
-    tops = [f"/sys/fs/cgroup/{each}/dolium" for each in ("", *os.listdir("/sys/fs/cgroup"))]
-    return [f"{top}/{bundle.id}" for top in tops if os.path.isdir(f"{top}/{bundle.id}")]
-
-
-def processes() -> list[int]:
-    leaks.reap()
-    return [pid for pid in leaks.family() if pid not in BEFORE]
-
-
-BEFORE: set[int] = set()
-
-
-@pytest.mark.parametrize("case", CASES)
-def test_a_verb_that_is_killed(bundle: Bundle, case: str) -> None:
+@pytest.fixture
+def stage(bundle: Bundle, case: str) -> Stage:
+    """As the case wants it."""
     strace = shutil.which("strace")
     if not strace:
         pytest.skip("no strace")
-    leaks.adopt_orphans()
-    leaks.reap()
-    BEFORE.clear()
-    BEFORE.update(leaks.family())
-    before, words = CASES[case]
-    spec = {**LIVES, "process": {**LIVES["process"], "args": ["sleep", "0.2"]}} if case == "run" else LIVES
-    bundle.write(spec)
-    os.makedirs(bundle.root, exist_ok=True)
+    return Stage(bundle, case, strace)
 
-    def prepare() -> None:
-        for each in before:
-            assert call(bundle, each) == 0, each
 
-    prepare()
-    traced = f"{bundle.directory}/calls"
+@pytest.mark.parametrize("case", CASES)
+def test_a_verb_that_is_killed(stage: Stage, case: str) -> None:
+    stage.prepare()
+    traced = f"{stage.bundle.directory}/calls"
     names = ",".join(f"?{each}" for group in CALLS for each in group.split(","))
-    call(bundle, words, strace, "-qq", "-o", traced, "-e", f"trace={names}")
-    cleaned(bundle, "while it is watched")
+    stage.call(stage.words, *stage.strace, traced, "-e", f"trace={names}")
+    stage.cleaned("while it is watched")
     with open(traced) as file:
         made = [line.partition("(")[0] for line in file]
     moments = [(group, number) for group in CALLS for number in range(1, sum(each in group.split(",") for each in made) + 1)]
     chosen = moments if EVERY else sorted(random.Random(case).sample(moments, min(MOST, len(moments))))
     kills = 0
     for group, number in chosen:
-        prepare()
+        stage.prepare()
         these = ",".join(f"?{each}" for each in group.split(","))
-        code = call(bundle, words, strace, "-qq", "-o", "/dev/null", "-e", f"trace={these}", "-e", f"inject={these}:signal=KILL:when={number}")
+        code = stage.call(stage.words, *stage.strace, "/dev/null", "-e", f"trace={these}", "-e", f"inject={these}:signal=KILL:when={number}")
         kills += code == -signal.SIGKILL
-        cleaned(bundle, (case, group, number))
+        stage.cleaned((case, group, number))
     assert kills > len(chosen) // 2, (kills, chosen)
 
 
 @pytest.mark.parametrize("case", ["create", "run", "exec", "start", "delete"])
-def test_a_call_that_fails(bundle: Bundle, case: str) -> None:
+def test_a_call_that_fails(stage: Stage, case: str) -> None:
     """One call of Python's fails, as on a full disk: the verb says so in one line, without a traceback, and leaves what can be cleaned."""
-    strace = shutil.which("strace")
-    if not strace:
-        pytest.skip("no strace")
-    leaks.adopt_orphans()
-    leaks.reap()
-    BEFORE.clear()
-    BEFORE.update(leaks.family())
-    before, words = CASES[case]
-    bundle.write({**LIVES, "process": {**LIVES["process"], "args": ["sleep", "0.2"]}} if case == "run" else LIVES)
-    os.makedirs(bundle.root, exist_ok=True)
-    argv = [{"BUNDLE": bundle.directory, "ID": bundle.id}.get(word, word) for word in words]
     for name, error in (("mkdir", "ENOSPC"), ("rename", "EIO"), ("write", "ENOSPC"), ("memfd_create", "ENOMEM"), ("rmdir", "EBUSY"), ("connect", "ECONNREFUSED")):
         for number in (1, 2, 3):
-            for each in before:
-                assert call(bundle, each) == 0, each
-            with open(f"{bundle.directory}/said", "w+") as said, open("/dev/null", "r+") as null:
-                subprocess.run([strace, "-qq", "-o", "/dev/null", "-e", f"trace={name}", "-e", f"inject={name}:error={error}:when={number}",
-                                bundle.runtime, "--root", bundle.root, *argv], stdin=null, stdout=null, stderr=said, env=bundle.environment,
-                               timeout=60 * SLOW)  # fmt: skip
+            stage.prepare()
+            with open(f"{stage.bundle.directory}/said", "w+") as said:
+                stage.call(stage.words, *stage.strace, "/dev/null", "-e", f"trace={name}", "-e", f"inject={name}:error={error}:when={number}", err=said)
                 said.seek(0)
                 text = said.read()
             assert "Traceback" not in text and text.count("\n") <= 1, (case, name, number, text)
-            cleaned(bundle, (case, name, number))
+            stage.cleaned((case, name, number))

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from dolium.core.wire import Step
     from dolium.plan.facts import Facts
     from dolium.runtime.listener import Listener
+    from dolium.runtime.netdevices import Moved
 
 SIGKILL = 9
 
@@ -41,7 +42,7 @@ class Asked:
 class Creation(watched.Watched):
     """A container while its maker is at work on it."""
 
-    __slots__ = ("container", "made", "planned", "turns", "console", "listener", "pidfd")
+    __slots__ = ("container", "made", "planned", "turns", "console", "listener", "pidfd", "moved")
 
     def __init__(self, spec: "dict[str, Any]", facts: "Facts", container: state.Container) -> None:
         super().__init__(spec, facts, {})
@@ -52,6 +53,7 @@ class Creation(watched.Watched):
         self.console: socket | None = None
         self.listener: Listener | None = None
         self.pidfd: socket | None = None
+        self.moved: list[Moved] = []
 
     def steps(self) -> "list[Step]":
         """Its plan."""
@@ -173,7 +175,7 @@ class Creation(watched.Watched):
             from dolium.runtime import netdevices
 
             try:
-                netdevices.move(step, self.pid())
+                self.moved.append(netdevices.move(step, self.pid()))
             except OSError as error:
                 raise watched.step_error(step, self.planned, error.errno or 0, "sendto", self.facts) from None
         elif step.op == "map_users":
@@ -203,12 +205,24 @@ class Creation(watched.Watched):
     def left(self) -> None:
         """dolium-init has done its part."""
         assert self.helper
+        self.let_go()
         self.helper.close()
         self.helper.reap()
         self._close_filled()
 
+    def let_go(self) -> None:
+        """Of its network: devices that were moved are its own from here on."""
+        while self.moved:
+            self.moved.pop().close()
+
     def undo(self) -> None:
-        """Kill what there is of it, and remove the groups that were made for it."""
+        """Give the host its devices back, kill what there is of it, and remove the groups that were made for it."""
+        for moved in reversed(self.moved):
+            try:
+                moved.back()
+            except OSError:  # what went wrong before is what is told
+                pass
+        self.let_go()
         pid = self.pid()
         if pid > 0:
             state.kill(pid)

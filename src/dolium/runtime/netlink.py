@@ -41,12 +41,14 @@ def talk(*messages: bytes, protocol: int = ROUTE) -> "list[tuple[int, bytes]]":
 
 
 class Link:
-    """A network device: `index`, `alias` (what is written on it), `mtu`, and whether it `is_bridge`."""
+    """A network device: `index`, `alias` (what is written on it), `mtu`, whether it `is_up`, and whether it `is_bridge`."""
 
-    __slots__ = ("index", "alias", "mtu", "is_bridge")
+    __slots__ = ("index", "alias", "mtu", "is_up", "is_bridge")
 
     def __init__(self, content: bytes) -> None:
-        self.index: int = rtnetlink.LINK.unpack_from(content)[2]
+        _, _, index, flags, _ = rtnetlink.LINK.unpack_from(content)
+        self.index: int = index
+        self.is_up = bool(flags & rtnetlink.IFF_UP)
         known = rtnetlink.attributes(content[rtnetlink.LINK.size :])
         self.alias = known.get(rtnetlink.IFLA_IFALIAS, b"").rstrip(b"\0").decode("utf-8", "replace")
         self.mtu = int.from_bytes(known.get(rtnetlink.IFLA_MTU, b""), "little")

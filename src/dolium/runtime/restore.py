@@ -84,6 +84,7 @@ def restore(top: str, identity: str, asked: creation.Asked, wanted: checkpoint.A
             container.fields["status"] = "started"
             container.save()
             _tell(made, asked)
+            made.let_go()
         except BaseException:
             made.undo()
             delete.run_poststop(made.spec, identity)
