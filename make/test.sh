@@ -15,7 +15,22 @@ LIVE='live security api faults conformance'
 # Kills at every call, other people's programs, a wheel and a registry for each test: what `make test` has no time for.
 LONG='faults/test_oci_verbs.py faults/test_kills.py faults/test_images_killed.py conformance/test_beside_others.py
     conformance/test_checkpoint.py conformance/test_checkpoint_flags.py
+    conformance/test_mounts.py conformance/test_process.py conformance/test_races.py conformance/test_seccomp.py
     live/test_wheel.py live/test_nested.py live/test_run_from_registries.py'
+
+# Of the OCI runtime on cgroup v2 alone: `make test-v2` with ARGS=smoke, in less than 20 minutes.
+SMOKE='conformance/test_resources.py conformance/test_delegated.py conformance/test_rootless.py::test_cgroup_ownership
+    conformance/test_config.py::test_read_only_root conformance/test_config.py::test_devices conformance/test_config.py::test_device_rules
+    conformance/test_config.py::test_user_namespace conformance/test_config.py::test_namespaces_by_path
+    conformance/test_config.py::test_masked_and_read_only_paths conformance/test_config.py::test_seccomp
+    conformance/test_config.py::test_resources conformance/test_config.py::test_a_program_under_half_a_megabyte
+    conformance/test_mounts.py::test_each_option_is_what_it_says conformance/test_mounts.py::test_mounts_are_listed_in_their_order
+    conformance/test_lifecycle.py::test_create_start_delete conformance/test_lifecycle.py::test_kill_all
+    conformance/test_lifecycle.py::test_delete_removes_what_create_made conformance/test_lifecycle.py::test_pause_and_resume
+    conformance/test_lifecycle.py::test_events_stats conformance/test_lifecycle.py::test_run_returns_the_exit_code
+    conformance/test_process.py::test_each_rlimit conformance/test_process.py::test_each_namespace_is_joined_by_its_path
+    conformance/test_hooks.py::test_hooks_run_in_their_order_and_place conformance/test_exec.py::test_exec_is_in_all_that_is_the_containers
+    conformance/test_races.py::test_two_creates_of_one_id'
 
 # The directories out of those named that have tests.
 present() {
@@ -131,6 +146,9 @@ test-v2)
     say "about 15 minutes under emulation; TEST_V2_USER=NAME runs them as that user, in a cgroup that is delegated to it"
     directories=$(present live security api conformance)
     [ -n "$directories" ] || { say "no tests in: live security api conformance"; exit 0; }
+    if [ "$ARGS" = smoke ]; then
+        directories=$(printf ' tests/%s' $SMOKE) ARGS=
+    fi
     # shellcheck disable=SC2086
     exec "$machine" --mem 3G --tmpfs /tmp --tmpfs /var/tmp --tmpfs /var/lib --timeout "${TEST_V2_TIMEOUT:-7200}" \
         ${TEST_V2_USER:+--user "$TEST_V2_USER"} --env DOLIUM_TEST_SLOW=20 \

@@ -120,7 +120,7 @@ def comparable(found: Found) -> Found:
             continue
         # mount(2) makes a file system itself read-only where the mount is to be; ours is so by the mount alone, as crun's is
         mounts.append(re.sub(r"(sysfs|tmpfs|proc|devpts|shm) r[ow]", r"\1", line))
-    found["mounts"] = sorted(mounts)
+    found["mounts"] = mounts
     found["dev"] = [line for line in found["dev"] if line.split()[0] not in ("core", "mqueue")]  # which runc or both do not make
     found["place"] = sorted(found["place"])  # HOME has another place among the variables
     return found
@@ -128,8 +128,7 @@ def comparable(found: Found) -> Found:
 
 COVERED = {"/proc/kcore", "/proc/keys", "/proc/timer_list", "/proc/scsi", "/sys/firmware", "/proc/sysrq-trigger", "/proc/sys", "/proc/bus",
            "/proc/fs", "/proc/irq"}  # fmt: skip
-"""What covers them differs, what it does is looked at under @masked.  The order of mounts differs, too: ours are opened beside the
-container, so that no path of the host is walked in it (decisions/0018).  Nodes of /dev in a user namespace are made beside it, where
+"""What covers them differs, what it does is looked at under @masked.  Nodes of /dev in a user namespace are made beside it, where
 the others bind the host's."""
 
 

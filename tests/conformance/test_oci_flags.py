@@ -109,6 +109,18 @@ def test_config_is_another_file(bundle: Bundle) -> None:
     assert "none.json" in bundle.refused(config(), "--config", f"{bundle.directory}/none.json")
 
 
+@pytest.mark.parametrize("words", [("-f", "json"), ("--format", "json"), ("--format=json",), ("-f=json",), ("-format=json",)], ids=" ".join)
+def test_f_of_list_and_ps_is_the_format(bundle: Bundle, words: tuple[str, ...]) -> None:
+    """As runc's short flags have it; of delete it is --force, of create and run (crun) another config."""
+    pid = bundle.running()
+    assert json.loads(bundle.verb("list", *words).out)[0]["id"] == bundle.id
+    assert json.loads(bundle.verb("ps", *words, bundle.id).out) == json.loads(bundle.verb("ps", bundle.id, *words).out) == [pid]
+    assert bundle.verb("delete", "-f", bundle.id).code == 0
+    with open(f"{bundle.directory}/other.json", "w") as file:
+        json.dump(script("echo other"), file)
+    assert bundle.verb("run", "-b", bundle.directory, "-f", f"{bundle.directory}/other.json", bundle.id).out == "other\n"
+
+
 class Systemd:
     """Listens as systemd does for a unit of Type=notify."""
 

@@ -16,8 +16,10 @@ GLOBAL = {"root": "DIR", "log": "FILE", "log-format": "FORMAT", "debug": "", "sy
 """Flags that stand before the command: name -> what its value is called, empty for none."""
 CREATE = {"bundle": "DIR", "console-socket": "SOCKET", "pid-file": "FILE", "pidfd-socket": "SOCKET", "no-pivot": "",
           "no-new-keyring": "", "preserve-fds": "N", "config": "FILE"}  # fmt: skip
-SHORT = {"b": "bundle", "a": "all", "f": "force", "d": "detach", "e": "env", "p": "process", "t": "tty", "u": "user", "c": "cap",
+SHORT = {"b": "bundle", "a": "all", "d": "detach", "e": "env", "p": "process", "t": "tty", "u": "user", "c": "cap",
          "g": "additional-gids", "r": "resources", "q": "quiet", "v": "version", "h": "help"}  # fmt: skip
+OF_F = ("force", "format", "config")
+"""What `-f` says, by what the command has: of delete, of list and ps, of create and run (as crun has it)."""
 RESOURCES = {
     each: "N"
     for each in (
@@ -125,6 +127,8 @@ def parse(argv: "list[str]", found: "Words") -> None:
                 break
             continue
         name, equals, value = word.lstrip("-").partition("=")
+        if name == "f":
+            name = next((each for each in OF_F if each in table), name)
         name = SHORT.get(name, name) if len(name) == 1 else name
         if name not in table:
             raise UsageError(f"`{f'dolium-oci {found.command}'.strip()}` has no flag `{word.partition('=')[0]}`")

@@ -31,6 +31,8 @@ def write(spec: "dict[str, Any]") -> "list[Step]":
             steps.append(_write(key, value, why, name))
             continue
         needed = "network" if name.startswith("net.") else "ipc" if name in IPC or name.startswith("fs.mqueue.") else None
+        if is_bundle(spec) and name.startswith("user."):  # how many namespaces its users may make, namespaces(7)
+            needed = "user"
         if needed is None:
             raise SpecError(why, "is not confined to a namespace, it would change the whole host")
         if needed not in types:
