@@ -236,6 +236,16 @@ class Tokens:
         return True
 
 
+def failing(status: int, times: int, **headers: str) -> Callable[[Request], bool]:
+    """A trick: so many requests are answered so."""
+    left = [times]
+
+    def fail(request: Request) -> bool:
+        left[0] -= 1
+        return left[0] >= 0 and (request.reply(status, **headers) or True)
+    return fail
+
+
 # ---- Debian's
 
 

@@ -232,7 +232,7 @@ def test_words(root: Dolium, begin: Begin, alpine: str) -> None:
     one, two = begin(root, alpine), begin(root, alpine)
     assert [each["Id"] for each in documents(root, two, one[:8])] == [two, one], "in the order asked for, and by prefix"
     some = root("inspect", one, "nothing-such")
-    assert some.code == 1 and [each["Id"] for each in json.loads(some.stdout)] == [one] and "no container `nothing-such`" in some.stderr
+    assert some.code == 1 and [each["Id"] for each in json.loads(some.stdout)] == [one] and "no container or image `nothing-such`" in some.stderr
     none = root("inspect", "nothing-such")
     assert (none.code, json.loads(none.stdout)) == (1, [])
     assert root("inspect", "--format", "json", one).stdout.count("\n") == 1
@@ -246,7 +246,7 @@ def test_words(root: Dolium, begin: Begin, alpine: str) -> None:
 def test_what_is_rootss_is_not_a_plain_users(root: Dolium, plain: Dolium, begin: Begin, alpine: str) -> None:
     name = begin(root, alpine)
     ended = plain("inspect", name)
-    assert ended.code == 1 and f"no container `{name}`" in ended.stderr, ended
+    assert ended.code == 1 and f"no container or image `{name}`" in ended.stderr, ended
 
 
 def test_fields_of_ps(root: Dolium, begin: Begin, alpine: str) -> None:

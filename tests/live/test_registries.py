@@ -442,6 +442,38 @@ def test_a_layer_that_takes_from_the_one_below_it(hostile: Hostile, place: Place
         assert os.stat(f"{place.root}/var/lib/dolium/layers/{each}/tree/d").st_mode & 0o7777 == 0o711
 
 
+def test_a_layer_is_unpacked_while_it_comes(hostile: Hostile, place: Place) -> None:
+    """Its first files are there before the last byte has been sent."""
+    made = Made(large(1), compress=bytes)
+    go_on = threading.Event()
+
+    def half(request: Request) -> bool:
+        if "/blobs/" not in request.path or len(data := hostile.blobs[request.path.rpartition("/")[2]]) < 1 << 20:
+            return False
+        request.send_response(200)
+        request.send_header("Content-Length", str(len(data)))
+        request.end_headers()
+        request.wfile.write(data[: len(data) // 2])
+        request.wfile.flush()
+        go_on.wait(60)
+        request.wfile.write(data[len(data) // 2 :])
+        return True
+
+    name = serve(hostile, made)
+    hostile.tricks.append(half)
+    top = f"{place.root}/var/lib/dolium/layers"
+    with place.start("pull", "-q", name) as process:
+        wait_for(lambda: any(names for _, _, names in os.walk(top)), 60)
+        assert trees_there(top) == []
+        go_on.set()
+        assert process.wait(60) == 0
+    assert len(trees_there(top)) == 1
+
+
+def trees_there(top: str) -> list[str]:
+    return [each for each in os.listdir(top) if os.path.isdir(f"{top}/{each}/tree")]
+
+
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
 def test_killed_while_layers_are_unpacked(hostile: Hostile, place: Place, how: signal.Signals) -> None:
     layers = large(4)

@@ -80,6 +80,10 @@ def test_malformed(nobody: str, text: str, says: str) -> None:
     with pytest.raises(SpecError) as caught:
         registries.load()
     assert says in str(caught.value) and "registries.toml" in str(caught.value)
+    found = registries.known()
+    assert found.short == "docker.io/library", "who needs no registry goes on"
+    with pytest.raises(SpecError, match=r"registries\.toml"):
+        found.endpoints("docker.io")
 
 
 def test_certificates_of_docker_and_podman(nobody: str) -> None:

@@ -55,7 +55,7 @@ RMI = (Flag("force", "f", "", yes, "names of one that a container needs, too; no
 HISTORY = (Flag("quiet", "q", "", yes, "only the ids"), WHOLE,
            Flag("format", "", "TEMPLATE", _format, "json: an object a line; table; {{.CreatedBy}}"))  # fmt: skip
 LOAD = (
-    Flag("input", "i", "FILE", _text, "the archive; else standard input"),
+    Flag("input", "i", "FILE", _text, "the archive, or the directory of a layout; else standard input"),
     Flag("platform", "", "OS/MACHINE", _platform, "of one that is for several"),
     Flag("quiet", "q", "", yes, "as it is: nothing but names is said"),
 )
@@ -241,7 +241,7 @@ def load(argv: "list[str]") -> int:
     path = found.get("input", "-")
     if path == "-" and os.isatty(0):
         raise UsageError("an archive cannot be typed", hint="dolium load -i FILE, or `... | dolium load`")
-    fd, name = importing.open_source(path)
+    fd, name = importing.open_source(path, "load")
     try:
         for image, names in loading.every(fd, name, found.get("platform", "")):
             from dolium.engine import references

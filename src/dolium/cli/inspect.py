@@ -1,20 +1,28 @@
-"""`dolium inspect`: all that is known of containers, as JSON or for people."""
+"""`dolium inspect`: all that is known of containers, as JSON or for people; and of images, as JSON."""
 
 import json
 
 from dolium.cli import render, template, words
 from dolium.cli.flags import Flag, yes
 from dolium.engine import inspection, store
-from dolium.errors import DoliumError, UsageError
+from dolium.errors import DoliumError, NotFound, SpecError, UsageError
 from dolium.plan.quantities import show_size
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+
+def _kind(text: str, flag: str) -> str:
+    if text not in ("container", "image"):
+        raise SpecError(flag, f"no type `{text}`", hint="container, image")
+    return text
+
+
 TABLE = (
     Flag("pretty", "", "", yes, "for people, and how it runs now"),
     Flag("format", "f", "TEMPLATE", template.check, "such as {{.State.Pid}}; json: on one line"),
+    Flag("type", "", "container|image", _kind, "only such; else an image where no container has that name"),
 )
 WIDTH = 13
 
@@ -22,7 +30,7 @@ WIDTH = 13
 def main(argv: "list[str]") -> int:
     """1 where one of them is not there; what is known of the others is printed first.  Raises UsageError and SpecError."""
     found = words.parse(
-        "inspect", argv, TABLE, least=1, about="Show all that is known of containers, as a JSON array."
+        "inspect", argv, TABLE, least=1, about="Show all that is known of containers, and of images, as a JSON array."
     )
     if found is None:
         return 0
@@ -32,7 +40,7 @@ def main(argv: "list[str]") -> int:
     documents, problems = [], ""
     for name in found.names:
         try:
-            documents.append(inspection.inspect(store.find(name)))
+            documents.append(_document(name, "container" if pretty else found.get("type", "")))
         except DoliumError as problem:
             problems += render.error(problem)
     if pretty:
@@ -44,6 +52,27 @@ def main(argv: "list[str]") -> int:
     render.write(1, text)
     render.write(2, problems)
     return 1 if problems else 0
+
+
+def _document(name: str, kind: str) -> "dict[str, Any]":
+    """Of a container, else of an image.  Raises NotFound and DoliumError."""
+    from dolium.cli import images
+    from dolium.engine import sources
+
+    if kind != "image":
+        try:
+            return inspection.inspect(store.find(name))
+        except NotFound as absent:
+            if kind:
+                raise
+            problem = absent
+    try:
+        return images.document(sources.stored(name))
+    except (NotFound, SpecError):
+        if kind:
+            raise
+        similar = problem.similar
+        raise NotFound("container or image", name, similar=similar, hint="" if similar else "dolium ps -a, dolium images") from None
 
 
 def lines(found: "dict[str, Any]") -> "list[str]":

@@ -90,6 +90,18 @@ def read(digest: str, most: int) -> bytes:
     return data
 
 
+def is_right(digest: str) -> bool:
+    """Whether a blob is there, and has its digest.  Raises OSError and ImageError."""
+    found = _new(parts(digest)[0])
+    try:
+        with open(path(digest), "rb") as file:
+            while data := file.read(WHOLE):
+                found.update(data)
+    except FileNotFoundError:
+        return False
+    return f"{parts(digest)[0]}:{found.hexdigest()}" == digest
+
+
 def digest_of(data: bytes, algorithm: str = "sha256") -> str:
     """`sha256:HEX` of bytes."""
     return f"{algorithm}:{(sha256(data) if algorithm == 'sha256' else _new(algorithm, data)).hexdigest()}"
@@ -227,19 +239,32 @@ class Writer:
             rest = rest[written:]
             self.offset += written
 
-    def commit(self) -> None:
-        """It is whole: put it in its place.  Raises ImageError for a wrong size, which may be resumed, or a wrong digest, of which
-        nothing is left; and OSError."""
+    def reader(self) -> int:
+        """A descriptor to read what has been written, from the beginning.  Raises OSError."""
+        return os.open(f"/proc/self/fd/{self._fd}", os.O_RDONLY | os.O_CLOEXEC)
+
+    def is_right(self) -> bool:
+        """Whether all of it has come, with its digest."""
+        return self.done or (self.offset == self.size and f"{parts(self.digest)[0]}:{self._sum.hexdigest()}" == self.digest)
+
+    def commit(self, durable: bool = True) -> None:
+        """It is whole: put it in its place; `durable`: not before the disk has it, else engine/unsynced.py knows.  Raises
+        ImageError for a wrong size, which may be resumed, or a wrong digest, of which nothing is left; and OSError."""
         if self.done:
             return
         if self.offset < self.size:
             raise ImageError(f"blob {self.digest}", f"it ended after {self.offset} of {self.size} bytes", action="store")
-        found = f"{parts(self.digest)[0]}:{self._sum.hexdigest()}"
-        if found != self.digest:
-            self._give_up(f"what came has the digest {found}")
-        os.fsync(self._fd)
+        if not self.is_right():
+            self._give_up(f"what came has the digest {parts(self.digest)[0]}:{self._sum.hexdigest()}")
+        if durable:
+            os.fsync(self._fd)
+        else:
+            from dolium.engine import unsynced
+
+            unsynced.note(self.digest)
         os.rename(self._partial, self._target)
-        sync_directory(os.path.dirname(self._target))
+        if durable:
+            sync_directory(os.path.dirname(self._target))
         self.done = True
         self.close()
 

@@ -37,10 +37,11 @@ class Stream:
     name      of the file, for errors
     kind      gzip, zstd, xz, bzip2, or empty
     consumed  bytes of the file so far;  produced  bytes made of them
-    `content` is the algorithm of a digest of what is made, for `content_digest`.
+    `content` is the algorithm of a digest of what is made, for `content_digest`; `wait` is called before the file is read, with the
+    number of bytes that have been: it may still be written.
     """
 
-    def __init__(self, fd: int, name: str, content: str = "") -> None:
+    def __init__(self, fd: int, name: str, content: str = "", wait: "Callable[[int], object] | None" = None) -> None:
         from hashlib import new, sha256
 
         self.name = name
@@ -48,6 +49,7 @@ class Stream:
         self.consumed = 0
         self.produced = 0
         self._sum = sha256()
+        self._wait = wait
         self._content = new(content) if content else None
         self._buffer = b""
         self._view = memoryview(b"")
@@ -58,6 +60,8 @@ class Stream:
 
     def packed(self) -> bytes:
         """The next bytes of the file as they are; empty at its end."""
+        if self._wait:
+            self._wait(self.consumed)
         data = os.read(self.fd, PACKED)
         self.consumed += len(data)
         self._sum.update(data)

@@ -9,7 +9,7 @@ import os
 from fcntl import LOCK_EX, LOCK_NB, LOCK_SH, flock
 from time import time
 
-from dolium.engine import blobs, manifests
+from dolium.engine import blobs, manifests, unsynced
 from dolium.errors import DoliumError, ImageError, NotFound
 from dolium.runtime import places
 
@@ -99,6 +99,7 @@ def hold() -> Hold:
     """For a pull, or whatever else brings blobs or reads those of an image.  Waits for whoever collects.  Raises OSError."""
     fd = _lock_file()
     try:
+        unsynced.distrust()
         flock(fd, LOCK_SH)
     except BaseException:
         os.close(fd)

@@ -7,6 +7,8 @@ from dolium.errors import ImageError
 from dolium.plan.quantities import quoted
 
 CHUNK = 1 << 18
+WORDS = {"import": " - NAME", "load": ""}
+"""What else the two commands that read an archive want on their line."""
 
 
 def load(fd: int, name: str, reference: str, *, message: str = "", changes: "tuple[str, ...]" = (),
@@ -48,13 +50,18 @@ def _check(fd: int, name: str) -> None:
         os.close(fd)
 
 
-def open_source(path: str) -> "tuple[int, str]":
+def open_source(path: str, action: str = "import") -> "tuple[int, str]":
     """A descriptor of the archive at that path, `-` for standard input, and how to call it in errors.  Raises ImageError."""
     if path == "-":
         return os.dup(0), "standard input"
     if "://" in path:
-        raise ImageError(quoted(path), "addresses are not fetched", action="import", hint=f"curl -L {path} | dolium import - NAME")
+        hint = f"curl -L {path} | dolium {action}{WORDS[action]}"
+        raise ImageError(quoted(path), "addresses are not fetched", action=action, hint=hint)
+    if action == "import" and os.path.isdir(path):
+        here = path if "/" in path else f"./{path}"
+        hint = f"tar -C {path} -c . | dolium import - NAME; dolium run {here} takes it as it is"
+        raise ImageError(quoted(path), "it is a directory, and no archive", action=action, hint=hint)
     try:
-        return os.open(path, os.O_RDONLY | os.O_NOCTTY | os.O_CLOEXEC), quoted(os.path.basename(path))
+        return os.open(path, os.O_RDONLY | os.O_NOCTTY | os.O_CLOEXEC), quoted(os.path.basename(path.rstrip("/")))
     except OSError as error:
-        raise ImageError(quoted(path), error.strerror or str(error), action="import") from None
+        raise ImageError(quoted(path), error.strerror or str(error), action=action) from None

@@ -13,7 +13,7 @@ import os
 from fcntl import LOCK_EX, LOCK_NB, LOCK_SH, flock
 from time import time
 
-from dolium.engine import blobs, images, store, trees
+from dolium.engine import blobs, images, store, trees, unsynced
 from dolium.engine.rootfs import Rootfs
 from dolium.errors import DoliumError, ImageError, NotFound
 from dolium.plan.mounts import short_name
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from typing import Any
 
+    from dolium.engine.arriving import Arrival
     from dolium.engine.manifests import Descriptor
 
     Say = Callable[[str], object]
@@ -60,10 +61,10 @@ def provide(image: images.Image, say: "Say | None" = None) -> trees.Use:
     notes: list[str] = []
     while (lock := _share(identity)) < 0:
         with images.hold():
-            names: list[str] = []  # of a layer that comes twice only the upper: overlayfs refuses two, and it hides the lower
+            names: list[str] = []
             for at, layer in enumerate(image.manifest().layers):
-                name = _unpacked(layer, config.diff_ids[at], chain[at], names, _shown(image), say, notes)
-                names = [name] if _hides_all(name) else [*(each for each in names if each != name), name]
+                name = unpack(layer, config.diff_ids[at], chain[at], lambda found=names: found, _shown(image), say, notes)  # type: ignore[misc]
+                names = over(names, name)
             if not names:
                 trees.make(f"{_top()}/{EMPTY}", _make_empty)
             _write(identity, names or [EMPTY])
@@ -102,13 +103,18 @@ def top_path() -> str:
     return f"{places.data_path()}/layers"
 
 
-def must_be_there(image: str, digest: str) -> None:
-    """Of a container that was made from it.  Raises NotFound."""
-    try:
-        if all(os.path.isdir(f"{top_path()}/{each}") for each in names(digest)):
-            return
-    except NotFound:
-        pass
+def must_be_there(image: str, digest: str, manifest: str = "") -> None:
+    """Of a container that was made from it: else they are made anew, as long as the image with that manifest is in the store.
+    Raises NotFound, and what `provide` does."""
+    unsynced.distrust()
+    for again in (False, True):
+        try:
+            if again:
+                provide(images.find(manifest)).close()
+            if all(os.path.isdir(f"{top_path()}/{each}") for each in names(digest)):
+                return
+        except NotFound:
+            pass
     raise NotFound("unpacked copy of", image, hint="its directory has been removed; dolium rm the container, and run it anew")
 
 
@@ -126,6 +132,7 @@ def _shown(image: images.Image) -> str:
 
 def _share(identity: str) -> int:
     """Keep a stack from being removed: a descriptor; -1 where it is not there, or not whole."""
+    unsynced.distrust()
     try:
         fd = os.open(_stack(identity), os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
     except FileNotFoundError:
@@ -141,6 +148,12 @@ def _share(identity: str) -> int:
         raise
     os.close(fd)
     return -1
+
+
+def over(below: "list[str]", name: str) -> "list[str]":
+    """A stack with one more layer on it.  Of a layer that comes twice only the upper stays: overlayfs refuses two, and it hides
+    the lower."""
+    return [name] if _hides_all(name) else [*(each for each in below if each != name), name]
 
 
 def _hides_all(name: str) -> bool:
@@ -178,15 +191,16 @@ def _make_empty(where: str) -> "dict[str, Any]":
     return {"format": store.FORMAT, "size": 0, "time": time()}
 
 
-def _unpacked(layer: "Descriptor", diff_id: str, chain_id: str, below: "list[str]", image: str, say: "Say | None",
-              notes: "list[str]") -> str:  # fmt: skip
-    """The name of a layer's directory, which is there now; those `below` it are there already."""
+def unpack(layer: "Descriptor", diff_id: str, chain_id: str, below: "Callable[[], list[str]]", image: str, say: "Say | None",
+           notes: "list[str]", arrival: "Arrival | None" = None) -> str:  # fmt: skip
+    """The name of a layer's directory, which is there now.  `below`, asked where something of them is needed, names those below it,
+    which are there then; `arrival` is its blob, where that is on its way.  Raises what `provide` does."""
     own, chained = diff_id.replace(":", "-"), f"chain-{chain_id.partition(':')[2]}"
 
     def fill(where: str) -> "dict[str, Any]":
         if say and layer.size > LARGE:
-            say(f"unpacking layer {len(below) + 1} of {image} ({show_size(layer.size)}): only this time")
-        about, depends = _fill(layer, diff_id, [f"{_top()}/{each}/tree" for each in below], where, image, notes)
+            say(f"unpacking {image}, a layer of {show_size(layer.size)}: only this time")
+        about, depends = _fill(layer, diff_id, lambda: [f"{_top()}/{each}/tree" for each in below()], where, image, notes, arrival)
         if not depends:
             return about
 
@@ -194,7 +208,7 @@ def _unpacked(layer: "Descriptor", diff_id: str, chain_id: str, below: "list[str
             os.rename(where, new)
             return about
 
-        trees.make(f"{_top()}/{chained}", take)
+        trees.make(f"{_top()}/{chained}", take, durable=False)
         raise _Depends
 
     while True:
@@ -202,30 +216,29 @@ def _unpacked(layer: "Descriptor", diff_id: str, chain_id: str, below: "list[str
             if os.path.isdir(f"{_top()}/{name}/tree"):
                 return name
         try:
-            trees.make(f"{_top()}/{own}", fill)
+            trees.make(f"{_top()}/{own}", fill, durable=False)
         except _Depends:
             pass
 
 
-def _fill(layer: "Descriptor", diff_id: str, below: "list[str]", where: str, image: str,
-          notes: "list[str]") -> "tuple[dict[str, Any], bool]":  # fmt: skip
-    """Unpack a layer into a new directory, until the disk has it all: what is to be remembered of it, and whether it depends on
-    those below it."""
-    from dolium.core import sys
-    from dolium.engine import compression, lookup, tar, whiteouts
+def _fill(layer: "Descriptor", diff_id: str, below: "Callable[[], list[str]]", where: str, image: str, notes: "list[str]",
+          arrival: "Arrival | None" = None) -> "tuple[dict[str, Any], bool]":  # fmt: skip
+    """Unpack a layer into a new directory: what is to be remembered of it, and whether it depends on those below it."""
+    from dolium.engine import compression, tar, whiteouts
     from dolium.runtime import host
 
     name = f"layer {layer.digest.partition(':')[2][:12]} of {image}"
-    os.mkdir(where, 0o755)
-    os.chmod(where, 0o755)
-    blob, root = blobs.open_blob(layer.digest), os.open(where, trees.DIRECTORY)
+    blob = arrival.open(layer.digest) if arrival else blobs.open_blob(layer.digest)
+    root = -1
     try:
-        stream = compression.Stream(blob, name, diff_id.partition(":")[0])
+        os.mkdir(where, 0o755)
+        os.chmod(where, 0o755)
+        root = os.open(where, trees.DIRECTORY)
+        stream = compression.Stream(blob, name, diff_id.partition(":")[0], arrival.wait if arrival else None)
         try:
             if stream.kind not in ("", "gzip", "zstd"):
                 stream.refuse(f"it is compressed with {stream.kind}, which no layer is")
-            under = lookup.Layers(below) if below else None
-            unpacker = whiteouts.LayerUnpacker(root, name, host.facts().rootless, under)
+            unpacker = whiteouts.LayerUnpacker(root, name, host.facts().rootless, below)
             try:
                 reader = tar.Reader(stream)
                 for entry in reader:
@@ -241,9 +254,9 @@ def _fill(layer: "Descriptor", diff_id: str, below: "list[str]", where: str, ima
                 stream.refuse(f"it has {stream.consumed} bytes, and the manifest says {layer.size}")
         finally:
             stream.close()
-        sys.sync_file_system(root)
     finally:
-        os.close(root)
+        if root >= 0:
+            os.close(root)
         os.close(blob)
     if count := unpacker.no_devices:
         notes.append(f"{name}: {count} device node{'s' if count > 1 else ''} left out, which only root can make; "
@@ -329,7 +342,8 @@ def verify(image: images.Image) -> "Iterator[str]":
             os.mkdir(work, 0o700)
             held = trees.lock(work, LOCK_EX)
             try:
-                _fill(layer, config.diff_ids[at], [f"{_top()}/{each}/tree" for each in below], f"{work}/new", _shown(image), [])
+                _fill(layer, config.diff_ids[at], lambda found=below: [f"{_top()}/{each}/tree" for each in found],  # type: ignore[misc]
+                      f"{work}/new", _shown(image), [])  # fmt: skip
                 for difference in differences(f"{work}/new", f"{_top()}/{name}/tree") if name else ():
                     yield f"layer {at + 1}, unpacked: {difference}"
             except ImageError as problem:
@@ -338,4 +352,4 @@ def verify(image: images.Image) -> "Iterator[str]":
                 trees.erase(work)
                 os.close(held)
             if name:
-                below = [name] if _hides_all(name) else [*(each for each in below if each != name), name]
+                below = over(below, name)

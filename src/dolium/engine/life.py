@@ -52,7 +52,7 @@ def begin(container: "Container", stdio: "tuple[int, int, int]", *, detached: bo
     if container.digest.startswith("layers:"):
         from dolium.engine import layers
 
-        layers.must_be_there(container.image, container.digest)
+        layers.must_be_there(container.image, container.digest, container.manifest)
     elif container.digest:
         from dolium.engine import tarballs
 

@@ -6,6 +6,7 @@ to have, and only the small files are looked at.
 """
 
 import os
+import stat
 
 from dolium.core import document
 from dolium.engine import blobs, compression, images, manifests, references, saving, tar
@@ -66,15 +67,16 @@ class _Source:
 class _Directory(_Source):
     """An image layout; blobs are taken when they are needed."""
 
-    def __init__(self, path: str) -> None:
-        super().__init__(quoted(path))
+    def __init__(self, path: str, name: str) -> None:
+        super().__init__(name)
         self.path = path
         for name in (INDEX, LAYOUT):
             try:
                 with open(f"{path}/{name}", "rb") as file:
                     self.texts[name] = file.read(MOST_TEXT + 1)
             except OSError as error:
-                self.refuse(f"{name}: {error.strerror}", hint="an OCI image layout has oci-layout, index.json and blobs")
+                self.refuse(f"it is a directory without {name}: {error.strerror}",
+                            hint="an OCI image layout has oci-layout, index.json and blobs; dolium run ./DIR takes one of files")
             if len(self.texts[name]) > MOST_TEXT:
                 self.refuse(f"{name} has more than {MOST_TEXT} bytes")
 
@@ -258,13 +260,13 @@ def _rebuilt(found: _Source, docker: "dict[str, Any]") -> str:
 
 
 def every(fd: int, name: str, platform: str = "") -> "Iterator[tuple[images.Image, list[str]]]":
-    """All images of an archive that can be read from `fd`, with the names that they have there; `name` is for errors.
+    """All images of an archive, or a layout, that can be read from `fd`, with the names that they have there; `name` is for errors.
 
     Raises ImageError, Unsupported, OSError and DoliumError; then what came of it is collected later.
     """
     wanted = manifests.platform(platform) if platform else manifests.this_platform()
     with images.hold():
-        found = _archive(fd, name)
+        found = _Directory(f"/proc/self/fd/{fd}", name) if stat.S_ISDIR(os.fstat(fd).st_mode) else _archive(fd, name)
         for each in _listed(found):
             yield _record(found, each, wanted), each.names
 
@@ -277,7 +279,7 @@ def one(reference: "Reference", platform: str = "") -> images.Image:
     wanted = manifests.platform(platform) if platform else manifests.this_platform()
     with images.hold():
         if reference.transport == "oci":
-            found: _Source = _Directory(reference.path)
+            found: _Source = _Directory(reference.path, quoted(reference.path))
         else:
             found = _read(reference.path)
         listed = _listed(found)

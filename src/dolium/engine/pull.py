@@ -7,7 +7,7 @@ A tag is asked for by HEAD first: where it leads to what is here already, that o
 from collections import deque
 from threading import Event, Thread
 
-from dolium.engine import blobs, images, layers, manifests, registries, registry
+from dolium.engine import arriving, blobs, images, layers, manifests, registries, registry, unsynced
 from dolium.errors import ImageError, NotFound
 from dolium.plan.quantities import quoted
 
@@ -64,6 +64,7 @@ def pull(reference: "Reference", *, platform: "str | None" = None, settings: "Re
     client = registry.Client(reference, f"pull {reference}", settings or registries.load(), patience=patience, say=progress.say)
     try:
         with images.hold():
+            unsynced.settle()
             found = _known(reference, client, wanted)
             image = found if isinstance(found, images.Image) else _fetch(reference, found, client, wanted, bool(platform), progress)
         used = layers.provide(image, progress.say)
@@ -128,8 +129,12 @@ def _fetch(reference: "Reference", ask: str, client: registry.Client, wanted: "P
             raise ImageError(f"`{reference}`", f"it is for {config.platform}, not {wanted}", action="pull",
                              hint="leave --platform out, or choose another tag")  # fmt: skip
         progress.say(f"{reference} is for {config.platform}, and this machine is {wanted}")
-    _fetch_blobs(client, manifest.layers, progress)
-    return images.record(str(reference), digest, source=source)
+    with arriving.Unpacking(manifest, config, str(reference)) as unpacking:
+        _fetch_blobs(client, manifest.layers, progress, unpacking.arrivals)
+        image = images.record(str(reference), digest, source=source)
+    for note in unpacking.notes:
+        progress.say(note)
+    return image
 
 
 def _manifest(reference: "Reference", ask: str, client: registry.Client, wanted: "Platform") -> "tuple[Manifest, str, str]":
@@ -162,24 +167,38 @@ def _keep(data: bytes, digest: str) -> str:
     return digest
 
 
-def _fetch_blobs(client: registry.Client, wanted: "tuple[Descriptor, ...]", progress: Progress) -> None:
-    """All of them, those that are not here, a few at a time."""
+def _fetch_blobs(client: registry.Client, wanted: "tuple[Descriptor, ...]", progress: Progress,
+                 arrivals: "dict[str, arriving.Arrival] | None" = None) -> None:  # fmt: skip
+    """All of them, those that are not here, a few at a time; `arrivals` are told how far each is."""
     each_once = {each.digest: each for each in wanted}
     todo: list[Callable[[], object]] = []
     for each in each_once.values():
         there = blobs.has(each.digest)
         progress.layer(each.digest, each.size, there)
+        arrival = arrivals[each.digest] if arrivals else None
         if not there:
-            todo.append(lambda each=each: _fetch_blob(client, each, progress))  # type: ignore[misc]
+            todo.append(lambda each=each, arrival=arrival: _fetch_blob(client, each, progress, arrival))  # type: ignore[misc]
+        elif arrival:
+            arrival.end()
     at_once(todo, client)
 
 
-def _fetch_blob(client: registry.Client, wanted: "Descriptor", progress: Progress) -> None:
+def _fetch_blob(client: registry.Client, wanted: "Descriptor", progress: Progress, arrival: "arriving.Arrival | None") -> None:
     writer = blobs.ingest(wanted.digest, wanted.size)
+
+    def came(count: int) -> None:
+        progress.came(wanted.digest, count)
+        if arrival:
+            arrival.came(writer.offset)
+
     try:
+        if arrival:
+            arrival.begin(writer)
         progress.came(wanted.digest, writer.offset)
-        client.blob(wanted.digest, writer, lambda count: progress.came(wanted.digest, count))
-        writer.commit()
+        client.blob(wanted.digest, writer, came)
+        writer.commit(durable=arrival is None)
+        if arrival:
+            arrival.end()
     finally:
         writer.close()
     progress.done(wanted.digest)

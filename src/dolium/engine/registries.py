@@ -57,9 +57,14 @@ class Endpoint:
 
 
 class Registries:
-    """The settings of this host, and `--tls-verify`, `--plain-http` of one command over them (None: not asked)."""
+    """The settings of this host, and `--tls-verify`, `--plain-http` of one command over them (None: not asked).
 
-    def __init__(self, found: "dict[str, Any] | None" = None, verify: "bool | None" = None, plain: "bool | None" = None) -> None:
+    problem  what is malformed in them, where no registry may be asked for that
+    """
+
+    def __init__(self, found: "dict[str, Any] | None" = None, verify: "bool | None" = None, plain: "bool | None" = None,
+                 problem: "SpecError | None" = None) -> None:  # fmt: skip
+        self.problem = problem
         self._found: dict[str, Any] = found or {}
         self._verify = verify
         self._plain = plain
@@ -70,7 +75,9 @@ class Registries:
         return about
 
     def endpoints(self, registry: str, mirrors: bool = True) -> "list[Endpoint]":
-        """Where to ask, in order: mirrors, where they are wanted, then the registry itself."""
+        """Where to ask, in order: mirrors, where they are wanted, then the registry itself.  Raises SpecError: `problem`."""
+        if self.problem:
+            raise self.problem
         found = []
         for url in self._of(registry).get("mirrors", []) if mirrors else []:
             scheme, _, rest = url.partition("://")
@@ -128,6 +135,14 @@ def load(verify: "bool | None" = None, plain: "bool | None" = None) -> Registrie
             found.setdefault("registry", {}).setdefault(host, {}).update(about)
         found |= read
     return Registries(found, verify, plain)
+
+
+def known() -> Registries:
+    """The same for who may need no registry at all: what is malformed is no error before one is asked."""
+    try:
+        return load()
+    except SpecError as problem:
+        return Registries(problem=problem)
 
 
 def _read(path: str) -> "dict[str, Any]":

@@ -12,7 +12,7 @@ from dolium.engine import blobs, connections, manifests, references
 from dolium.engine.authorization import Authorization, Refused
 from dolium.engine.connections import Connections
 from dolium.engine.trouble import NoTLS, Trouble
-from dolium.errors import RegistryError, SpecError
+from dolium.errors import ImageError, RegistryError, SpecError
 from dolium.plan.quantities import quoted
 
 TYPE_CHECKING = False
@@ -108,6 +108,11 @@ class Client:
                 self.fail(base, f"asked for {wanted}, it sent what has the digest {digest}")
             if not asked and digest and digest != said:
                 self.fail(base, f"it says that the manifest is {said}, and sent what has the digest {digest}")
+            if base.mirror:
+                try:
+                    manifests.parse(data, "its answer", answer.header("Content-Type").partition(";")[0].strip())
+                except ImageError as problem:
+                    self.fail(base, str(problem))
             return data, answer.header("Content-Type").partition(";")[0].strip(), wanted if asked else blobs.digest_of(data)
 
         return self.each_endpoint(ask)
@@ -170,6 +175,17 @@ class Client:
         """Fetch a blob into a writer, from where that is; `came` hears of its bytes.  It is the caller who commits."""
 
         def ask(base: "Endpoint") -> None:
+            others = writer.offset  # of an earlier pull, or of a mirror that has failed
+            rest(base)
+            if not writer.is_right() and (base.mirror or others):
+                lost = writer.offset
+                writer.restart()
+                came(-lost)
+                if base.mirror:
+                    self.fail(base, f"what it sends as the blob {digest} is something else")
+                rest(base)
+
+        def rest(base: "Endpoint") -> None:
             tries = 0
             while writer.offset < writer.size:
                 before = writer.offset

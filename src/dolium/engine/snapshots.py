@@ -195,7 +195,7 @@ class _New:
 
 def _fill(found: "Found", below: "list[str]", where: str) -> int:
     """Bytes of it."""
-    from dolium.engine import lookup, unpack, whiteouts
+    from dolium.engine import unpack, whiteouts
 
     os.mkdir(where, 0o755)
     os.chmod(where, 0o755)
@@ -203,7 +203,7 @@ def _fill(found: "Found", below: "list[str]", where: str) -> int:
     try:
         unpacker = unpack.Unpacker(root, "the snapshot", own)
         if below:
-            unpacker = whiteouts.LayerUnpacker(root, "the snapshot", own, lookup.Layers(below[::-1]))
+            unpacker = whiteouts.LayerUnpacker(root, "the snapshot", own, lambda: below[::-1])
         try:
             for entry, content in found:
                 unpacker.add(entry, map(memoryview, content or ()))

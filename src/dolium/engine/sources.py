@@ -19,7 +19,7 @@ def image(name: str, say: "Say | None" = None, *, pull: str = "missing", platfor
 
     Raises SpecError for what is no name, NotFound, RegistryError, ImageError, Unsupported, OSError and DoliumError.
     """
-    settings = registries.load()
+    settings = registries.known()
     reference = references.parse(name, short=settings.short) if not _is_digest(name) else None
     if reference and reference.transport != "registry":
         from dolium.engine import loading
@@ -31,6 +31,8 @@ def image(name: str, say: "Say | None" = None, *, pull: str = "missing", platfor
         try:
             found = stored(name)
             if not platform or _fits(found, manifests.platform(platform)):
+                if settings.problem and say:
+                    say(f"{settings.problem}; no registry was asked")
                 return found
         except NotFound:
             if reference is None:
@@ -92,4 +94,4 @@ def stored(name: str) -> images.Image:
 
 def whole(name: str) -> str:
     """The whole reference that is meant by a short one.  Raises SpecError."""
-    return str(references.parse(name, short=registries.load().short))
+    return str(references.parse(name, short=registries.known().short))

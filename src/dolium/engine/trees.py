@@ -73,9 +73,9 @@ def share(path: str) -> int:
     return held
 
 
-def make(path: str, fill: "Callable[[str], dict[str, Any]]") -> None:
+def make(path: str, fill: "Callable[[str], dict[str, Any]]", durable: bool = True) -> None:
     """Have `fill` make a directory with the files in it, and say what is to be remembered of them; all of it or nothing.  It may be
-    there already: somebody was faster; or gone again."""
+    there already: somebody was faster; or gone again.  `durable`: `fill` has waited for the disk, else engine/unsynced.py knows."""
     try:
         os.mkdir(path, 0o700)
     except FileExistsError:
@@ -87,9 +87,14 @@ def make(path: str, fill: "Callable[[str], dict[str, Any]]") -> None:
         return
     try:
         erase(f"{path}/new")  # of one that was killed
-        store.write(f"{path}/about.json", fill(f"{path}/new"))
+        store.write(f"{path}/about.json", fill(f"{path}/new"), durable)
+        if not durable:
+            from dolium.engine import unsynced
+
+            unsynced.note(os.path.basename(path))
         os.rename(f"{path}/new", f"{path}/tree")
-        os.fsync(held)
+        if durable:
+            os.fsync(held)
     except BaseException:
         erase(path)
         raise
@@ -111,6 +116,19 @@ def mend(path: str) -> None:
         try:
             if not os.path.isdir(f"{path}/tree"):
                 erase(path)
+        finally:
+            os.close(held)
+
+
+def discard(path: str) -> None:
+    """Remove one that is not to be trusted, whoever names it."""
+    held = lock(path, LOCK_EX)
+    if held >= 0:
+        try:
+            if os.path.isdir(f"{path}/tree"):
+                erase(f"{path}/new")
+                os.rename(f"{path}/tree", f"{path}/new")
+            erase(path)
         finally:
             os.close(held)
 

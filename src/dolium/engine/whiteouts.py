@@ -11,15 +11,15 @@ for granted, and hard links to files of the layers below, are copied from there;
 import os
 
 from dolium.engine import tar
-from dolium.engine.lookup import FOLDER, FORMAT, LINK, follow, is_opaque, is_whiteout
+from dolium.engine.lookup import FOLDER, FORMAT, LINK, Layers, follow, is_opaque, is_whiteout
 from dolium.engine.unpack import DIRECTORY, Directory, Unpacker
 from dolium.errors import ImageError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
-    from dolium.engine.lookup import Found, Layers
+    from dolium.engine.lookup import Found
 
 PREFIX, OPAQUE, AUFS = b".wh.", b".wh..wh..opq", b".wh..wh."
 """What begins with the last is AUFS's own and was never a file of the image."""
@@ -30,13 +30,14 @@ ENXIO, ENOTDIR = 6, 20
 
 
 class LayerUnpacker(Unpacker):
-    """An Unpacker for a layer over the layers `below`; None for the lowest.  `depends`: it has taken something from them, or would
-    have if they had had it."""
+    """An Unpacker for a layer over others; `below` is asked for their directories, the lowest first, when one is needed.
+    `depends`: it has taken something from them, or would have if they had had it."""
 
-    def __init__(self, root: int, image: str, own: bool, below: "Layers | None") -> None:
+    def __init__(self, root: int, image: str, own: bool, below: "Callable[[], list[str]]") -> None:
         super().__init__(root, image, own)
         self.depends = False
-        self._below = below
+        self._ask_below = below
+        self._below: Layers | None = None
         self._opaque = "user.overlay.opaque" if own else "trusted.overlay.opaque"
 
     def _put(self, entry: tar.Entry, path: bytes, content: "Iterable[memoryview]") -> None:
@@ -145,6 +146,8 @@ class LayerUnpacker(Unpacker):
     def _find(self, parts: "list[bytes]") -> "Found | None":
         """What the layers below have at a path without links, unless this one hides it."""
         if self._below is None:
+            self._below = Layers(self._ask_below())
+        if not self._below.paths:
             return None
         self.depends = True
         for count in range(len(parts)):
