@@ -189,3 +189,47 @@ def test_words_that_are_wrong(machine: Machine) -> None:
     assert "needs" in fails(machine("image")) and "needs" in fails(machine("rmi")) and "needs" in fails(machine("tag", "x"))
     assert "error: " in fails(machine("load", "-i", "/nowhere"))
     assert "--platform" in fails(machine("load", "--platform", "a/b/c/d", "-i", "/nowhere"))
+
+
+def test_a_layout_is_loaded_as_it_lies(machine: Machine, folder: str) -> None:
+    layout = write_layout(f"{folder}/layout", {"docker.io/library/one:1": ONE, "docker.io/library/two:1": TWO})
+    assert done(machine("load", "-i", layout)) == "Loaded image: one:1\nLoaded image: two:1\n"
+    assert {*rows(machine)} == {"one:1", "two:1"}
+    os.mkdir(f"{folder}/none")
+    said = fails(machine("load", "-i", f"{folder}/none/"))
+    assert said.startswith("error: cannot load `none`: it is a directory without index.json") and "dolium run ./DIR" in said
+    assert f"tar -C {folder}/none -c . | dolium import - NAME" in fails(machine("import", f"{folder}/none", "x"))
+
+
+def test_a_layout_that_is_run_again_is_stored_once(machine: Machine, folder: str) -> None:
+    layout = write_layout(f"{folder}/layout", {"x": ONE})
+    for _ in range(2):
+        assert "127" in str(machine("run", "--network", "none", f"oci:{layout}:x").code)
+        assert len(done(machine("images", "-q")).split()) == 1
+
+
+def test_inspect_knows_images_too(place: Machine) -> None:
+    """A container of that name comes first, as with docker."""
+    ended = place("run", "-d", "--network", "none", "--name", "one", "-v", "/bin:/bin:ro", "-v", "/lib:/lib:ro", "-v", "/lib64:/lib64:ro", "-v", "/usr:/usr:ro",
+                  "two:1", "true")  # fmt: skip
+    assert ended.code == 0, ended
+    assert [each["Id"] for each in json.loads(done(place("inspect", "two:1", ONE.id[7:19])))] == [TWO.id, ONE.id]
+    assert done(place("inspect", "-f", "{{.Name}}", "one")) == "/one\n"
+    assert done(place("inspect", "--type", "image", "-f", "{{.Id}}", "one:1")) == f"{ONE.id}\n"
+    assert "no container `two:1`" in fails(place("inspect", "--type", "container", "--format", "json", "two:1"), 1)
+    assert "no container or image `three`" in fails(place("inspect", "-f", "json", "three"), 1)
+    assert "no type `volume`" in fails(place("inspect", "--type", "volume", "x"))
+
+
+def test_settings_that_are_malformed(place: Machine, folder: str) -> None:
+    """They matter where a registry is asked, and there alone."""
+    place.environment["HOME"] = folder
+    os.makedirs(f"{folder}/.config/dolium")
+    with open(f"{folder}/.config/dolium/registries.toml", "w") as file:
+        file.write('short = "docker.io/library"\n[registry."x.test"\nmirrors = []\n')
+    ended = place("run", "--network", "none", "one:1")
+    assert "registries.toml" in ended.stderr and "no registry was asked" in ended.stderr and "/bin/one" in ended.stderr, ended
+    assert done(place("tag", "one:1", "other:1")) == "" and "Untagged" in place("rmi", "other:1").stdout
+    for words in (["pull", "one:1"], ["run", "--network", "none", "absent:1"], ["push", "one:1"], ["run", "--pull", "always", "one:1"]):
+        said = fails(place(*words))
+        assert "registries.toml" in said and "line 2" in said, words

@@ -102,7 +102,6 @@ EXEC = {
 # docker inspect, with the short forms
 INSPECT = {
     "--size": "its files are a directory: `du -sh` of what `dolium inspect --format {{.Dolium.Upper}} NAME` says",
-    "--type": "there are containers only; leave it out",
     "-s": "its files are a directory: `du -sh` of what `dolium inspect --format {{.Dolium.Upper}} NAME` says",
 }
 
