@@ -214,7 +214,7 @@ def test_inspect_knows_images_too(place: Machine) -> None:
                   "two:1", "true")  # fmt: skip
     assert ended.code == 0, ended
     assert [each["Id"] for each in json.loads(done(place("inspect", "two:1", ONE.id[7:19])))] == [TWO.id, ONE.id]
-    assert done(place("inspect", "-f", "{{.Name}}", "one")) == "/one\n"
+    assert done(place("inspect", "-f", "{{.Name}}", "one")) == "one\n"
     assert done(place("inspect", "--type", "image", "-f", "{{.Id}}", "one:1")) == f"{ONE.id}\n"
     assert "no container `two:1`" in fails(place("inspect", "--type", "container", "--format", "json", "two:1"), 1)
     assert "no container or image `three`" in fails(place("inspect", "-f", "json", "three"), 1)
