@@ -11,6 +11,7 @@ or by `dolium prune`.
 import os
 from fcntl import LOCK_EX, LOCK_NB, LOCK_SH
 
+from dolium.core import interrupts
 from dolium.engine import rootfs, store, tar, trees
 from dolium.engine.stack import Stack
 from dolium.errors import DoliumError, StateError
@@ -18,7 +19,7 @@ from dolium.runtime import host, places
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
     from typing import Any
 
     from dolium.engine import images
@@ -206,12 +207,19 @@ def _fill(found: "Found", below: "list[str]", where: str) -> int:
             unpacker = whiteouts.LayerUnpacker(root, "the snapshot", own, lambda: below[::-1])
         try:
             for entry, content in found:
-                unpacker.add(entry, map(memoryview, content or ()))
+                interrupts.check()
+                unpacker.add(entry, _pieces(content or ()))
         finally:
             unpacker.flush()
         return unpacker.size
     finally:
         os.close(root)
+
+
+def _pieces(content: "Iterable[bytes]") -> "Iterator[memoryview]":
+    for piece in content:
+        interrupts.check()
+        yield memoryview(piece)
 
 
 def mend() -> int:

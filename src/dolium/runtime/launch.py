@@ -6,6 +6,7 @@ from _struct import Struct
 from time import monotonic_ns
 
 from dolium.core import spawn, wire
+from dolium.core.interrupts import Held
 from dolium.errors import DoliumError, Unsupported
 from dolium.plan import build, program, slots
 from dolium.plan.quantities import show_size
@@ -205,6 +206,11 @@ def done(steps: "list[Step]") -> None:
 
 def _alone(steps: "list[Step]", filled: "dict[int, int]") -> "tuple[bytes, list[tuple[int, int, bytes]]]":
     """Have dolium-init carry out steps that start nothing: its report, and the descriptors that it offers."""
+    with Held():
+        return _carried_out(steps, filled)
+
+
+def _carried_out(steps: "list[Step]", filled: "dict[int, int]") -> "tuple[bytes, list[tuple[int, int, bytes]]]":
     message = wire.encode(steps, filled)
     null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
     try:

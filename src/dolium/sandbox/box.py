@@ -5,13 +5,14 @@ from _thread import allocate_lock
 from select import POLLIN, poll
 from time import monotonic
 
+from dolium.core.interrupts import Held
 from dolium.engine import config, containers, processes, rootfs, users
-from dolium.errors import StateError, UsageError
+from dolium.errors import StateError
 from dolium.plan import quantities
 from dolium.runtime import joining, plans
 from dolium.sandbox import asked, files
 from dolium.sandbox.job import Job
-from dolium.sandbox.process import DEVNULL, PIPE, STDOUT, Process
+from dolium.sandbox.process import Ends, Process
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -61,9 +62,15 @@ class Sandbox:
         options.watch = {"life": seconds}
         options.cwd, own_cwd = None, options.cwd
         made_of = asked.image(image)
-        running = quietly(made_of, options, "0")
-        options.cwd = own_cwd
-        self._adopt(made_of, options, user, running, running.started(), deadline)
+        try:
+            with Held():
+                running = quietly(made_of, options, "0")
+                options.cwd = own_cwd
+                self._adopt(made_of, options, user, running, running.started(), deadline)
+        except BaseException:  # also one that has come meanwhile
+            if hasattr(self, "_first"):
+                self.close()
+            raise
 
     @classmethod
     def _of(cls, image: "str | Image", options: config.Options, user: "str | None", running: "Running", first: int,
@@ -123,8 +130,9 @@ class Sandbox:
         """Kill what runs in it, and remove it with its files.  Closing twice is no mistake.  In a process that was forked
         from its owner this does nothing."""
         if os.getpid() == self._owner:
-            self._settle(lambda running: running.abandon())
-            self._bury()
+            with Held():
+                self._settle(lambda running: running.abandon())
+                self._bury()
 
     def _spare(self, python: "Python", seconds: "float | None") -> None:
         """Keep that interpreter for who asks for one; live only so long from now.  Raises as Running.end_in does."""
@@ -135,7 +143,7 @@ class Sandbox:
 
     def _settle(self, act: "Callable[[Running], Any]") -> None:
         """The one who comes first ends it; what it gives up is used by nobody any more."""
-        with self._lock:
+        with Held(), self._lock:
             running, self._running = self._running, None
             if running:
                 act(running)
@@ -171,11 +179,13 @@ class Sandbox:
         raise StateError(self.id, "closed", "running")
 
     def _visit(self, act: "Callable[[int], Any]") -> "Any":
-        first = self._enter()
-        try:
-            return act(first)
-        finally:
-            os.close(first)
+        """What may take long has to ask for interrupts itself."""
+        with Held():
+            first = self._enter()
+            try:
+                return act(first)
+            finally:
+                os.close(first)
 
     def _must_run(self) -> None:
         if self._has_ended():
@@ -220,32 +230,16 @@ class Sandbox:
 
         Raises what `run` does.
         """
-        ours, theirs, made = [-1, -1, -1], [-1, -1, -1], []
-        try:
-            for index, given in enumerate((stdin, stdout, stderr)):
-                if given is None or given == DEVNULL:
-                    theirs[index] = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
-                    made.append(theirs[index])
-                elif given == PIPE:
-                    pair = os.pipe()
-                    theirs[index], ours[index] = pair if index == 0 else pair[::-1]
-                    made.append(theirs[index])
-                elif given == STDOUT and index == 2:
-                    theirs[2] = theirs[1]
-                elif isinstance(given, int):
-                    if given < 0:
-                        raise UsageError(f"popen: no such descriptor: {given}")
-                    theirs[index] = given
-                else:
-                    theirs[index] = given.fileno()
-            kind = asked.Text(text, encoding, errors)
-            process = self._start(argv, (theirs[0], theirs[1], theirs[2]), env, cwd, user, (ours[0], ours[1], ours[2]),
-                                  kind, bufsize)  # fmt: skip
-            ours = []
-            return process
-        finally:
-            for fd in [*made, *(fd for fd in ours if fd >= 0)]:
-                os.close(fd)
+        with Held():
+            ends = Ends()
+            try:
+                ends.make(stdin, stdout, stderr)
+                kind = asked.Text(text, encoding, errors)
+                process = self._start(argv, ends.theirs(), env, cwd, user, ends.ours(), kind, bufsize)
+                ends.given()
+                return process
+            finally:
+                ends.close()
 
     def _start(self, argv: "Sequence[str]", stdio: "tuple[int, int, int]", env: "Mapping[str, str] | None", cwd: "str | None",
                user: "str | None", ends: "tuple[int, int, int]", text: asked.Text, bufsize: int) -> Process:  # fmt: skip

@@ -3,6 +3,8 @@
 import os
 import stat
 
+from dolium.core import interrupts
+from dolium.core.interrupts import Let
 from dolium.errors import StepError
 from dolium.plan.quantities import show_size
 from dolium.runtime import joining
@@ -51,7 +53,8 @@ def write(facts: "Facts", container: int, path: str, data: bytes, mode: int) -> 
         os.fchmod(fd, mode)
         view = memoryview(data)
         while view:
-            view = view[os.write(fd, view) :]
+            view = view[os.write(fd, view[:CHUNK]) :]
+            interrupts.check()
     finally:
         os.close(fd)
 
@@ -100,6 +103,7 @@ def _at_most(fd: int, most: int) -> "bytes | None":
     """What is in a file, if that is no more."""
     pieces, size = [], 0
     while piece := os.read(fd, CHUNK):
+        interrupts.check()
         pieces.append(piece)
         size += len(piece)
         if size > most:
@@ -164,7 +168,8 @@ def _put_below(facts: "Facts", container: int, directory: str, entries: "Carried
 
     root = open_path(facts, container, directory, os.O_RDONLY | os.O_DIRECTORY, 0o755)
     try:
-        trees.write(root, trees.fitting(root, entries), owner)
+        with Let():
+            trees.write(root, trees.fitting(root, entries), owner)
     finally:
         os.close(root)
 
@@ -184,7 +189,8 @@ def get(facts: "Facts", container: int, path: str, target: "str | IO[bytes]", mo
             return trees.walk(fd, ".", os.fsencode(under), budget) if is_directory else trees.one(fd, os.fsencode(under), budget)
 
         if not isinstance(target, str):
-            trees.write_tar(target, found(name))
+            with Let():
+                trees.write_tar(target, found(name))
             return
         if target.endswith("/") or (os.path.isdir(target) and not is_directory):
             target = os.path.join(target, name)
@@ -193,7 +199,8 @@ def get(facts: "Facts", container: int, path: str, target: "str | IO[bytes]", mo
         above, leaf = (target, "") if is_directory else os.path.split(os.path.abspath(target))
         root = os.open(above, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
-            trees.write(root, trees.fitting(root, found(leaf)))
+            with Let():
+                trees.write(root, trees.fitting(root, found(leaf)))
         finally:
             os.close(root)
     finally:

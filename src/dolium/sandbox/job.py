@@ -3,6 +3,7 @@
 from _thread import allocate_lock
 from time import monotonic
 
+from dolium.core.interrupts import Held, Let
 from dolium.plan import quantities
 from dolium.sandbox import asked
 from dolium.sandbox.exchange import Exchange
@@ -48,6 +49,10 @@ class Job:
 
     def work(self) -> "Result":
         """Start the program, serve it until its end.  Raises what the start does, CommandFailed and CommandTimeout."""
+        with Held():
+            return self._work()
+
+    def _work(self) -> "Result":
         exchange = Exchange(self._data, self._most, self._listeners)
         try:
             handle = self._begin(exchange.theirs())
@@ -57,7 +62,8 @@ class Job:
                 if self._stopped:
                     handle.stop()
             try:
-                reason = exchange.carry(handle.fileno(), self._deadline, handle.stop)
+                with Let():
+                    reason = exchange.carry(handle.fileno(), self._deadline, handle.stop)
             except BaseException:
                 handle.abandon()
                 raise

@@ -2,6 +2,7 @@
 
 from time import monotonic
 
+from dolium.core import interrupts
 from dolium.errors import UsageError
 from dolium.plan import quantities
 from dolium.runtime.held import Held
@@ -56,11 +57,18 @@ class Pool:
         self._name = image if isinstance(image, str) else "a snapshot"
         self._interprets = preload is not None
         if preload is None:
-            self._shelf = Shelf(self.size, _making(self._image, self._options, user))
+            make: Callable[[], Any] = _making(self._image, self._options, user)
         else:
             from dolium.sandbox.preloaded import making
 
-            self._shelf = Shelf(self.size, making([*preload], image=image, user=user, **how))
+            make = making([*preload], image=image, user=user, **how)
+        try:
+            with interrupts.Held():
+                self._shelf = Shelf(self.size, make)
+        except BaseException:  # also one that has come meanwhile
+            if hasattr(self, "_shelf"):
+                self.close()
+            raise
 
     def __enter__(self) -> "Pool":
         return self
@@ -112,11 +120,12 @@ class Pool:
         """
         seconds = None if timeout is None else quantities.seconds(timeout, "timeout")
         deadline = None if seconds is None else monotonic() + seconds
-        if self._interprets:
-            taken: Preloaded = self._shelf.give(lambda interpreter: interpreter.release(seconds))
-            return taken.box
-        held = self._shelf.give(lambda held: held.idle(seconds))
-        return Sandbox._of(self._image, held.options.copy(), self._user, held.running, held.first, deadline)
+        with interrupts.Held():
+            if self._interprets:
+                taken: Preloaded = self._shelf.give(lambda interpreter: interpreter.release(seconds))
+                return taken.box
+            held = self._shelf.give(lambda held: held.idle(seconds))
+            return Sandbox._of(self._image, held.options.copy(), self._user, held.running, held.first, deadline)
 
     def snippet(self, code: str, *, timeout: "float | str | None" = None) -> "Snippet":
         """Run a snippet, as `Python.run` does, in an interpreter that has imported the modules of `preload`, in a container of
@@ -137,7 +146,8 @@ class Pool:
     def close(self) -> None:
         """Remove the containers that are ready, and wait for those that are being made or removed.  Programs that run, and
         Sandboxes that were taken, go on.  Closing twice is no mistake.  In a process that was forked this does nothing."""
-        self._shelf.close()
+        with interrupts.Held():
+            self._shelf.close()
 
 
 def _making(image: "str | Image", options: "config.Options", user: "str | None") -> "Callable[[], Held]":

@@ -7,6 +7,7 @@ after it meets (docs/decisions/0029-held-containers.md).
 from _thread import allocate_lock
 from select import POLLIN, poll
 
+from dolium.core.interrupts import Held, Let
 from dolium.errors import UsageError
 from dolium.sandbox.box import Sandbox
 
@@ -73,17 +74,19 @@ class Turn:
 
     def work(self) -> "Snippet":
         """Take an interpreter, and have it run the snippet.  Raises what both do."""
-        taken: Preloaded = self._shelf.give(lambda _: True)
-        try:
-            with self._lock:
-                self._taken = taken
-                if self._stopped:
-                    taken.python.kill()
-            return taken.python.run(self._code, timeout=self._timeout)
-        finally:
-            with self._lock:
-                self._taken = None
-            self._shelf.put_away(taken)
+        with Held():
+            taken: Preloaded = self._shelf.give(lambda _: True)
+            try:
+                with self._lock:
+                    self._taken = taken
+                    if self._stopped:
+                        taken.python.kill()
+                with Let():
+                    return taken.python.run(self._code, timeout=self._timeout)
+            finally:
+                with self._lock:
+                    self._taken = None
+                self._shelf.put_away(taken)
 
     def stop(self) -> None:
         """From another thread: kill the interpreter, now or as soon as it is taken; `work` then comes to its end."""

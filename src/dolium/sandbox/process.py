@@ -5,6 +5,8 @@ from _thread import RLock
 from select import POLLIN, POLLOUT, poll
 from time import monotonic
 
+from dolium.core.interrupts import Held
+from dolium.errors import UsageError
 from dolium.runtime import cgroup, session
 
 TYPE_CHECKING = False
@@ -103,10 +105,11 @@ class Process:
                 waiter.register(self.fileno(), POLLIN)
                 if not waiter.poll(None if seconds is None else seconds * 1000):
                     return False
-                self.ending = self._joined.finish()
-                self._ended(self._group)
-                self.exit_code = self.ending.exit_code
-                self.returncode = -self.ending.signal if self.ending.signal else self.ending.exit_code
+                with Held():
+                    self.ending = self._joined.finish()
+                    self._ended(self._group)
+                    self.exit_code = self.ending.exit_code
+                    self.returncode = -self.ending.signal if self.ending.signal else self.ending.exit_code
         return True
 
     def communicate(self, input: "str | bytes | None" = None, timeout: "float | None" = None) -> "tuple[Any, Any]":
@@ -183,6 +186,51 @@ class Process:
             cgroup.kill(self._group)
         else:
             session.kill(self.pid)
+
+
+class Ends:
+    """What a program is to have for its 0, 1 and 2, and our ends of the pipes among them.  Close it in the end."""
+
+    def __init__(self) -> None:
+        self._theirs = [-1, -1, -1]
+        self._ours = [-1, -1, -1]
+        self._made: list[int] = []
+
+    def make(self, *given: "int | IO[Any] | None") -> None:
+        """As subprocess has them, but None for /dev/null.  Raises UsageError and OSError."""
+        for index, each in enumerate(given):
+            if each is None or each == DEVNULL:
+                self._theirs[index] = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
+                self._made.append(self._theirs[index])
+            elif each == PIPE:
+                pair = os.pipe()
+                self._theirs[index], self._ours[index] = pair if index == 0 else pair[::-1]
+                self._made.append(self._theirs[index])
+            elif each == STDOUT and index == 2:
+                self._theirs[2] = self._theirs[1]
+            elif isinstance(each, int):
+                if each < 0:
+                    raise UsageError(f"popen: no such descriptor: {each}")
+                self._theirs[index] = each
+            else:
+                self._theirs[index] = each.fileno()
+
+    def theirs(self) -> "tuple[int, int, int]":
+        """The program's."""
+        return self._theirs[0], self._theirs[1], self._theirs[2]
+
+    def ours(self) -> "tuple[int, int, int]":
+        """Of its pipes; -1 where there is none."""
+        return self._ours[0], self._ours[1], self._ours[2]
+
+    def given(self) -> None:
+        """Ours are somebody else's now."""
+        self._ours = []
+
+    def close(self) -> None:
+        """What was made here and is of no more use."""
+        for fd in [*self._made, *(fd for fd in self._ours if fd >= 0)]:
+            os.close(fd)
 
 
 def _file(fd: int, mode: str, text: "Text", bufsize: int) -> "IO[Any] | None":

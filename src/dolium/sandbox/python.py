@@ -12,6 +12,7 @@ from select import POLLIN, POLLOUT, poll
 from socket import AF_UNIX, MSG_NOSIGNAL, SOCK_STREAM, socketpair
 from time import monotonic
 
+from dolium.core.interrupts import Held
 from dolium.errors import DoliumError, StateError, UsageError
 from dolium.plan import quantities
 from dolium.sandbox import asked
@@ -153,7 +154,13 @@ class Python:
         self._lock = allocate_lock()
         self._count = 0
         self.ended_by: str = ""
-        self._begin()
+        try:
+            with Held():
+                self._begin()
+        except BaseException:  # also one that has come meanwhile
+            if hasattr(self, "_process"):
+                self.close()
+            raise
 
     def __enter__(self) -> "Python":
         return self
@@ -191,7 +198,7 @@ class Python:
 
     def restart(self) -> None:
         """End the interpreter, with all names that snippets have made, and start another.  Raises what `Sandbox.popen` does."""
-        with self._lock:
+        with Held(), self._lock:
             self._end("closed")
             self.ended_by = ""
             try:
@@ -202,9 +209,10 @@ class Python:
 
     def close(self) -> None:
         """End the interpreter and what it has started; the Sandbox stays.  Closing twice is no mistake."""
-        self.kill()  # a snippet of another thread's, which holds the lock
-        with self._lock:
-            self._end("closed")
+        with Held():
+            self.kill()  # a snippet of another thread's, which holds the lock
+            with self._lock:
+                self._end("closed")
 
     def kill(self) -> None:
         """The interpreter and what it has started; a `run` of another thread then comes to its end."""
@@ -246,7 +254,8 @@ class Python:
             try:
                 why = self._converse(question, answer, kept, None if seconds is None else began + seconds)
             except BaseException:
-                self._end("closed")
+                with Held():
+                    self._end("closed")
                 raise
             value, error, message, traceback = answer.texts() if not why else [""] * 4
             figures, left_out = self._fetch() if why or answer.flags & FIGURES else ({}, False)

@@ -3,6 +3,7 @@
 import os
 from time import monotonic, sleep
 
+from dolium.core.interrupts import Held, Let
 from dolium.engine import snapshots
 from dolium.errors import StateError
 from dolium.sandbox import files
@@ -47,25 +48,33 @@ class Snapshot:
     def close(self) -> None:
         """Remove it, as soon as no container needs it.  Closing twice is no mistake."""
         self._is_closed = True
-        self._image.hold.close()
+        with Held():
+            self._image.hold.close()
 
 
 def taken(box: "Sandbox") -> Snapshot:
     """One of a Sandbox in which nothing can be started meanwhile.  Raises what Sandbox.snapshot does."""
+    with Held():
+        return _taken(box)
+
+
+def _taken(box: "Sandbox") -> Snapshot:
     first = box._enter()
     try:
         running = box._running
         if running is None or running.helper is None:
             raise StateError(box.id, "closed", "running")
-        _must_be_still(box, running.pid())
+        with Let():
+            _must_be_still(box, running.pid())
         is_overlay = running.spec["dolium"]["root"]["kind"] != "tmpfs"
         id_base = running.facts.id_base
         digest = running.use.digest if running.use else ""
         if is_overlay and not snapshots.is_deep(box._image):
             image = snapshots.of_upper(box._image, digest, _upper(running.helper.pid), id_base)
         else:
+            below = box._image if isinstance(box._image, str) else box._image.below
             root = files.open_path(running.facts, first, "/", DIRECTORY)
-            image = snapshots.of_root(box._image if isinstance(box._image, str) else box._image.below, digest, root, id_base)
+            image = snapshots.of_root(below, digest, root, id_base)
         found = Snapshot(image)
         try:
             box._must_run()
