@@ -6,6 +6,7 @@ The model here is a script, so that the example runs anywhere; put yours in its 
 two adapters have the shape of the executors of smolagents and of AutoGen, by duck typing: neither is needed or imported.
 """
 
+import asyncio
 import os
 import re
 import sys
@@ -15,6 +16,7 @@ from typing import Any
 sys.path.insert(0, f"{os.path.dirname(os.path.dirname(os.path.abspath(__file__)))}/src")  # from a clone, where nothing is installed
 
 import dolium
+from dolium import aio
 
 BLOCK = re.compile(r"```(?:python|py)\n(.*?)```", re.S)
 Model = Callable[[list[dict[str, str]]], str]
@@ -87,7 +89,8 @@ class SmolagentsExecutor:
 
 
 class AutogenExecutor:
-    """As AutoGen has its CodeExecutor: blocks with `code` and `language` in, an object with exit_code and output out."""
+    """As AutoGen has its CodeExecutor: blocks with `code` and `language` in, an object with exit_code and output out.  What is
+    cancelled is killed."""
 
     class Result:
         """What an agent reads."""
@@ -96,20 +99,17 @@ class AutogenExecutor:
             self.exit_code = exit_code
             self.output = output
 
-    def __init__(self, box: dolium.Sandbox, timeout: float = 60) -> None:
+    def __init__(self, box: aio.Sandbox, timeout: float = 60) -> None:
         self.box = box
         self.timeout = timeout
 
     async def execute_code_blocks(self, code_blocks: list[Any], cancellation_token: Any = None) -> "AutogenExecutor.Result":
         """One after the other, until one fails; each is a program of its own, files stay."""
-        import asyncio
-
         output = ""
         for number, block in enumerate(code_blocks):
             name, program = f"/tmp/block-{number}", "sh" if block.language in ("sh", "bash") else "python3"
-            self.box.write(name, block.code)
-            run = asyncio.to_thread(self.box.run, [program, name], text=True, timeout=self.timeout, cwd="/tmp")
-            task = asyncio.ensure_future(run)
+            await self.box.write(name, block.code)
+            task = asyncio.ensure_future(self.box.run([program, name], text=True, timeout=self.timeout, cwd="/tmp"))
             if cancellation_token is not None:
                 cancellation_token.link_future(task)
             result = await task

@@ -13,6 +13,7 @@ import pytest
 from containers import SLOW, TOP
 
 import dolium
+from dolium import aio
 
 EXAMPLES = f"{TOP}/examples"
 
@@ -77,7 +78,7 @@ def test_an_executor_in_the_shape_of_autogen() -> None:
         return SimpleNamespace(code=code, language=language)
 
     async def main() -> None:
-        with dolium.Sandbox() as box:
+        async with aio.Sandbox() as box:
             executor = agent.AutogenExecutor(box, timeout=SLOW)
             token = SimpleNamespace(link_future=lambda future: future)
             found = await executor.execute_code_blocks([block("open('f', 'w').write('kept')", "python"), block("cat f", "sh")], token)
@@ -86,6 +87,11 @@ def test_an_executor_in_the_shape_of_autogen() -> None:
             assert (found.exit_code, found.output) == (3, "")
             found = await executor.execute_code_blocks([block("while True: pass", "python")], None)
             assert found.exit_code == 124 and "timeout" in found.output
+            token.link_future = lambda future: asyncio.get_running_loop().call_later(0.5, future.cancel)
+            executor.timeout = 60 * SLOW
+            with pytest.raises(asyncio.CancelledError):
+                await executor.execute_code_blocks([block("sleep 600", "sh")], token)
+            box._started.snapshot().close()  # which it refuses while a program runs
             await executor.restart()
 
     asyncio.run(main())
