@@ -15,8 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from statistics import median
@@ -24,10 +23,12 @@ from statistics import median
 TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 sys.path.insert(0, f"{TOP}/src")
 
+import library as of_library
 import peers
 import same
 from installed import installed
 from peers import CPUS, MEMORY
+from report import CALLED, Report, Samples, Work, rounds
 
 import dolium
 from dolium.engine import containers
@@ -37,86 +38,6 @@ from dolium.runtime.launch import Running
 CROWD = 200
 LABEL = "dolium-bench"
 GIB = 1 << 30
-
-Work = Callable[[], None]
-Samples = dict[str, list[float]]
-CALLED = "subprocess.run of bubblewrap"
-TARGETS = {("start and finish", "floor"): 1.6, ("start and finish", "bubblewrap"): 0.8, ("dolium.run", CALLED): 0.8,
-           ("Pool.run", CALLED): 0.4,
-           ("dolium run", "runc"): 0.6, ("dolium run on the bridge", "podman run on its bridge"): 0.1}  # fmt: skip
-"""Issue 2: helper path against the floor and bubblewrap, command against runc; issue 3: the bridge; issue 6: the pool."""
-SHOWN = {("dolium.run", CALLED): "a fresh container, by `dolium.run`", ("Pool.run", CALLED): "a fresh one out of a `Pool`",
-         ("Pool.snippet", "python3 -c"): "Python in a fresh one, by `Pool.snippet`", ("dolium run", "runc"): "a container by `dolium run --rm`",
-         ("dolium run on the bridge", "podman run on its bridge"): "`dolium run` on a bridge", ("dolium exec", "runc exec"): "`dolium exec`",
-         ("dolium exec", "podman exec"): "`dolium exec`"}  # fmt: skip
-"""What the first page shows, in its words."""
-OF_PYTHON = ("dolium.run", "Pool.run", "Sandbox.run", "Python.run", "Pool.snippet")
-"""Calls that give back what was printed, as subprocess.run does."""
-
-
-class Report:
-    """What has been found out: lines for people, rows for the README, and whether something of ours failed."""
-
-    def __init__(self) -> None:
-        self.rows: list[tuple[str, str, str, str]] = []
-        self.notes: list[str] = []
-        self.shown: list[tuple[str, str, str, str]] = []
-        self.failed = False
-
-    def head(self, text: str) -> None:
-        print(f"\n{text}")
-
-    def note(self, text: str) -> None:
-        print(f"  ({text})")
-        self.notes.append(text)
-
-    def failure(self, text: str) -> None:
-        self.failed = True
-        print(f"  FAILED: {text}")
-
-    def line(self, title: str, name: str, times: list[float], against: str) -> None:
-        shown, least = f"{median(times) * 1000:.2f}", f"{min(times) * 1000:.2f}"
-        print(f"  {name:<26} {shown:>8} ms  {least:>8} ms   {against}")
-        self.rows.append((f"{title}: {name}", shown, least, against))
-
-    def beside(self, name: str, peer: str, samples: Samples) -> tuple[str, str, str, str]:
-        mine, theirs = samples[name], samples[peer]
-        return SHOWN[name, peer], f"{median(mine) * 1000:.1f} ms", f"{peer} {median(theirs) * 1000:.1f} ms", f"{ratio_of(mine, theirs):.2f}"
-
-    def table(self, title: str, samples: Samples, peers: tuple[str, ...]) -> None:
-        """Median and minimum of each, and the ratio to each of the peers, with its target where there is one."""
-        self.head(f"{title} ({min(map(len, samples.values()))} rounds)")
-        print(f"  {'':<26} {'median':>11}  {'minimum':>11}   median ratio")
-        for name, times in samples.items():
-            self.shown += [self.beside(name, peer, samples) for peer in samples if (name, peer) in SHOWN]
-            against = []
-            for peer in peers:
-                if peer in samples and peer != name and name not in peers and (peer != CALLED or name in OF_PYTHON):
-                    ratio = ratio_of(times, samples[peer])
-                    target = TARGETS.get((name, peer))
-                    verdict = f" (target {target}, {'ok' if ratio <= target else 'NO'})" if target else ""
-                    least = min(times) / min(samples[peer])
-                    against.append(f"{ratio:.2f} x {peer}, least {least:.2f}{verdict}")
-            self.line(title, name, times, "; ".join(against))
-
-
-def ratio_of(mine: list[float], theirs: list[float]) -> float:
-    """The median of the rounds' ratios."""
-    return median(one / other for one, other in zip(mine, theirs, strict=True))
-
-
-def rounds(contenders: dict[str, Work], count: int) -> Samples:
-    """Seconds of each contender in each round.  The order turns, so that none always follows the same one."""
-    names, samples = list(contenders), {name: [0.0] * count for name in contenders}
-    for name in names:
-        contenders[name]()
-    for turn in range(count):
-        for name in names[turn % len(names) :] + names[: turn % len(names)]:
-            began = time.perf_counter()
-            contenders[name]()
-            samples[name][turn] = time.perf_counter() - began
-    return samples
-
 
 def start(image: str, *argv: str) -> Running:
     return containers.start(image, peers.options(*argv), None, (peers.NULL,) * 3)[0]
@@ -136,7 +57,7 @@ def library(image: str) -> Work:
 def helper_path(rootfs: str, floor: peers.Floor, count: int, report: Report) -> None:
     contenders: dict[str, Work] = {
         "start and finish": library(rootfs),
-        "dolium.run": lambda: _must(dolium.run(["true"], image=rootfs, memory=MEMORY, cpus=CPUS)),
+        "dolium.run": lambda: of_library.fresh(rootfs),
         "floor": floor.run,
     }
     if peer := peers.bubblewrap("--bind", rootfs, "/"):
@@ -145,11 +66,6 @@ def helper_path(rootfs: str, floor: peers.Floor, count: int, report: Report) -> 
     else:
         report.note("bubblewrap is not installed")
     report.table("From a running Python", rounds(contenders, count), ("floor", "bubblewrap", CALLED))
-
-
-def _must(result: dolium.Result) -> None:
-    if result.exit_code:
-        raise RuntimeError(repr(result))
 
 
 def command(program: str, rootfs: str, scratch: str, count: int, report: Report) -> None:
@@ -219,67 +135,6 @@ def another(program: str, rootfs: str, scratch: str, count: int, report: Report)
         subprocess.run([program, "rm", "-f", identity], stdin=subprocess.DEVNULL, capture_output=True, check=False)
 
 
-def kept_box(rootfs: str, count: int, report: Report) -> None:
-    """A program in a container of a pool, and one more in a Sandbox, beside a fresh bubblewrap for each; and fresh runs by 16 threads beside those by one."""
-    with (dolium.Sandbox(image=rootfs, memory=MEMORY, cpus=CPUS) as box, dolium.Sandbox() as own, own.python() as python,
-          dolium.Pool(size=8, image=rootfs, memory=MEMORY, cpus=CPUS) as pool,
-          dolium.Pool(size=4, preload=["decimal"]) as snippets):  # fmt: skip
-        contenders: dict[str, Work] = {
-            "Pool.run": lambda: _must(pool.run(["true"])),
-            "Sandbox.run": lambda: _must(box.run(["true"])),
-            "Python.run": lambda: _same(python.run("1 + 1")),
-            "Pool.snippet": lambda: _same(snippets.snippet("1 + 1")),
-            "python3 -c": lambda: peers.call(["/usr/bin/python3", "-c", "import decimal; print(1 + 1)"]),
-        }
-        if peer := peers.bubblewrap("--bind", rootfs, "/"):
-            contenders[CALLED] = lambda: peers.call(peer)
-        samples = rounds(contenders, count)
-    report.table("In a container that is there", samples, (CALLED,))
-    quick = median(samples["Pool.snippet"]) * 1000
-    print(f"  Pool.snippet: target 6 ms, {'ok' if quick <= 6 else 'NO'}; python3 -c, with no container, is beside it")
-
-    def fresh() -> None:
-        _must(dolium.run(["true"], image=rootfs, memory=MEMORY, cpus=CPUS))
-
-    def crowd_of(threads: int) -> Work:
-        def work() -> None:
-            with ThreadPoolExecutor(threads) as pool:
-                [*pool.map(lambda _: fresh(), range(64))]
-
-        return work
-
-    both = rounds({"one thread": crowd_of(1), "16 threads": crowd_of(16)}, max(count // 20, 1))
-    ratio = median(one / many for one, many in zip(both["one thread"], both["16 threads"], strict=True))
-    report.head("64 runs by threads")
-    report.line("64 runs", "one thread", both["one thread"], "")
-    report.line("64 runs", "16 threads", both["16 threads"], f"{ratio:.2f} x as many (target 1.4, {'ok' if ratio >= 1.4 else 'NO'})")
-
-
-def _same(found: dolium.Snippet) -> None:
-    if found.value != "2":
-        raise RuntimeError(repr(found))
-
-
-def flat(rootfs: str, report: Report) -> None:
-    """Descriptors and memory of this process before and after 300 runs, and their time."""
-
-    def held() -> tuple[int, int]:
-        with open("/proc/self/statm") as file:
-            return len(os.listdir("/proc/self/fd")), int(file.read().split()[1]) * resource.getpagesize() >> 10
-
-    times, work = [], library(rootfs)
-    before = held()
-    for _ in range(300):
-        began = time.perf_counter()
-        work()
-        times.append(time.perf_counter() - began)
-    after = held()
-    report.head("300 runs")
-    first, last = median(times[:100]), median(times[200:])
-    report.line("300 runs", "start and finish", times, f"the last 100 {last / first:.2f} x the first; "
-                f"descriptors {before[0]} -> {after[0]}, resident {before[1]} -> {after[1]} KiB")  # fmt: skip
-
-
 def own_programs(count: int, report: Report) -> None:
     contenders = {"@host, start and finish": library("@host")}
     if peer := peers.bubblewrap(*peers.host_binds()):
@@ -300,7 +155,7 @@ def smallest(rootfs: str, report: Report) -> None:
     verdict = "ok" if works(512) else "NO"
     report.head("Memory")
     print(f"  true under --memory 512k: {verdict}; the least that works: {least} KiB")
-    report.rows.append(("`true` under `--memory 512k`", verdict, "", f"least that works: {least} KiB"))
+    report.rows.append(("`true` under `--memory 512k`", verdict, "", "", f"least that works: {least} KiB"))
 
 
 class Sampler:
@@ -407,10 +262,11 @@ def write(report: Report) -> None:
     notes = ["", *(f"- {each}" for each in dict.fromkeys(report.notes))] if report.notes else []
     _between_markers(f"{TOP}/README.md", [f"Medians, {when} [All figures](tests/bench/README.md).", "", "| start, run `true`, end | Dolium | beside it | of that |",
                                           "|---|---:|---:|---:|", *_lines(report.shown)])  # fmt: skip
-    _between_markers(f"{TOP}/tests/bench/README.md", [when, "", "| | median ms | least ms | |", "|---|---:|---:|---|", *_lines(report.rows), *notes])
+    _between_markers(f"{TOP}/tests/bench/README.md", [when, "", "| | p50 ms | p99 ms | least ms | |", "|---|---:|---:|---:|---|",
+                                                      *_lines(report.rows), *notes])  # fmt: skip
 
 
-def _lines(rows: list[tuple[str, str, str, str]]) -> list[str]:
+def _lines(rows: list[tuple[str, ...]]) -> list[str]:
     return ["| " + " | ".join(row) + " |" for row in rows]
 
 
@@ -449,8 +305,10 @@ def main() -> int:
             lambda: command(program, rootfs, scratch, max(given.rounds // 3, 1), report),
             lambda: another(program, rootfs, scratch, max(given.rounds // 3, 1), report),
             lambda: bridge(program, rootfs, max(given.rounds // 3, 1), report),
-            lambda: kept_box(rootfs, given.rounds, report),
-            lambda: flat(rootfs, report),
+            lambda: of_library.same_job(rootfs, scratch, max(given.rounds // 3, 1), report),
+            lambda: of_library.kept_box(rootfs, given.rounds, report),
+            lambda: of_library.threads(rootfs, max(given.rounds // 20, 1), report),
+            lambda: of_library.flat(rootfs, report),
             lambda: own_programs(max(given.rounds // 2, 1), report),
             lambda: smallest(rootfs, report),
             lambda: caller_memory(rootfs, given.rounds, report),

@@ -4,7 +4,7 @@ import json
 import os
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -199,6 +199,32 @@ def podman(rootfs: str, inside: list[str]) -> tuple[list[str], str]:
             return argv, ""
         words = (tried.stderr.strip().splitlines() or [f"exit code {tried.returncode}"])[-1][:150]
     return [], f"podman cannot run here: {words}"
+
+
+def podman_quiet(rootfs: str) -> tuple[list[str], str]:
+    """The command line of `podman run` without a network, and a note on it, as above."""
+    argv, note = podman(rootfs, [])
+    return [word if word != "bridge" else "none" for word in argv], note
+
+
+def docker_py(rootfs: str, scratch: str) -> tuple[Callable[[], None] | None, str]:
+    """What runs `true` by docker-py, where that is installed and its daemon answers; and a note on it."""
+    try:
+        import docker
+
+        client = docker.from_env(timeout=10)
+        client.ping()
+    except Exception as problem:
+        return None, f"docker-py is not measured: {str(problem)[:120]}"
+    packed = f"{scratch}/docker.tar"
+    subprocess.run(["tar", "-C", rootfs, "-cf", packed, "."], check=True)
+    with open(packed, "rb") as file:
+        client.api.import_image_from_stream(file, repository="dolium-bench")
+
+    def work() -> None:
+        client.containers.run("dolium-bench", ["true"], remove=True, network_mode="none", mem_limit=MEMORY, nano_cpus=int(CPUS * 1e9))
+
+    return work, ""
 
 
 TRUE = """\
