@@ -2,7 +2,6 @@
 
 import os
 
-from dolium.core.interrupts import Let
 from dolium.engine import config, rootfs, users
 from dolium.errors import SpecError, Unsupported
 from dolium.runtime import host, launch, lease, places
@@ -107,12 +106,7 @@ def start(image: "str | Image", options: config.Options, user: "str | None",
     """A container on its way, and a note for the caller (or nothing).  `image` may be one of snapshots.  Raises what `prepare` and
     `launch.start` do."""
     _mend_once()
-    use: launch.Use | None
-    if isinstance(image, str):
-        with Let():  # it may have to be fetched, or unpacked
-            use = rootfs.provide(image)
-    else:
-        use = image.provide()
+    use = rootfs.provide(image) if isinstance(image, str) else image.provide()
     try:
         if use and use.image:
             from dolium.engine import conversion

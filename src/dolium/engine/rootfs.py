@@ -85,14 +85,18 @@ def provide(name: str, say: "Callable[[str], object] | None" = None, *, pull: st
     Raises what tarballs.provide, sources.image and layers.provide do.
     """
     if is_image(name):
+        from dolium.core.interrupts import Let
         from dolium.engine import layers, sources
 
-        return layers.provide(sources.image(name, say, pull=pull, platform=platform, progress=progress), say)
+        with Let():  # this may take long
+            return layers.provide(sources.image(name, say, pull=pull, platform=platform, progress=progress), say)
     if not is_file(name):
         return None
+    from dolium.core.interrupts import Let
     from dolium.engine import tarballs
 
-    return tarballs.provide(os.path.abspath(name), say)
+    with Let():
+        return tarballs.provide(os.path.abspath(name), say)
 
 
 def unpacked(digest: str) -> str:

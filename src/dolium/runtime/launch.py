@@ -6,7 +6,6 @@ from _struct import Struct
 from time import monotonic_ns
 
 from dolium.core import spawn, wire
-from dolium.core.interrupts import Held
 from dolium.errors import DoliumError, Unsupported
 from dolium.plan import build, program, slots
 from dolium.plan.quantities import show_size
@@ -206,6 +205,8 @@ def done(steps: "list[Step]") -> None:
 
 def _alone(steps: "list[Step]", filled: "dict[int, int]") -> "tuple[bytes, list[tuple[int, int, bytes]]]":
     """Have dolium-init carry out steps that start nothing: its report, and the descriptors that it offers."""
+    from dolium.core.interrupts import Held
+
     with Held():
         return _carried_out(steps, filled)
 
