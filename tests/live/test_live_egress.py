@@ -429,3 +429,29 @@ def test_the_page(beyond: Beyond, folder: str) -> None:
         said = "".join(f"{line}\n" for line in (done.stdout + done.stderr).splitlines() if line.strip() and not line.startswith(SHARED))
         assert said == wanted, command
     assert {*beyond.questions()} == {"pypi.org"}
+
+def test_every_other_way_to_say_something(beyond: Beyond) -> None:
+    """With one port of one host allowed: other ports and protocols of that very host, echoes, groups, everybody at once, and a name for none."""
+    code = ("import socket\n"
+            "def tell(what, *place, option=None):\n"
+            "    try:\n"
+            "        with socket.socket(*what) as made:\n"
+            "            made.settimeout(3)\n"
+            "            if option: made.setsockopt(*option)\n"
+            "            made.connect(place)\n"
+            "            if what[1] == socket.SOCK_DGRAM: made.send(b'\\x08\\0\\xf7\\xff\\0\\0\\0\\0'); made.send(b'x')\n"
+            "            print(repr(made.recv(99)))\n"
+            "    except OSError as error: print(type(error).__name__, error.errno)\n"
+            "udp, tcp = (socket.AF_INET, socket.SOCK_DGRAM), (socket.AF_INET, socket.SOCK_STREAM)\n"
+            "tell(udp, '198.51.100.1', 53); tell(tcp, '198.51.100.1', 81)\n"
+            "tell((socket.AF_INET, socket.SOCK_DGRAM, socket.IPPROTO_ICMP), '198.51.100.1', 0)\n"
+            "tell((socket.AF_INET, socket.SOCK_DGRAM, 136), '198.51.100.1', 80); tell((socket.AF_INET, socket.SOCK_STREAM, 132), '198.51.100.1', 80)\n"
+            "tell(udp, '224.0.0.251', 5353); tell(udp, '255.255.255.255', 80, option=(socket.SOL_SOCKET, socket.SO_BROADCAST, 1))\n"
+            "tell(udp, '10.66.255.255', 80, option=(socket.SOL_SOCKET, socket.SO_BROADCAST, 1))\n"
+            "tell((socket.AF_INET6, socket.SOCK_DGRAM), 'fe80::1%eth0', 53); tell((socket.AF_INET6, socket.SOCK_DGRAM), 'ff02::1%eth0', 53)\n"
+            "tell((40, socket.SOCK_STREAM), 2, 1024); tell((socket.AF_BLUETOOTH, socket.SOCK_RAW, 1), 0)\n"
+            "tell(tcp, '198.51.100.1', 80)")  # fmt: skip
+    text = beyond.run("--network", "allow=198.51.100.1:80", "@host", SYSTEM_PYTHON, "-c", code)
+    said = text.splitlines()
+    assert len(said) == 13 and said[-1].startswith("b'from 198.51.100.1 80"), text
+    assert all(re.match(r"\w*Error \d+", each) for each in said[:-1]), text  # none was heard, none waited until its time was over
