@@ -126,7 +126,8 @@ def _mend_once() -> None:
     global _mended
     if not _mended:
         _mended = True
-        if os.path.isdir(f"{places.data_path()}/snapshots"):
+        where = f"{places.data_path()}/snapshots"
+        if os.path.isdir(where) and os.listdir(where):
             from dolium.engine import snapshots
 
             snapshots.mend()
