@@ -19,7 +19,7 @@ help:
 	@echo 'make test-live  only the tests that start containers      make golden  write the golden plans anew'
 	@echo 'make test-v2    those again in a machine with cgroup v2    make bench   measure, and write the table in README.md'
 	@echo 'make conformance RUNTIME_TOOLS=DIR   the validation suite of opencontainers/runtime-tools, built in DIR'
-	@echo 'make clients    Podman, containerd, Docker and Slurm drive dolium-oci, each in namespaces of its own (20 minutes)'
+	@echo 'make clients    Podman, containerd, Docker and Slurm drive dolium-oci, each in namespaces of its own (30 minutes)'
 	@echo 'make test-fresh README.md on a Debian with nothing on it, as root and not (20 minutes)'
 	@echo 'make install    below PREFIX=/usr/local, DESTDIR= before it   make uninstall  take exactly that away again'
 	@echo 'make wheel      into dist/, for users without a compiler (MACHINE=aarch64: for that)  make sdist  the sources'

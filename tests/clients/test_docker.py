@@ -5,10 +5,23 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+from alike import (
+    GONE,
+    SERVER,
+    SLEEPING,
+    test_cp,
+    test_detached,
+    test_images_of_containers,
+    test_namespaces,
+    test_run,
+    test_run_with_a_terminal,
+    test_signals,
+)
 from containers import TOP, wait_for
 from lab import Lab, Pair
 from pages import files
 
+__all__ = ["test_cp", "test_detached", "test_images_of_containers", "test_namespaces", "test_run", "test_run_with_a_terminal", "test_signals"]
 NEEDS = {"dockerd": "docker.io", "docker": "docker.io", "containerd": "containerd", "runc": "runc", "docker-init": "tini", "iptables": "iptables", "curl": "curl"}
 HERE = "--storage-driver overlay2 --oom-score-adjust 0"
 """The store is on a disk; and without CAP_SYS_RESOURCE no score can be lowered."""
@@ -33,8 +46,13 @@ def machine(lab: Lab, tarball: str) -> Iterator[Lab]:
 
 @pytest.fixture(scope="module")
 def docker(machine: Lab) -> Pair:
-    run = "docker run --stop-timeout 5"
-    return Pair(machine, {"dolium": {"run": run, "create": "docker create"}, "runc": {"run": f"{run} --runtime runc", "create": "docker create --runtime runc"}})
+    run, both = "docker run --stop-timeout 5", {"engine": "docker", "cp": "docker cp -q", "remove": "docker rm -f", "I": "alpine"}
+    return Pair(machine, {"dolium": {"run": run, "create": "docker create", **both}, "runc": {"run": f"{run} --runtime runc", "create": "docker create --runtime runc", **both}})
+
+
+@pytest.fixture(scope="module")
+def engine(docker: Pair) -> Pair:
+    return docker
 
 
 def test_it_is_the_one_below(machine: Lab) -> None:
@@ -60,16 +78,6 @@ def test_an_upgrade_under_running_containers(machine: Lab) -> None:
 # ---- run
 
 
-def test_run(docker: Pair) -> None:
-    docker.same("$run --rm alpine echo hi", "hi\n")
-    docker.same("echo data | $run --rm -i alpine cat", "data\n")
-    docker.same("$run --rm -e A=b -w /tmp -u 1000:100 --hostname hh alpine sh -c 'echo $A; pwd; id -u; id -g; hostname'", "b\n/tmp\n1000\n100\nhh\n")
-
-
-def test_run_with_a_terminal(docker: Pair) -> None:
-    docker.same('script -qec "stty rows 30 cols 100; $run --rm -it alpine sh -c \'tty; until stty size 2>/dev/null | grep .; do :; done\'" /dev/null <>/tmp/never', "/dev/pts/0\n30 100\n")
-
-
 def test_exit_codes(docker: Pair) -> None:
     docker.same("$run --rm alpine sh -c 'exit 3'; echo $?", "3\n")
     docker.same("$run --rm --init alpine sh -c 'kill -9 $$'; echo $?", "137\n")
@@ -81,28 +89,12 @@ def test_exit_codes(docker: Pair) -> None:
     docker.same("$run --rm -m 1k alpine true 2>/dev/null; echo $?", "125\n")
 
 
-def test_detached(docker: Pair) -> None:
-    docker.same(
-        """$run -d --name c1 alpine sh -c 'echo out; echo err >&2; sleep 1; exit 5' >/dev/null
-        docker inspect c1 --format '{{.State.Status}}'
-        docker wait c1
-        docker logs c1 2>/dev/null; docker logs c1 2>&1 >/dev/null
-        docker inspect c1 --format '{{.State.Status}} {{.State.ExitCode}} {{.State.OOMKilled}}'
-        docker ps -a --format '{{.Names}} {{.Status}}' | cut -c 1-13
-        docker rm c1""",
-        "running\n5\nout\nerr\nexited 5 false\nc1 Exited (5)\nc1\n",
-    )
-
-
 def test_attach_and_logs_that_are_followed(docker: Pair) -> None:
     docker.same("$run -d --name c1 alpine sh -c 'for i in 1 2 3; do echo $i; sleep 0.2; done' >/dev/null; docker logs -f c1; docker rm c1", "1\n2\n3\nc1\n")
     docker.same("$run -d --name c1 alpine sh -c 'sleep 2; echo late; exit 3' >/dev/null; docker attach --no-stdin c1; echo $?; docker rm c1", "late\n3\nc1\n")
 
 
 # ---- exec
-
-SLEEPING = "$run -d --name c1 alpine sh -c 'trap \"exit 9\" TERM; while :; do sleep 0.1; done' >/dev/null; "
-GONE = "; docker rm -f c1"
 
 
 def test_exec(docker: Pair) -> None:
@@ -166,16 +158,6 @@ def test_healthcheck(docker: Pair) -> None:
 # ---- life
 
 
-def test_signals(docker: Pair) -> None:
-    docker.same(
-        """$run -d --name c1 alpine sh -c 'trap "echo got" HUP; echo ready; while :; do sleep 0.05; done' >/dev/null
-        until docker logs c1 | grep -q ready; do :; done
-        docker kill -s HUP c1; until docker logs c1 | grep got; do :; done
-        docker kill c1; docker wait c1; docker inspect c1 --format '{{.State.Status}}'; docker rm c1""",
-        "c1\ngot\nc1\n137\nexited\nc1\n",
-    )
-
-
 def test_stop_start_restart(docker: Pair) -> None:
     docker.same(
         f"""{SLEEPING}docker stop -t 5 c1; docker inspect c1 --format '{{{{.State.ExitCode}}}}'
@@ -230,13 +212,6 @@ def test_privileged(docker: Pair) -> None:
     assert said.stdout == "CapEff:\t0000003ffeffffff\nc1\n", said
 
 
-@pytest.mark.parametrize("flags", ["--pid host", "--ipc host", "--uts host", "--network host", "--network none", "--cgroupns private", "--cgroupns host"])
-def test_namespaces(docker: Pair, flags: str) -> None:
-    kind = flags.split()[0].removeprefix("--").removesuffix("ns").replace("network", "net")
-    wanted = "the host's\n" if flags.endswith("host") else "its own\n"
-    docker.same(f"own=$($run --rm {flags} alpine readlink /proc/self/ns/{kind}); [ $own = $(readlink /proc/self/ns/{kind}) ] && echo \"the host's\" || echo its own", wanted)
-
-
 def test_another_containers_namespaces(docker: Pair) -> None:
     docker.same(f"{SLEEPING}$run --rm --network container:c1 --pid container:c1 alpine sh -c 'ip -o -4 a show eth0 | wc -l; cat /proc/1/comm'{GONE}", "1\nsh\nc1\n")
 
@@ -252,23 +227,6 @@ def test_volumes_and_devices(docker: Pair) -> None:
 # ---- files and images
 
 
-def test_cp(docker: Pair) -> None:
-    docker.same(
-        f"""{SLEEPING}echo inward >/tmp/f; docker cp -q /tmp/f c1:/tmp/g; docker exec c1 cat /tmp/g
-        docker exec c1 sh -c 'mkdir /d; echo outward >/d/h'; docker cp -q c1:/d /tmp/d; cat /tmp/d/h; rm -r /tmp/d
-        docker stop -t 5 c1; docker cp c1:/d/h - | tar -xO{GONE}""",
-        "inward\noutward\nc1\noutward\nc1\n",
-    )
-
-
-def test_images_of_containers(docker: Pair) -> None:
-    docker.same(
-        """$run --name c1 alpine sh -c 'echo x >/made'; docker diff c1 | grep made; docker commit c1 two >/dev/null
-        $run --rm two cat /made; docker export c1 | tar -t | grep made; docker rm c1 >/dev/null; docker rmi two >/dev/null""",
-        "A /made\nx\nmade\n",
-    )
-
-
 def test_build(machine: Lab) -> None:
     """The classic builder takes the default runtime."""
     said = machine.sh("""mkdir -p /tmp/b; printf 'FROM alpine\\nRUN echo built >/made && id -u >>/made\\nCMD cat /made\\n' >/tmp/b/Dockerfile
@@ -278,9 +236,6 @@ def test_build(machine: Lab) -> None:
 
 
 # ---- networks
-
-SERVER = "while :; do printf \"HTTP/1.0 200 OK\\r\\n\\r\\nserved\\n\" | nc -l -p 80 >/dev/null; done"
-
 
 def test_a_published_port(docker: Pair) -> None:
     docker.same(f"$run -d --name c1 -p 127.0.0.1:18081:80 alpine sh -c '{SERVER}' >/dev/null; until curl -s -m 3 http://127.0.0.1:18081/; do :; done{GONE}", "served\nc1\n")

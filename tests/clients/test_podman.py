@@ -7,10 +7,23 @@ from pathlib import Path
 
 import checkpoints
 import pytest
+from alike import (
+    GONE,
+    SERVER,
+    SLEEPING,
+    test_cp,
+    test_detached,
+    test_images_of_containers,
+    test_namespaces,
+    test_run,
+    test_run_with_a_terminal,
+    test_signals,
+)
 from containers import TOP
 from lab import Lab, Pair
 from pages import files
 
+__all__ = ["test_cp", "test_detached", "test_images_of_containers", "test_namespaces", "test_run", "test_run_with_a_terminal", "test_signals"]
 IMAGE = "localhost/alpine"
 NEEDS = {"podman": "podman", "conmon": "conmon", "runc": "runc", "catatonit": "catatonit", "/usr/lib/podman/netavark": "netavark", "/usr/lib/podman/aardvark-dns": "aardvark-dns", "curl": "curl"}
 HERE = {
@@ -35,7 +48,13 @@ def podman(lab: Lab, tarball: str) -> Iterator[Pair]:
     assert made.code == 0, made
     lab.settled()
     lab.tolerated = {"mount /var/lib/containers/storage/overlay"}
-    yield Pair(lab, {"dolium": {"podman": "podman", "I": IMAGE}, "runc": {"podman": "podman --runtime runc", "I": IMAGE}})
+    yield Pair(lab, {name: {"podman": way, "engine": way, "run": f"{way} run", "cp": f"{way} cp", "remove": f"{way} rm -f -t 0", "I": IMAGE}
+                     for name, way in (("dolium", "podman"), ("runc", "podman --runtime runc"))})  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def engine(podman: Pair) -> Pair:
+    return podman
 
 
 def test_it_is_the_one_below(podman: Pair) -> None:
@@ -63,16 +82,6 @@ def test_an_upgrade_under_running_containers(podman: Pair) -> None:
 # ---- run
 
 
-def test_run(podman: Pair) -> None:
-    podman.same("$podman run --rm $I echo hi", "hi\n")
-    podman.same("echo data | $podman run --rm -i $I cat", "data\n")
-    podman.same("$podman run --rm -e A=b -w /tmp -u 1000:100 --hostname hh $I sh -c 'echo $A; pwd; id -u; id -g; hostname'", "b\n/tmp\n1000\n100\nhh\n")
-
-
-def test_run_with_a_terminal(podman: Pair) -> None:
-    podman.same('script -qec "stty rows 30 cols 100; $podman run --rm -it $I sh -c \'tty; until stty size 2>/dev/null | grep .; do :; done\'" /dev/null <>/tmp/never', "/dev/pts/0\n30 100\n")
-
-
 def test_exit_codes(podman: Pair) -> None:
     podman.same("$podman run --rm $I sh -c 'exit 3'; echo $?", "3\n")
     podman.same("$podman run --rm --init $I sh -c 'kill -9 $$'; echo $?", "137\n")
@@ -85,19 +94,6 @@ def test_exit_codes(podman: Pair) -> None:
     podman.same("$podman run --rm --cpuset-cpus 999 $I true 2>/dev/null; echo $?", "125\n")
 
 
-def test_detached(podman: Pair) -> None:
-    podman.same(
-        """$podman run -d --name c1 $I sh -c 'echo out; echo err >&2; sleep 0.3; exit 5' >/dev/null
-        $podman inspect c1 --format '{{.State.Status}}'
-        $podman wait c1
-        $podman logs c1 2>/dev/null; $podman logs c1 2>&1 >/dev/null
-        $podman inspect c1 --format '{{.State.Status}} {{.State.ExitCode}} {{.State.OOMKilled}}'
-        $podman ps -a --format '{{.Names}} {{.Status}}' | cut -c 1-13
-        $podman rm c1""",
-        "running\n5\nout\nerr\nexited 5 false\nc1 Exited (5)\nc1\n",
-    )
-
-
 def test_logs_that_are_followed(podman: Pair) -> None:
     podman.same("$podman run -d --name c1 $I sh -c 'for i in 1 2 3; do echo $i; sleep 0.2; done' >/dev/null; $podman logs -f c1; $podman rm c1", "1\n2\n3\nc1\n")
 
@@ -107,9 +103,6 @@ def test_attach(podman: Pair) -> None:
 
 
 # ---- exec
-
-SLEEPING = "$podman run -d --name c1 --init=false $I sh -c 'trap \"exit 9\" TERM; while :; do sleep 0.1; done' >/dev/null; "
-GONE = "; $podman rm -f -t 0 c1"
 
 
 def test_exec(podman: Pair) -> None:
@@ -134,7 +127,7 @@ def test_exec(podman: Pair) -> None:
 
 def test_stats_and_top(podman: Pair) -> None:
     podman.same(
-        f"""{SLEEPING.replace("--init=false", "-m 64m --pids-limit 50")}
+        f"""{SLEEPING.replace("--name c1", "--name c1 -m 64m --pids-limit 50")}
         $podman stats --no-stream --format '{{{{.Name}}}} {{{{.MemUsage}}}}' c1 | sed 's/ .* \\// \\//'
         $podman top c1 user pid args | head -2 | tail -1 | cut -c 1-30
         $podman rm -f -t 0 c1""",
@@ -157,7 +150,7 @@ FILES = "cd /sys/fs/cgroup; head -n 1 memory/$G/memory.limit_in_bytes cpu/$G/cpu
 def test_limits_and_update(podman: Pair) -> None:
     files = FILES.replace("$G", "libpod_parent/libpod-*")
     podman.same(
-        f"""{SLEEPING.replace("--init=false", "-m 64m --cpus 0.5 --pids-limit 50 --cpuset-cpus 0-1")}({files}) | grep -v '^$\\|==>'
+        f"""{SLEEPING.replace("--name c1", "--name c1 -m 64m --cpus 0.5 --pids-limit 50 --cpuset-cpus 0-1")}({files}) | grep -v '^$\\|==>'
         $podman update --memory 80m --cpus 0.3 --cpu-shares 512 --cpuset-cpus 0 c1 >/dev/null; echo $?; ({files}) | grep -v '^$\\|==>'{GONE}""",
         "67108864\n50000\n1024\n50\n0-1\n0\n83886080\n30000\n512\n50\n0\nc1\n",
     )
@@ -173,16 +166,6 @@ def test_healthcheck(podman: Pair) -> None:
 
 
 # ---- life
-
-
-def test_signals(podman: Pair) -> None:
-    podman.same(
-        """$podman run -d --name c1 $I sh -c 'trap "echo got" HUP; echo ready; while :; do sleep 0.05; done' >/dev/null
-        until $podman logs c1 | grep -q ready; do :; done
-        $podman kill -s HUP c1; until $podman logs c1 | grep got; do :; done
-        $podman kill c1; $podman wait c1; $podman inspect c1 --format '{{.State.Status}}'; $podman rm c1""",
-        "c1\ngot\nc1\n137\nexited\nc1\n",
-    )
 
 
 def test_stop_start_restart(podman: Pair) -> None:
@@ -257,13 +240,6 @@ def test_descriptors_are_not_lent(podman: Pair) -> None:
     podman.same("$podman run --rm -p 127.0.0.1:18080:80 $I sh -c 'ls /proc/self/fd | wc -l'", "4\n")
 
 
-@pytest.mark.parametrize("flags", ["--pid host", "--ipc host", "--uts host", "--network host", "--network none", "--cgroupns private", "--cgroupns host"])
-def test_namespaces(podman: Pair, flags: str) -> None:
-    kind = flags.split()[0].removeprefix("--").removesuffix("ns").replace("network", "net")
-    wanted = "the host's\n" if flags.endswith("host") else "its own\n"
-    podman.same(f"own=$($podman run --rm {flags} $I readlink /proc/self/ns/{kind}); [ $own = $(readlink /proc/self/ns/{kind}) ] && echo \"the host's\" || echo its own", wanted)
-
-
 def test_devices(podman: Pair) -> None:
     podman.same("$podman run --rm --device /dev/kmsg:/dev/k:r $I sh -c 'test -r /dev/k && echo there; (echo >/dev/k) 2>&1; echo $?'",
                 "there\nsh: can't create /dev/k: Operation not permitted\n1\n")  # fmt: skip
@@ -288,23 +264,6 @@ def test_no_cgroups(podman: Pair) -> None:
 # ---- files
 
 
-def test_cp(podman: Pair) -> None:
-    podman.same(
-        f"""{SLEEPING}echo inward >/tmp/f; $podman cp /tmp/f c1:/tmp/g; $podman exec c1 cat /tmp/g
-        $podman exec c1 sh -c 'mkdir /d; echo outward >/d/h'; $podman cp c1:/d /tmp/d; cat /tmp/d/h; rm -r /tmp/d
-        $podman stop -t 5 c1; $podman cp c1:/d/h - | tar -xO{GONE}""",
-        "inward\noutward\nc1\noutward\nc1\n",
-    )
-
-
-def test_images_of_containers(podman: Pair) -> None:
-    podman.same(
-        """$podman run --name c1 $I sh -c 'echo x >/made'; $podman diff c1 | grep made; $podman commit -q c1 localhost/two >/dev/null
-        $podman run --rm localhost/two cat /made; $podman export c1 | tar -t | grep made; $podman rm c1 >/dev/null; $podman rmi localhost/two >/dev/null""",
-        "A /made\nx\nmade\n",
-    )
-
-
 def test_build(podman: Pair) -> None:
     podman.same(
         """mkdir -p /tmp/b; printf 'FROM localhost/alpine\\nRUN echo built >/made && id -u >>/made\\nCMD cat /made\\n' >/tmp/b/Containerfile
@@ -314,9 +273,6 @@ def test_build(podman: Pair) -> None:
 
 
 # ---- networks and pods
-
-SERVER = "while :; do printf \"HTTP/1.0 200 OK\\r\\n\\r\\nserved\\n\" | nc -l -p 80 >/dev/null; done"
-
 
 def test_a_published_port(podman: Pair) -> None:
     podman.same(f"$podman run -d --name c1 -p 127.0.0.1:18080:80 $I sh -c '{SERVER}' >/dev/null; until curl -s -m 3 http://127.0.0.1:18080/; do :; done{GONE}", "served\nc1\n")
