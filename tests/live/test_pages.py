@@ -108,6 +108,15 @@ def test_every_block_is_an_example_or_says_why_not() -> None:
 
 
 def test_links_lead_somewhere() -> None:
-    for page in PAGES:
-        for link in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text()):
-            assert (page.parent / link).exists(), (page, link)
+    """To files that are there, and to headings in them."""
+    for page in [*PAGES, *Path(TOP).glob("*.md"), *Path(TOP, "tests").glob("*/*.md")]:
+        for link, heading in re.findall(r"\]\(([^)#: ]*)(?:#([^)]*))?\)", page.read_text()):
+            target = page.parent / link if link else page
+            assert target.exists(), (page, link)
+            assert not heading or heading in headings(target), (page, link, heading)
+
+
+def headings(page: Path) -> set[str]:
+    """The anchors that a forge makes of a page's headings."""
+    lines = re.findall(r"^#+ (.*)$", re.sub(r"^```.*?^```$", "", page.read_text(), flags=re.M | re.S), re.M)
+    return {re.sub(r"[^\w -]", "", re.sub(r"\]\([^)]*\)", "]", each).lower()).replace(" ", "-") for each in lines}
