@@ -336,3 +336,45 @@ def test_a_container_in_a_container(dolium: Dolium) -> None:
 def test_marks_of_outer_containers(root: Dolium, mark: str, name: str) -> None:
     words = ["unshare", "--mount", "--propagation", "private", "sh", "-c", f"{mark}; mkdir -p -m 700 /run/dolium; {DOLIUM} doctor --json outer"]
     assert f"this system runs in {name}" in subprocess.run(words, capture_output=True, text=True).stdout
+
+
+TOML = "mkdir -p $HERE/.config/dolium; "
+HOME = "export HOME=$HERE; unset XDG_CONFIG_HOME; "
+
+
+def test_settings_of_registries_that_say_nonsense(bench: Bench) -> None:
+    line = bench.mends("registries", HOME + TOML + "echo 'miror = 1' >$HERE/.config/dolium/registries.toml")
+    path = f"{bench.folder}/.config/dolium/registries.toml"
+    assert line == f"mv {path} {path}.aside" and os.path.exists(f"{path}.aside")
+
+
+def test_settings_of_registries_of_a_plain_user_that_cannot_be_read(open_bench: Bench) -> None:
+    """Root's own, in /etc; the stand-in for sudo is asked, so root carries the line out."""
+    before = "export HOME=/nowhere; unset XDG_CONFIG_HOME; mkdir -p $HERE/etc && cp -r /etc/. $HERE/etc 2>/dev/null; mount --bind $HERE/etc /etc; " \
+             "mkdir -p /etc/dolium; echo 'short = \"quay.io\"' >/etc/dolium/registries.toml; chmod 600 /etc/dolium/registries.toml"  # fmt: skip
+    assert open_bench.mends("registries", before, who=PLAIN) == "sudo chmod a+r /etc/dolium/registries.toml"
+
+
+@pytest.mark.parametrize(("text", "says"), [
+    ('{"credsStore": "nowhere"}', "there is no program docker-credential-nowhere"),
+    ('{"credHelpers": {"quay.io": "nowhere"}}', "there is no program docker-credential-nowhere"),
+    ("{", "config.json: "), ('{"auths": []}', "`auths` is no object")])  # fmt: skip
+def test_logins_that_cannot_be_used(bench: Bench, text: str, says: str) -> None:
+    before = f"{HOME}mkdir -p $HERE/.docker; echo {shlex.quote(text)} >$HERE/.docker/config.json"
+    broken, mended, line = bench.mend("credentials", before)
+    assert not broken["ok"] and broken["job"] == "images" and says in broken["found"] and mended["ok"], (broken, mended)
+    assert line == mends.other_logins() and os.path.isdir(f"{bench.folder}/.config/dolium")
+
+
+def test_a_helper_that_is_there_is_not_run(bench: Bench) -> None:
+    bench.stand_in("docker-credential-here", "exit 1\n")
+    before = f"{HOME}mkdir -p $HERE/.docker; echo '{{\"credsStore\": \"nowhere\"}}' >$HERE/.docker/config.json"
+    mend = 'eval "$line"; echo \'{"credsStore": "here"}\' >$DOCKER_CONFIG/config.json'
+    assert bench.mend("credentials", before, run=mend)[1]["ok"] and not os.path.exists(f"{bench.folder}/docker-credential-here.said")
+
+
+def test_a_full_disk(root: Dolium) -> None:
+    words = ["unshare", "--mount", "--propagation", "private", "sh", "-c",
+             f"mkdir -p /var/lib/dolium; mount -t tmpfs -o size=8m,mode=700 none /var/lib/dolium; {DOLIUM} doctor --json room"]  # fmt: skip
+    found = json.loads(subprocess.run(words, capture_output=True, text=True).stdout)[0]
+    assert not found["ok"] and "8 MiB left for /var/lib/dolium" in found["found"] and "`dolium image prune --all`" in found["breaks"], found

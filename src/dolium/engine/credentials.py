@@ -68,6 +68,27 @@ def find(registry: str, repository: str = "") -> "Credentials | None":
     return None
 
 
+def trouble() -> "tuple[str, str]":
+    """For the doctor: the first file that cannot be used, or names a helper that is not there, and why; no helper is run."""
+    for path in files():
+        try:
+            about = _read(path)
+            helpers = [*_mapping(about, "credHelpers", path).values(), *([about["credsStore"]] if about.get("credsStore") else [])]
+            _mapping(about, "auths", path)
+        except SpecError as error:
+            return path, error.problem
+        for each in helpers:
+            if not isinstance(each, str) or not _is_there(f"docker-credential-{each}"):
+                return path, f"there is no program docker-credential-{each}, which it says to ask"
+    return "", ""
+
+
+def _is_there(program: str) -> bool:
+    from shutil import which
+
+    return which(program) is not None
+
+
 def _read(path: str) -> "dict[str, Any]":
     try:
         with open(path, "rb") as file:

@@ -8,7 +8,7 @@ import tempfile
 from contextlib import suppress
 from time import time
 
-from dolium.engine import config, containers, erase, surroundings
+from dolium.engine import config, containers, credentials, erase, registries, surroundings
 from dolium.errors import DoliumError
 from dolium.plan import mends, verdicts
 from dolium.plan.findings import Findings
@@ -34,6 +34,8 @@ def examine() -> "list[Check]":
         found.leftovers = lease.dead()
     except (OSError, DoliumError):  # of which there is a check
         pass
+    found.registries, found.logins = registries.trouble(), credentials.trouble()
+    found.keeps_logins = found.logins[0] == credentials.own()
     found.trials = _trials(found.facts)
     if not found.facts.rootless:
         from dolium.engine import firewall

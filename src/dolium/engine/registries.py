@@ -126,10 +126,15 @@ def _settings() -> str:
     return os.environ.get("XDG_CONFIG_HOME") or os.path.expanduser("~/.config")
 
 
+def files() -> "list[str]":
+    """Where settings may be; what a later one says holds."""
+    return [SYSTEM, f"{_settings()}/dolium/registries.toml"]
+
+
 def load(verify: "bool | None" = None, plain: "bool | None" = None) -> Registries:
     """Read the files that there are.  Raises SpecError for what is malformed in them."""
     found: dict[str, Any] = {}
-    for path in (SYSTEM, f"{_settings()}/dolium/registries.toml"):
+    for path in files():
         read = _read(path)
         for host, about in read.pop("registry", {}).items():
             found.setdefault("registry", {}).setdefault(host, {}).update(about)
@@ -143,6 +148,17 @@ def known() -> Registries:
         return load()
     except SpecError as problem:
         return Registries(problem=problem)
+
+
+def trouble() -> "tuple[str, str, bool]":
+    """For the doctor: (file, what is wrong with it or empty, whether it can be read)."""
+    for path in files():
+        try:
+            _read(path)
+        except SpecError as error:
+            said = str(error).removeprefix(path).removeprefix(": ")
+            return path, said, os.access(path, os.R_OK)
+    return "", "", True
 
 
 def _read(path: str) -> "dict[str, Any]":

@@ -39,6 +39,7 @@ JOBS = {
     "pids": "... with a limit on processes",
     "devices": "... with rules on devices",
     "bridge": "... on a network with a way out",
+    "images": "fetch and send images",
     "oci": "be an OCI runtime (dolium-oci)",
 }
 """Job -> how it is called in `dolium doctor`.  All others need `containers`."""

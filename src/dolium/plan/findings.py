@@ -72,6 +72,8 @@ class Findings:
     network     why no bridge can be laid: (what was found, mend), both empty where it can; None where it was not looked at
     firewalls   programs that have rules here
     way_out     whether a route leads out of this host
+    registries  (path, what is wrong with the settings of registries or empty, whether they can be read)
+    logins      (path, what is wrong with what is written of logins or empty); keeps_logins: Dolium writes that file
     leftovers   how many dead containers have left something
     """
 
@@ -104,6 +106,9 @@ class Findings:
         "network",
         "firewalls",
         "way_out",
+        "registries",
+        "logins",
+        "keeps_logins",
         "leftovers",
     )
 
@@ -134,6 +139,9 @@ class Findings:
         self.network: tuple[str, str] | None = None
         self.firewalls: tuple[str, ...] = ()
         self.way_out = True
+        self.registries = ("", "", True)
+        self.logins = ("", "")
+        self.keeps_logins = False
         self.leftovers = 0
 
     def ran(self, job: str) -> bool:

@@ -99,6 +99,21 @@ def store(path: str, uid: int, room: str) -> str:
     return f"mkdir -p {quoted(path)} && mount -t tmpfs -o mode=700 dolium {quoted(path)}"
 
 
+def put_aside(path: str, uid: int) -> str:
+    """A file that says what is wrong, under a name that nobody reads."""
+    return f"{'sudo ' if uid and path.startswith('/etc/') else ''}mv {quoted(path)} {quoted(path + '.aside')}"
+
+
+def readable(path: str, uid: int) -> str:
+    """A file for everybody to read."""
+    return f"{'sudo ' if uid else ''}chmod a+r {quoted(path)}"
+
+
+def other_logins() -> str:
+    """Another directory for the file in which docker keeps who one is at registries."""
+    return 'export DOCKER_CONFIG="${XDG_CONFIG_HOME:-$HOME/.config}/dolium" && mkdir -p -m 700 "$DOCKER_CONFIG"'
+
+
 OUTER = {
     "Docker": "docker run --privileged --cgroupns=private",
     "Podman": "podman run --privileged",

@@ -3,7 +3,7 @@
 Pure: findings in, checks out.
 """
 
-from dolium.plan import mends
+from dolium.plan import image_verdicts, mends
 from dolium.plan.capabilities import DEFAULT, NUMBERS
 from dolium.plan.checks import LIMITS, Check
 from dolium.plan.facts import Facts
@@ -43,6 +43,7 @@ def checks(found: Findings) -> "list[Check]":
         _resources(facts),
         _bridge(found),
         _way_out(found),
+        *image_verdicts.checks(found),
         _oci(found),
         _python(found),
         _leftovers(found),
@@ -271,7 +272,8 @@ def _store(found: Findings) -> Check:
 def _room(found: Findings) -> Check:
     small = [each for each in (found.state, found.data) if each.free < LEAST_ROOM]
     said = ", ".join(f"{show_size(each.free)} left for {each.path}" for each in small or (found.data,))
-    return Check("room", "", not small, said, "containers that write; `dolium prune` forgets all that do not run")
+    return Check("room", "", not small, said, "containers that write, and pulls; `dolium prune` forgets all that do not run, "
+                 "`dolium image prune --all` the images that none needs")
 
 
 def _users(facts: Facts) -> Check:
