@@ -9,7 +9,7 @@ from dolium.engine import config
 from dolium.engine.networks import Attachment
 from dolium.engine.rootfs import DIRECTORIES, GROUP, PASSWD, Rootfs
 from dolium.engine.users import User
-from dolium.plan import build, capabilities
+from dolium.plan import build, capabilities, oci, systemd
 from dolium.plan.facts import Facts, Hierarchy
 
 NAME = "0123456789ab"
@@ -55,6 +55,15 @@ def options(**fields: Any) -> config.Options:
         setattr(found, name, [tuple(each) for each in getattr(found, name)])
     found.tmpfs = [(path, tuple(words)) for path, words in found.tmpfs]
     return found
+
+
+def bundle(config: dict[str, Any]) -> dict[str, Any]:
+    """The spec that an engine's config becomes; a group that is named as a unit is one of systemd's."""
+    spec = oci.read(config, "/srv/bundle", NAME)
+    group = config["linux"].get("cgroupsPath", "")
+    if group.count(":") == 2:
+        systemd.settle(spec, systemd.unit(group), NAME)
+    return spec
 
 
 def rootfs(name: str) -> Rootfs:

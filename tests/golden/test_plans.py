@@ -16,7 +16,7 @@ import pytest
 
 from dolium.core.wire import NONE, Step
 from dolium.engine import config
-from dolium.plan import build, explain, joining, oci
+from dolium.plan import build, explain, joining
 
 HERE = Path(__file__).parent
 CASES = sorted(each.stem for each in HERE.glob("*.json"))
@@ -57,7 +57,7 @@ def render(case: dict[str, object]) -> str:
     host = invent.facts(**case["facts"])  # type: ignore[arg-type]
     image = str(case["image"])
     if "config" in case:
-        spec = oci.read(case["config"], "/srv/bundle", invent.NAME)
+        spec = invent.bundle(case["config"])  # type: ignore[arg-type]
         steps = build.plan(spec, host)
     elif case.get("joining"):
         spec = config.another(invent.NAME, invent.options(**case["options"]), invent.rootfs(image), host)  # type: ignore[arg-type]

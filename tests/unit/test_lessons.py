@@ -11,7 +11,7 @@ import pytest
 
 from dolium.core import wire
 from dolium.engine import config
-from dolium.plan import build, calls, explain, joining, lessons, oci, one_step, slots
+from dolium.plan import build, calls, explain, joining, lessons, one_step, slots
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 CASES = sorted(each.stem for each in GOLDEN.glob("*.json"))
@@ -24,18 +24,18 @@ pidfd_open(2) pipe(7) pivot_root(2) prctl(2) proc(5) ptrace(2) pts(4) random(4) 
 seccomp(2) seccomp_unotify(2) session-keyring(7) setgroups(2) sethostname(2) setns(2) setresgid(2) setresuid(2) setsid(2)
 shm_overview(7) signal(7) symlink(2) symlink(7) sysctl(8) sysfs(5) tmpfs(5) tty(4) umask(2) umount2(2) unix(7) unshare(2)
 nft(8) resolv.conf(5) user_namespaces(7) uts_namespaces(7) veth(4) wait(2) bpf(2) chown(2) cmsg(3) console(4) credentials(7) dup(2)
-ioctl_tty(2) pts(4) pty(7) stdin(3) newuidmap(1) subuid(5)
+ioctl_tty(2) pts(4) pty(7) stdin(3) newuidmap(1) subuid(5) systemd.scope(5) systemd.resource-control(5)
 """.split())  # fmt: skip
 """Pages that exist: man-pages 6.16, which has those on fsopen(2) and its like, keyutils, iproute2, procps."""
 HOST = ("make_net", "nft", "resolver", "make_group", "set_limit", "watch_oom", "hook", "record", "make_users", "notify", "move_device",
-        "map_users", "own_group", "home")
+        "map_users", "own_group", "home", "start_unit", "enter_group", "filter_devices")
 
 
 @cache
 def plan(name: str) -> tuple[list[wire.Step], dict[str, object]]:
     case = json.loads((GOLDEN / f"{name}.json").read_text())
     if "config" in case:
-        spec = oci.read(case["config"], "/srv/bundle", invent.NAME)
+        spec = invent.bundle(case["config"])
         return build.plan(spec, invent.facts(**case["facts"])), spec
     host, options = invent.facts(**case["facts"]), invent.options(**case["options"])
     if case.get("joining"):

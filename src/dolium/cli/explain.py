@@ -234,10 +234,11 @@ def engines(directory: str) -> Shown:
     from dolium.runtime import bundle, host
 
     spec = bundle.load(os.path.abspath(directory), "explained")
+    notes = bundle.explained(spec)
     if not spec["process"]["args"]:
         raise SpecError("process.args", "is empty")
     facts = oci.with_users(spec, host.facts())
-    return Shown(directory, spec, build.plan(spec, facts), [], explain.NOTHING_RUN)
+    return Shown(directory, spec, build.plan(spec, facts), notes, explain.NOTHING_RUN)
 
 
 def page(shown: Shown, verbose: bool) -> str:

@@ -123,7 +123,7 @@ def _utf8(text: str, why: str) -> bytes:
 
 
 PAIRS = frozenset(("mkdir", "symlink", "mknod", "write_file"))
-LISTS = frozenset(("mask", "read_only"))
+LISTS = frozenset(("mask", "read_only", "start_unit"))
 
 
 def items(step: Step) -> "list[str]":

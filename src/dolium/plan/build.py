@@ -40,12 +40,18 @@ def plan(spec: "dict[str, Any]", facts: "Facts") -> "list[Step]":
                 step.chapter = name
                 steps.append(step)
 
-    chapter(
-        "LIMITS",
-        limits.cgroup(spec, facts),        # made and limited before anything lives in them
-        limits.doors(spec, facts),
-        limits.devices(spec, facts),       # before anything is born there
-    )  # fmt: skip
+    limited: list[Step] = []
+    if namespaces.is_moved(spec):
+        from dolium.plan import systemd
+
+        limited = systemd.steps(spec, facts)
+    else:
+        chapter(
+            "LIMITS",
+            limits.cgroup(spec, facts),        # made and limited before anything lives in them
+            limits.doors(spec, facts),
+            limits.devices(spec, facts),       # before anything is born there
+        )  # fmt: skip
     chapter("NETWORK", network.guard(spec))  # its rules are there before anybody who could break them
     chapter("NAMESPACES", mappings, namespaces.prepare(spec, facts))
     chapter("FILE SYSTEM", *(files if foreign else []))
@@ -55,6 +61,10 @@ def plan(spec: "dict[str, Any]", facts: "Facts") -> "list[Step]":
         network.enter(spec, facts),              # the child is born in a network that it shares: it may join none itself
         namespaces.clone(spec, facts),
         network.come_back(spec),
+    )  # fmt: skip
+    chapter("LIMITS", limited)             # of systemd's: while the child waits for its ids
+    chapter(
+        "NAMESPACES",
         namespaces.settle(spec, facts),    # enters the limits first, then makes what is left
         network.loopback(spec),
     )  # fmt: skip

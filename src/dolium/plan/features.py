@@ -1,6 +1,6 @@
 """What the OCI runtime implements (runtime-spec, features.md): read off the tables that implement it.  Pure."""
 
-from dolium.plan import attributes, capabilities, oci, process, seccomp
+from dolium.plan import attributes, capabilities, oci, process, seccomp, unit_properties
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ def features() -> "dict[str, Any]":
         "linux": {
             "namespaces": [*oci.NAMESPACES],
             "capabilities": [*capabilities.NUMBERS],
-            "cgroup": {"v1": True, "v2": True, "systemd": False, "systemdUser": False, "rdma": True},
+            "cgroup": {"v1": True, "v2": True, "systemd": True, "systemdUser": True, "rdma": True},
             "seccomp": {
                 "enabled": True,
                 "actions": [*seccomp.ACTIONS],
@@ -41,5 +41,5 @@ def features() -> "dict[str, Any]":
             "netDevices": {"enabled": True},
         },
         "annotations": {"org.opencontainers.runc.checkpoint.enabled": "true"},  # by criu, where that is installed
-        "potentiallyUnsafeConfigAnnotations": [],
+        "potentiallyUnsafeConfigAnnotations": [unit_properties.ANNOTATION],
     }  # fmt: skip

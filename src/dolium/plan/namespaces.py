@@ -31,6 +31,11 @@ def joined(spec: "dict[str, Any]") -> "set[str]":
     return {each["type"] for each in spec["linux"]["namespaces"] if "path" in each}
 
 
+def is_moved(spec: "dict[str, Any]") -> bool:
+    """Whether it is systemd that puts the container's first process into its group (plan/systemd.py)."""
+    return "unit" in spec["dolium"]
+
+
 def prepare(spec: "dict[str, Any]", facts: "Facts") -> "list[Step]":
     """dolium-init takes a private copy of the mounts, in which image layers can be attached; who is not root becomes root
     of a user namespace first, for only such may mount."""
@@ -105,7 +110,7 @@ def clone(spec: "dict[str, Any]", facts: "Facts") -> "list[Step]":
         types.discard("time")
     if facts.makes_users:
         types.discard("user")  # who is not root has made it already
-    born = limits.is_born_inside(spec, facts)
+    born = limits.is_born_inside(spec, facts) and not is_moved(spec)
     note = "born in its cgroup, never unlimited" if born else "the first process of the container"
     steps = [*before, Step("clone", OUTSIDE, "linux.namespaces", n1=flags(types), fd=slots.CGROUP if born else -1,
                   what=f"clone3 {names(types)}", note=note)]  # fmt: skip
@@ -146,7 +151,7 @@ def settle(spec: "dict[str, Any]", facts: "Facts") -> "list[Step]":
         *label(spec, facts),
         *become_root(facts),
         Step("undumpable", INSIDE, "process", what="PR_SET_DUMPABLE 0", note="none may trace this helper"),
-        *limits.enter(spec, facts),
+        *([] if is_moved(spec) else limits.enter(spec, facts)),
     ]
     types = wanted(spec) & {"cgroup", "ipc", "network", "uts"}
     if types:

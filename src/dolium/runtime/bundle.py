@@ -22,7 +22,9 @@ def load(directory: str, identity: str, config: str = "", systemd: bool = False)
     given = document.read(document.text(config or f"{directory}/config.json", "config.json"), "config.json")
     spec = oci.read(given, directory, identity)
     if systemd:
-        _refuse_systemd((given.get("linux") or {}).get("cgroupsPath") or "", identity)
+        from dolium.runtime import units
+
+        units.settle(spec, (given.get("linux") or {}).get("cgroupsPath") or "", identity)
     root = spec["root"]["path"]
     if not os.path.isdir(root):
         raise SpecError("root.path", f"there is no directory `{root}`")
@@ -45,16 +47,15 @@ def _is_ours(namespace: "dict[str, Any]") -> bool:
         return False  # who opens it says why it cannot be opened
 
 
-def _refuse_systemd(path: str, identity: str) -> None:
-    """What the config asks of systemd, and why it does not get it (decisions/0032).  Raises SpecError, Unsupported."""
-    from dolium.errors import Unsupported
+def explained(spec: "dict[str, Any]") -> "list[str]":
+    """Of a bundle that nobody has given words for: a group that is named as a unit is taken for one; what is to be said of that."""
+    given = spec["linux"]["cgroupsPath"].removeprefix("/dolium/")
+    if given.count(":") != 2 or "/" in given:
+        return []
     from dolium.plan import systemd
 
-    wanted = systemd.unit(path, user=os.geteuid() != 0, identity=identity)
-    running = os.path.isdir("/run/systemd/system")  # sd_booted(3)
-    why = "Dolium makes groups itself and does not ask systemd for them" if running else "systemd is not running on this host"
-    raise Unsupported(f"--systemd-cgroup, {wanted.name} in {wanted.slice}", why,
-                      hint="choose the cgroupfs driver: cgroup_manager=cgroupfs, native.cgroupdriver=cgroupfs")  # fmt: skip
+    systemd.settle(spec, systemd.unit(given), "explained")
+    return [f"with --systemd-cgroup, which {given} is a name for"]
 
 
 def _take_mappings(spec: "dict[str, Any]", path: str, why: str) -> None:

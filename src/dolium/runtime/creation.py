@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from dolium.runtime.netdevices import Moved
 
 SIGKILL = 9
+BY_SYSTEMD = ("start_unit", "enter_group", "filter_devices")
 
 
 class Asked:
@@ -42,7 +43,7 @@ class Asked:
 class Creation(watched.Watched):
     """A container while its maker is at work on it."""
 
-    __slots__ = ("container", "made", "planned", "turns", "console", "listener", "pidfd", "moved")
+    __slots__ = ("container", "made", "planned", "turns", "console", "listener", "pidfd", "moved", "unit")
 
     def __init__(self, spec: "dict[str, Any]", facts: "Facts", container: state.Container) -> None:
         super().__init__(spec, facts, {})
@@ -54,6 +55,7 @@ class Creation(watched.Watched):
         self.listener: Listener | None = None
         self.pidfd: socket | None = None
         self.moved: list[Moved] = []
+        self.unit: dict[str, Any] | None = None  # of systemd's, once it is there
 
     def steps(self) -> "list[Step]":
         """Its plan."""
@@ -178,6 +180,8 @@ class Creation(watched.Watched):
                 self.moved.append(netdevices.move(step, self.pid()))
             except OSError as error:
                 raise watched.step_error(step, self.planned, error.errno or 0, "sendto", self.facts) from None
+        elif step.op in BY_SYSTEMD:
+            self._by_systemd(step)
         elif step.op == "map_users":
             from dolium.runtime import rootless
 
@@ -193,6 +197,28 @@ class Creation(watched.Watched):
             except OSError as error:
                 call = {"make_group": "mkdir", "own_group": "chown"}.get(step.op, "write")
                 raise watched.step_error(step, self.planned, error.errno or 0, call, self.facts) from None
+
+    def _by_systemd(self, step: "Step") -> None:
+        """A step around its first process, whose group systemd makes.  Raises DoliumError."""
+        from dolium.plan import resources, systemd
+        from dolium.runtime import units
+
+        if step.op == "start_unit":
+            unit: dict[str, Any] = self.spec["dolium"]["unit"]
+            told = systemd.properties(self.spec, self.facts)
+            units.start(unit, self.pid(), told, self.spec["linux"]["cgroupsPath"])
+            self.unit = unit  # before, what has this name may be another's; killed meanwhile, ours ends with its process
+            self.container.fields |= {"unit": unit, "groups": resources.groups(self.spec, self.facts)}
+            self.container.save()
+        elif step.op == "filter_devices":
+            launch.done([wire.Step("open", wire.OUTSIDE, step.why, path=step.path, n1=os.O_PATH | os.O_DIRECTORY, out=slots.CGROUP,
+                                   what=f"open {step.path}"),
+                         wire.Step("device_filter", wire.OUTSIDE, step.why, fd=slots.CGROUP, data=step.data, what=step.what)])  # fmt: skip
+        else:
+            try:
+                units.enter(self.pid(), step.path)
+            except OSError as error:
+                raise watched.step_error(step, self.planned, error.errno or 0, "write", self.facts) from None
 
     def runs(self) -> None:
         """Wait until dolium-keep says that the program runs.  Raises what went wrong."""
@@ -234,6 +260,10 @@ class Creation(watched.Watched):
                 pass
             self.helper.reap()
         self._close_filled()
+        if self.unit:
+            from dolium.runtime import units
+
+            units.stop(self.unit)
         for group in self.made:
             cgroup.remove(group)
 

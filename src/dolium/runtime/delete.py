@@ -44,9 +44,10 @@ def _forget_remains(top: str, identity: str) -> bool:
 
 
 def destroy(container: state.Container) -> None:
-    """Kill all that is in it, and remove its groups."""
-    groups = container.fields["groups"]
-    if not container.pid() and all([cgroup.removed_if_empty(group) for group in {*groups.values()}]):
+    """Kill all that is in it, and remove its groups; those that systemd has made it removes itself, and would not hear of their
+    end if we did."""
+    groups, unit = container.fields["groups"], container.fields.get("unit")
+    if not unit and not container.pid() and all([cgroup.removed_if_empty(group) for group in {*groups.values()}]):
         return  # the usual case: it has ended, and nobody is left
     if container.is_frozen():
         from dolium.runtime.members import freeze
@@ -61,6 +62,10 @@ def destroy(container: state.Container) -> None:
         if not container.pid():
             break
         sleep(0.002)
+    if unit:
+        from dolium.runtime import units
+
+        units.stop(unit)
     left = [group for group in {*groups.values()} if not cgroup.remove(group)]
     if left:
         raise DoliumError(f"container `{container.id}`: processes in {left[0]} cannot be killed")

@@ -21,6 +21,11 @@ def update(top: str, identity: str, given: "dict[str, Any]") -> None:
         facts = bundle.facts(spec)
         where = container.fields["groups"]
         _check_room(given, container)
+        if unit := container.fields.get("unit"):
+            from dolium.plan import unit_properties
+            from dolium.runtime import units
+
+            units.change(unit, unit_properties.limits(given, facts.cgroup2_mounted, unit["version"]))
         for step in resources.writes(given, where, facts, first=False):
             try:
                 perform(step, [])

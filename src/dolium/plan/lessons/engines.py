@@ -81,6 +81,30 @@ own_group
   man      cgroups(7)
   see      /proc/PID/cgroup
 
+start_unit
+  what     has systemd make the container's group, as a scope with its first process in it, and waits until that is done.
+  why      where systemd runs, it is who divides the tree of groups; one that it does not know it may change or remove.
+  here     when there is a first process: systemd makes no group of nobody. It waits, and has done nothing yet.
+  without  `systemctl daemon-reload` could take limits away, and `systemctl` would not show the container.
+  man      systemd.scope(5) systemd.resource-control(5)
+  see      /proc/PID/cgroup
+
+enter_group
+  what     moves the first process into a group of cgroup v1 that systemd has not moved it into.
+  why      systemd makes groups for the controllers that it knows, and some of v1 it does not.
+  here     when that group has its limits.
+  without  those controllers would not hold the container.
+  man      cgroups(7)
+  see      /proc/PID/cgroup
+
+filter_devices
+  what     loads the filter of devices and attaches it to the group.
+  why      it says more than systemd's own can, and stays when that is taken away.
+  here     when the group is there; by the host, since a container's users may be others than its own by now.
+  without  the container would have every device that systemd's properties leave it.
+  man      bpf(2) cgroups(7)
+  see      /proc/PID/cgroup
+
 probe
   what     looks whether there is a program to run, in the order in which exec will try.
   why      engines are told of a missing program by `create`, and not first by `start`.

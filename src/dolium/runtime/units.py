@@ -1,0 +1,131 @@
+"""The unit of a container whose group systemd makes: begun around its first process, changed, stopped (decisions/0036)."""
+
+import os
+
+from dolium.errors import DoliumError, Unsupported
+from dolium.plan import systemd, unit_properties
+from dolium.runtime import cgroup
+from dolium.runtime.bus import Bus
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from dolium.plan.unit_properties import Property
+
+BOOTED = "/run/systemd/system"
+"""There where systemd is the init, sd_booted(3); it belongs to who is root for it."""
+INSTEAD = "choose the cgroupfs driver: cgroup_manager=cgroupfs, native.cgroupdriver=cgroupfs"
+
+
+def is_users(uid: int) -> bool:
+    """Whether the caller's own systemd is asked: by who is not root, also as root of a user namespace inside which that of the
+    host belongs to nobody."""
+    return uid != 0 or os.stat(BOOTED).st_uid != 0
+
+
+def settle(spec: "dict[str, Any]", path: str, identity: str) -> None:
+    """Write into the spec which unit `path` (linux.cgroupsPath as it is given) asks for, and where its group will be.
+
+    Raises SpecError, Unsupported, DoliumError."""
+    if not os.path.isdir(BOOTED):
+        wanted = systemd.unit(path, user=os.geteuid() != 0, identity=identity)
+        raise Unsupported(f"--systemd-cgroup, {wanted.name} in {wanted.slice}", "systemd is not running on this host", hint=INSTEAD)
+    user = is_users(os.geteuid())
+    wanted = systemd.unit(path, user=user, identity=identity)
+    bus = _reach(wanted.name, user)
+    try:
+        base, version = bus.property("ControlGroup"), bus.property("Version")
+    finally:
+        bus.close()
+    systemd.settle(spec, wanted, identity, base=base.rstrip("/"), version=_number(version), user=user)
+
+
+def _number(version: str) -> int:
+    """`252.38-1~deb12u1`, `v255`"""
+    digits = ""
+    for letter in version.lstrip("v"):
+        if not letter.isdecimal():
+            break
+        digits += letter
+    return int(digits or "0")
+
+
+def _reach(name: str, user: bool) -> Bus:
+    try:
+        return Bus(user)
+    except DoliumError as problem:
+        how = "log in, or: loginctl enable-linger, and set XDG_RUNTIME_DIR" if user else INSTEAD
+        raise Unsupported(f"--systemd-cgroup, {name}", str(problem), hint=how) from None
+
+
+def start(unit: "dict[str, Any]", pid: int, properties: "list[Property]", group: str) -> None:
+    """Have systemd make the unit with that process in it; `group` is where that is expected to be, below a mount of cgroups.
+    A unit of this name that has failed before is forgotten first.  Raises DoliumError."""
+    name = unit["name"]
+    told = [(each, (kind, value)) for each, kind, value in [*properties, ("PIDs", "au", [pid])]]
+    bus, found = _reach(name, unit["user"]), None
+    try:
+        bus.subscribe()
+        for last in (False, True):
+            found = bus.manage("StartTransientUnit", "ssa(sv)a(sa(sv))", (name, "fail", told, []), () if last else ("UnitExists",))
+            if found:
+                break
+            bus.manage("ResetFailedUnit", "s", (name,), ("NoSuchUnit",))
+        assert found
+        result = bus.job(found[0])
+        if result != "done":
+            raise DoliumError(f"its job has ended with `{result}`", hint=f"systemctl status {name}")
+        if group not in where(pid):
+            raise DoliumError(f"its processes are not in `{group}`, but in {' '.join(sorted(where(pid)))}")
+    except DoliumError as problem:
+        bus.close()
+        problem.message = f"systemd has not made `{name}`: {problem}"
+        if found:  # else one of this name may be another's
+            stop(unit)
+        raise
+    finally:
+        bus.close()
+
+
+def where(pid: int) -> "set[str]":
+    """In which groups a process is, of all hierarchies, proc_pid_cgroup(5).  Raises OSError."""
+    return {line.split(":", 2)[2] for line in cgroup.read(f"/proc/{pid}/cgroup").splitlines()}
+
+
+def enter(pid: int, group: str) -> None:
+    """Move a process into a group of cgroup v1, unless it is there.  Raises OSError."""
+    if str(pid) not in cgroup.read(f"{group}/cgroup.procs").split():
+        cgroup.write(f"{group}/cgroup.procs", b"%d" % pid)
+
+
+def change(unit: "dict[str, Any]", properties: "list[Property]") -> None:
+    """Other properties for one that is there, until it ends.  Raises DoliumError."""
+    if not properties:
+        return
+    bus = _reach(unit["name"], unit["user"])
+    try:
+        told = [(each, (kind, value)) for each, kind, value in properties]
+        bus.manage("SetUnitProperties", "sba(sv)", (unit["name"], True, told))
+    except DoliumError as problem:
+        words = ", ".join(unit_properties.show(each) for each in properties)
+        problem.message = f"systemd has not changed `{unit['name']}` ({words}): {problem}"
+        raise
+    finally:
+        bus.close()
+
+
+def stop(unit: "dict[str, Any]") -> None:
+    """Stop the unit and have it forgotten; nothing where there is none.  Raises DoliumError."""
+    bus = _reach(unit["name"], unit["user"])
+    try:
+        bus.subscribe()
+        found = bus.manage("StopUnit", "ss", (unit["name"], "replace"), ("NoSuchUnit",))
+        if found:
+            bus.job(found[0])
+        bus.manage("ResetFailedUnit", "s", (unit["name"],), ("NoSuchUnit",))
+    except DoliumError as problem:
+        problem.message = f"systemd has not stopped `{unit['name']}`: {problem}"
+        raise
+    finally:
+        bus.close()
