@@ -91,7 +91,7 @@ def test_any_signature(text: str) -> None:
 @pytest.mark.parametrize(("signature", "values"), [("y", (256,)), ("s", (5,)), ("s", ("a\0",)), ("u", ()), ("", (1,)), ("as", (5,)), ("(ss)", (("a",),)),
                                                    ("v", (("ss", 1),)), ("z", (1,)), ("t", (-1,)), ("(s", (("a",),)), ("a", ([],)), ("()", ((),))])
 def test_what_does_not_fit(signature: str, values: tuple[Any, ...]) -> None:
-    with pytest.raises(ValueError, match="."):
+    with pytest.raises(ValueError, match=r"."):
         dbus.encode(signature, values)
 
 

@@ -28,7 +28,7 @@ ioctl_tty(2) pts(4) pty(7) stdin(3) newuidmap(1) subuid(5) systemd.scope(5) syst
 """.split())  # fmt: skip
 """Pages that exist: man-pages 6.16, which has those on fsopen(2) and its like, keyutils, iproute2, procps."""
 HOST = ("make_net", "nft", "resolver", "make_group", "set_limit", "watch_oom", "hook", "record", "make_users", "notify", "move_device",
-        "map_users", "own_group", "home", "start_unit", "enter_group", "filter_devices")
+        "map_users", "own_group", "home", "start_unit", "enter_group", "filter_devices", "attach")
 
 
 @cache
@@ -87,7 +87,8 @@ def test_every_operation_has_a_lesson() -> None:
 def test_every_lesson_is_of_some_step() -> None:
     """Those that no plan here uses are for what only an OCI config asks, or stand behind the others."""
     used = {lessons.of(step).key for name in CASES for step in plan(name)[0]}
-    behind = {"set_limit", "set_limit cpu.cfs_period_us", "open_ns", "sync", "new_mount", "write", "netlink", "read_file", "offer"}
+    behind = {"set_limit", "set_limit cpu.cfs_period_us", "open_ns", "sync", "new_mount", "write", "netlink", "read_file", "offer",
+              "attach"}
     assert {*lessons.every()} - used <= behind
 
 

@@ -1,6 +1,6 @@
 """The plan of joining: everything that happens when one more process is started in a container that runs, in order."""
 
-from dolium.core.wire import BOTH, INSIDE, OUTSIDE, Step, strings
+from dolium.core.wire import BOTH, HOST, INSIDE, OUTSIDE, Step, strings
 from dolium.plan import devices, filter, identity, limits, namespaces, process, program, slots, terminal
 from dolium.plan.origin import is_bundle
 
@@ -43,6 +43,7 @@ def plan(spec: "dict[str, Any]", facts: "Facts") -> "list[Step]":
         [_hidden(OUTSIDE)],                      # so the child is born so
         _child(spec, facts),
         [namespaces.forget()],
+        _attach(spec),
         process.affinity(spec, "initial"),
         namespaces.label(spec, facts),
         namespaces.score(spec),                  # by the host's /proc
@@ -120,9 +121,22 @@ def _hidden(actor: int) -> Step:
 
 
 def _child(spec: "dict[str, Any]", facts: "Facts") -> "list[Step]":
-    born = limits.is_born_inside(spec, facts)
+    born = limits.is_born_inside(spec, facts) and not _attach(spec)
     return [Step("clone", OUTSIDE, "process", fd=slots.CGROUP if born else -1, what="clone3",
                  note="in its cgroup, unseen by those in it" if born else "unseen by those in the container")]  # fmt: skip
+
+
+def _attach(spec: "dict[str, Any]") -> "list[Step]":
+    """A plain user may not move a process out of the groups of a login into those of the user's own systemd, which can."""
+    unit, why = spec["dolium"].get("unit"), "linux.cgroupsPath"
+    if not unit or not unit["user"]:
+        return []
+    return [
+        Step("ask", OUTSIDE, why, what="meet Python", note="which asks systemd"),
+        Step("attach", HOST, why, path=unit["name"], path2=spec["dolium"].get("inner", ""),
+             what=f"systemd: move it into {unit['name']}", note="from wherever you have called"),
+        Step("sync", BOTH, why, what="meet: it is in its group", note="inside waits for outside"),
+    ]  # fmt: skip
 
 
 def _join(spec: "dict[str, Any]", facts: "Facts") -> Step:

@@ -64,7 +64,8 @@ def directory(slice: str) -> str:
     return "".join(f"/{'-'.join(parts[: number + 1])}.slice" for number in range(len(parts)))
 
 
-def settle(spec: "dict[str, Any]", found: Unit, identity: str, *, base: str = "", version: int = NEWEST, user: bool = False) -> None:
+def settle(spec: "dict[str, Any]", found: Unit, identity: str, *, base: str = "", version: int = NEWEST,
+           user: bool = False) -> None:  # fmt: skip
     """Write into the spec what is asked for: the container's group, below `base`, the one of the systemd that makes it, and the
     unit, for that `version` of systemd; `user`: the caller's own."""
     spec["linux"]["cgroupsPath"] = base + found.path

@@ -61,7 +61,8 @@ class Bus:
             except OSError as error:
                 self.close()
                 problem = problem or f"`{path}`: {error.strerror or error}"
-        raise DoliumError(f"{'your own' if user else 'the'} systemd cannot be reached: {problem}")
+        whose = "your own" if user else "the host's"
+        raise DoliumError(f"{whose} systemd cannot be reached: {problem}")
 
     def close(self) -> None:
         """Hang up."""
@@ -86,9 +87,15 @@ class Bus:
 
     def ask(self, destination: str, path: str, interface: str, member: str, signature: str = "", values: "Sequence[Any]" = (),
             accept: "tuple[str, ...]" = ()) -> "list[Any] | None":  # fmt: skip
-        """Call a method and wait for its answer; None for one of these errors, by the last word of its name.  Raises DoliumError."""
+        """Call a method and wait for its answer; None for an error that is accepted, by the last word of its name.
+
+        Raises DoliumError."""
         self.serial += 1
-        self._send(dbus.call(self.serial, destination, path, interface, member, signature, values))
+        try:
+            data = dbus.call(self.serial, destination, path, interface, member, signature, values)
+        except ValueError as problem:  # a text that is none, in an annotation
+            raise DoliumError(f"it cannot be said: {problem}") from None
+        self._send(data)
         deadline = monotonic() + PATIENCE
         while True:
             found = self._next(deadline)

@@ -52,6 +52,17 @@ class Helping(watched.Watched):
             home.put(self.helper, self.planned)
             self.helper.socket.send(b"G")
 
+    def attach(self) -> None:
+        """Where it is systemd that puts it into its group, have that done.  Raises DoliumError."""
+        for step in self.planned:
+            if step.op == "attach":
+                from dolium.runtime import units
+
+                self._hear(b"H", 1)
+                assert self.helper
+                units.attach(self.spec["dolium"]["unit"], child(self.helper), step.path2)
+                self.helper.socket.send(b"G")
+
     def notify(self, told: "dict[str, Any]") -> None:
         """Where its filter leaves calls to an agent, hand that the listener; `told` is the container's state.  Raises
         DoliumError."""
@@ -114,6 +125,7 @@ def _run(helping: Helping, message: "Callable[[dict[int, int]], bytes]", hook: "
     stdin, words = hooks.given(told), os.memfd_create("words", os.MFD_CLOEXEC)
     try:
         helping.begin(message, (stdin, words, words), {})
+        helping.attach()
         try:
             helping.notify(told)
             os.close(helping.offered())

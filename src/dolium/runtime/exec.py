@@ -134,6 +134,7 @@ def start(top: str, identity: str, asked: Extra) -> "tuple[Helping, int]":
         taker = console.connect(asked.console_socket) if asked.console_socket else None
         watcher = console.connect(asked.pidfd_socket, console.PIDFD) if asked.pidfd_socket else None
         helping.begin(lambda passed: wire.encode(steps, passed).data, (0, 1, 2), preserved(asked.preserve))
+        helping.attach()
         helping.home()
         if taker:
             console.send(taker, helping.offered())
@@ -171,6 +172,7 @@ def _inner_group(spec: "dict[str, Any]", container: state.Container, path: str) 
     """--cgroup: a group below the container's own.  Raises SpecError."""
     if ".." in path.split("/") or not os.path.isdir(f"{container.fields['groups'].get('unified', '')}/{path.strip('/')}"):
         raise SpecError("--cgroup", f"the container has no group `{path}`")
+    spec["dolium"]["inner"] = path
     spec["linux"] = {**spec["linux"], "cgroupsPath": f"{spec['linux']['cgroupsPath']}/{path.strip('/')}".rstrip("/")}
 
 

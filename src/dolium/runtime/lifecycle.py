@@ -35,7 +35,8 @@ def prepare(top: str, identity: str, asked: Asked, kind: "type[Creation]" = Crea
 
     fields = {"id": identity, "bundle": own["bundle"], "annotations": spec["annotations"], "status": "creating", "pid": None,
               "created": strftime("%Y-%m-%dT%H:%M:%SZ", gmtime()), "owner": os.geteuid(), "maker": state.identify(os.getpid()),
-              "groups": {} if "unit" in own else resources.groups(spec, facts), "rootfs": spec["root"]["path"], "hooks": sorted(spec["hooks"]),
+              "groups": {} if "unit" in own else resources.groups(spec, facts),  # of a unit, when it is there
+              "rootfs": spec["root"]["path"], "hooks": sorted(spec["hooks"]),
               "versions": {name: each.version for name, each in facts.hierarchies.items()}}  # fmt: skip
     container = state.new(top, identity, fields)
     try:

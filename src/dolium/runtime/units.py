@@ -82,7 +82,10 @@ def start(unit: "dict[str, Any]", pid: int, properties: "list[Property]", group:
         bus.close()
         problem.message = f"systemd has not made `{name}`: {problem}"
         if found:  # else one of this name may be another's
-            stop(unit)
+            try:
+                stop(unit)
+            except DoliumError:  # what is the matter is known already
+                pass
         raise
     finally:
         bus.close()
@@ -97,6 +100,18 @@ def enter(pid: int, group: str) -> None:
     """Move a process into a group of cgroup v1, unless it is there.  Raises OSError."""
     if str(pid) not in cgroup.read(f"{group}/cgroup.procs").split():
         cgroup.write(f"{group}/cgroup.procs", b"%d" % pid)
+
+
+def attach(unit: "dict[str, Any]", pid: int, inner: str = "") -> None:
+    """Have systemd move a process into the unit, or into a group below it.  Raises DoliumError."""
+    bus = _reach(unit["name"], unit["user"])
+    try:
+        bus.manage("AttachProcessesToUnit", "ssau", (unit["name"], f"/{inner.strip('/')}", [pid]))
+    except DoliumError as problem:
+        problem.message = f"systemd has not moved the process into `{unit['name']}`: {problem}"
+        raise
+    finally:
+        bus.close()
 
 
 def change(unit: "dict[str, Any]", properties: "list[Property]") -> None:

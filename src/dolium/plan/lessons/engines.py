@@ -89,6 +89,14 @@ start_unit
   man      systemd.scope(5) systemd.resource-control(5)
   see      /proc/PID/cgroup
 
+attach
+  what     has your own systemd move the new process into the container's group.
+  why      cgroups(7) lets nobody move a process from a group that is another's, and the one of your login is root's.
+  here     as soon as there is a process; it waits.
+  without  a container could be entered only from below your own systemd.
+  man      cgroups(7)
+  see      /proc/PID/cgroup
+
 enter_group
   what     moves the first process into a group of cgroup v1 that systemd has not moved it into.
   why      systemd makes groups for the controllers that it knows, and some of v1 it does not.
