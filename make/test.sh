@@ -1,5 +1,5 @@
 #!/bin/sh
-# make test | test-long | test-live | test-v2 | lint | types | golden | bench | conformance | clients, after the set-up.
+# make test | test-long | test-live | test-v2 | test-systemd | lint | types | golden | bench | conformance | clients, after the set-up.
 set -u
 cd "$(dirname "$0")/.." || exit 1
 . make/shared.sh
@@ -125,15 +125,18 @@ test-live)
     # shellcheck disable=SC2086
     whole $LIVE
     ;;
-test-v2)
+test-v2 | test-systemd)
     machine=../shared/tools/vmtest
     missing=
     [ -x "$machine" ] || missing="$missing, $machine"
-    for each in qemu-system-x86_64 busybox; do
-        command -v "$each" >/dev/null 2>&1 || missing="$missing, $each (Debian: qemu-system-x86 busybox-static)"
+    needed='qemu-system-x86_64 busybox'
+    [ "$1" = test-systemd ] && needed="$needed systemctl dbus-daemon"
+    for each in $needed; do
+        command -v "$each" >/dev/null 2>&1 || missing="$missing, $each"
     done
     if [ -n "$missing" ]; then
-        say "not run: missing ${missing#, }. On a host with cgroup v2 alone, \`make test\` is this test."
+        say "not run: missing ${missing#, } (Debian: qemu-system-x86 busybox-static; for systemd: systemd dbus libpam-systemd" \
+            "dbus-user-session). On a host with cgroup v2 alone, and systemd, \`make test\` is this test."
         exit 0
     fi
     case $(pwd) in
@@ -141,17 +144,22 @@ test-v2)
         say "not run: the machine has a /tmp, a /var/tmp and a /var/lib of its own, and this clone lies below: move it." >&2
         exit 1 ;;
     esac
+    if [ "$1" = test-systemd ]; then
+        say "about 15 minutes under emulation, in a machine whose init is systemd"
+        chosen='--systemd' directories=tests/conformance/test_systemd.py
+    else
+        say "about 15 minutes under emulation; TEST_V2_USER=NAME runs them as that user, in a cgroup that is delegated to it"
+        chosen="${TEST_V2_USER:+--user $TEST_V2_USER}" directories=$(present live security api conformance)
+    fi
+    [ -n "$directories" ] || { say "no tests in: live security api conformance"; exit 0; }
     # A machine under emulation is some 20 times slower, and its user cannot reach an interpreter in root's home.  Its `/`
     # is an overlay, which cannot hold the upper directory of another.
-    say "about 15 minutes under emulation; TEST_V2_USER=NAME runs them as that user, in a cgroup that is delegated to it"
-    directories=$(present live security api conformance)
-    [ -n "$directories" ] || { say "no tests in: live security api conformance"; exit 0; }
     if [ "$ARGS" = smoke ]; then
         directories=$(printf ' tests/%s' $SMOKE) ARGS=
     fi
     # shellcheck disable=SC2086
     exec "$machine" --mem 3G --tmpfs /tmp --tmpfs /var/tmp --tmpfs /var/lib --timeout "${TEST_V2_TIMEOUT:-7200}" \
-        ${TEST_V2_USER:+--user "$TEST_V2_USER"} --env DOLIUM_TEST_SLOW=20 \
+        $chosen --env DOLIUM_TEST_SLOW=20 \
         --env DOLIUM_PYTHON=/usr/bin/python3 ${ROOTFS:+--env ROOTFS} -- \
         sh -c "cd '$(pwd)' && exec .build/venv/bin/python -m pytest -o cache_dir=/tmp/pytest-cache $directories $ARGS"
     ;;

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from bundles import Bundle, config, script, wait_for
+from bundles import RUNTIME, Bundle, config, script, wait_for
 from containers import DOLIUM, NOBODY, SLOW
 
 pytestmark = pytest.mark.skipif(not os.path.isdir("/run/systemd/system"), reason="systemd does not run here: make test-systemd")
@@ -269,6 +269,34 @@ def test_explain_shows_who_makes_the_group(asked: Bundle) -> None:
     asked.running(config(process__args=["sleep", "1000"], linux__resources=LIMITS, linux__cgroupsPath=f"system.slice:dolium:{asked.id}"))
     by_id = subprocess.run([DOLIUM, "explain", "-v", "--bundle", asked.directory], capture_output=True, text=True, check=True).stdout
     assert f"systemd: {scope(asked)}"[:30] in by_id and "MemoryMax=67108864" in by_id and "with --systemd-cgroup" in by_id
+
+
+def test_podman(asked: Bundle) -> None:
+    """`--cgroup-manager systemd`, which is what it does on such hosts by itself."""
+    if not shutil.which("podman"):
+        pytest.skip("no podman here")
+    name, top = asked.id, asked.directory
+    engine = ["podman", "--root", f"{top}/store", "--runroot", f"{top}/runroot", "--storage-driver", "vfs", "--events-backend", "none",
+              "--cgroup-manager", "systemd", "--runtime", RUNTIME]  # fmt: skip
+
+    def podman(*words: str) -> str:
+        ended = subprocess.run([*engine, *words], capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=60 * SLOW, check=False)
+        assert ended.returncode == 0, ended
+        return ended.stdout
+
+    podman("run", "--detach", "--log-driver", "k8s-file", "--name", name, "--network", "none", "--memory", "64m", "--pids-limit", "33",
+           "--rootfs", asked.rootfs, "sh", "-c", "cat /sys/fs/cgroup/memory.max; exec sleep 1000")  # fmt: skip
+    unit = f"libpod-{podman('inspect', '--format', '{{.Id}}', name).strip()}.scope"
+    try:
+        found = shown(unit)
+        assert [found[each] for each in ("MemoryMax", "TasksMax", "Slice", "Delegate")] == [str(64 << 20), "33", "machine.slice", "yes"]
+        assert podman("exec", name, "cat", "/proc/self/cgroup") == "0::/\n"
+        wait_for(lambda: podman("logs", name) == f"{64 << 20}\n")
+        podman("pause", name)
+        podman("unpause", name)
+    finally:
+        podman("rm", "--force", "--time", "0", name)
+    assert show(unit, "LoadState") == "not-found"
 
 
 PLAIN = 'exec setpriv --reuid {0} --regid {0} --clear-groups env XDG_RUNTIME_DIR=/run/user/{0} '

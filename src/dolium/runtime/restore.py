@@ -7,7 +7,7 @@ happens.  The first process becomes a child of ours, as its siblings are criu's:
 import os
 
 from dolium.core import document, sys
-from dolium.errors import DoliumError
+from dolium.errors import DoliumError, Unsupported
 from dolium.plan import cgroupmount, criu_messages, rtnetlink, slots
 from dolium.plan import checkpoint as planning
 from dolium.runtime import (
@@ -72,6 +72,9 @@ def restore(top: str, identity: str, asked: creation.Asked, wanted: checkpoint.A
     """`restore`: whole or not at all.  The container runs, and its first process is a child of this one.  Raises DoliumError
     and OSError."""
     checkpoint.needs_root()
+    if asked.systemd:
+        raise Unsupported("restore with --systemd-cgroup", "criu restores into groups that are there, and systemd makes one with a process",
+                          hint="choose the cgroupfs driver for it: cgroup_manager=cgroupfs")  # fmt: skip
     options = planning.options(wanted.flags)
     program = criu.find(wanted.criu)
     if not os.path.isdir(wanted.images):
