@@ -211,9 +211,10 @@ class Creation(watched.Watched):
             self.container.fields |= {"unit": unit, "groups": resources.groups(self.spec, self.facts)}
             self.container.save()
         elif step.op == "filter_devices":
-            launch.done([wire.Step("open", wire.OUTSIDE, step.why, path=step.path, n1=os.O_PATH | os.O_DIRECTORY, out=slots.CGROUP,
-                                   what=f"open {step.path}"),
-                         wire.Step("device_filter", wire.OUTSIDE, step.why, fd=slots.CGROUP, data=step.data, what=step.what)])  # fmt: skip
+            group = wire.Step("open", wire.OUTSIDE, step.why, path=step.path, n1=os.O_PATH | os.O_DIRECTORY, out=slots.CGROUP,
+                              what=f"open {step.path}")  # fmt: skip
+            filter = wire.Step("device_filter", wire.OUTSIDE, step.why, fd=slots.CGROUP, data=step.data, what=step.what)
+            launch.done([group, filter])
         else:
             try:
                 units.enter(self.pid(), step.path)

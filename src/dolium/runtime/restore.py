@@ -73,8 +73,8 @@ def restore(top: str, identity: str, asked: creation.Asked, wanted: checkpoint.A
     and OSError."""
     checkpoint.needs_root()
     if asked.systemd:
-        raise Unsupported("restore with --systemd-cgroup", "criu restores into groups that are there, and systemd makes one with a process",
-                          hint="choose the cgroupfs driver for it: cgroup_manager=cgroupfs")  # fmt: skip
+        why = "criu restores into groups that are there, and systemd makes one only with a process in it"
+        raise Unsupported("restore with --systemd-cgroup", why, hint="choose the cgroupfs driver for it: cgroup_manager=cgroupfs")
     options = planning.options(wanted.flags)
     program = criu.find(wanted.criu)
     if not os.path.isdir(wanted.images):
