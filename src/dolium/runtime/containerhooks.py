@@ -60,7 +60,7 @@ class Helping(watched.Watched):
 
                 self._hear(b"H", 1)
                 assert self.helper
-                units.attach(self.spec["dolium"]["unit"], child(self.helper), step.path2)
+                units.attach(self.spec["dolium"]["unit"], self.helper.child(), step.path2)
                 self.helper.socket.send(b"G")
 
     def notify(self, told: "dict[str, Any]") -> None:

@@ -201,7 +201,7 @@ class Creation(watched.Watched):
     def _by_systemd(self, step: "Step") -> None:
         """A step around its first process, whose group systemd makes.  Raises DoliumError."""
         from dolium.plan import resources, systemd
-        from dolium.runtime import units
+        from dolium.runtime import launch, units
 
         if step.op == "start_unit":
             unit: dict[str, Any] = self.spec["dolium"]["unit"]
