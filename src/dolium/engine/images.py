@@ -9,7 +9,7 @@ import os
 from fcntl import LOCK_EX, LOCK_NB, LOCK_SH, flock
 from time import time
 
-from dolium.engine import blobs, manifests, unsynced
+from dolium.engine import blobs, manifests, spare, unsynced
 from dolium.errors import DoliumError, ImageError, NotFound
 from dolium.runtime import places
 
@@ -17,7 +17,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Callable, Iterable
-    from typing import TypeVar
+    from typing import Any, TypeVar
 
     Result = TypeVar("Result")
 
@@ -153,23 +153,37 @@ def _with(work: "Callable[[sqlite3.Connection], Result]", begin: str = "begin") 
     version."""
     import _sqlite3 as sqlite3  # the C half is all that is needed, and is there in half the time
 
-    path = f"{places.data_path() + '/images' if _is_there() else _top()}/images.db"
+    top = f"{places.data_path()}/images" if _is_there() else _top()
+    path = f"{top}/images.db"
     try:
-        database = sqlite3.connect(path, timeout=PATIENCE, isolation_level=None)
         try:
-            _settle(database, path)
-            database.execute(begin)
-            try:
-                result = work(database)
-            except BaseException:
-                database.execute("rollback")
+            return _once(sqlite3, path, work, begin)
+        except sqlite3.Error:
+            if not spare.give(top):
                 raise
-            database.execute("commit")
+            result = _once(sqlite3, path, work, begin)
+            spare.keep(top)
             return result
-        finally:
-            database.close()
     except sqlite3.Error as error:
+        if spare.is_full(top):
+            raise DoliumError(f"`{path}`: the disk is full", hint="remove something else on it, then `dolium prune`") from None
         raise DoliumError(f"`{path}`: {error}", hint=f"if it stays so: remove {path}*, and pull or load the images anew") from None
+
+
+def _once(sqlite3: "Any", path: str, work: "Callable[[sqlite3.Connection], Result]", begin: str) -> "Result":
+    database = sqlite3.connect(path, timeout=PATIENCE, isolation_level=None)
+    try:
+        _settle(database, path)
+        database.execute(begin)
+        try:
+            result = work(database)
+        except BaseException:
+            database.execute("rollback")
+            raise
+        database.execute("commit")
+        return result
+    finally:
+        database.close()
 
 
 def _settle(database: "sqlite3.Connection", path: str) -> None:
@@ -230,7 +244,9 @@ def record(name: str, digest: str, *, source: str = "") -> Image:
             database.execute("insert or replace into name values (?, ?, ?, ?)", (name, digest, source, now))
         return _load(database, "where digest = ?", digest)[0]
 
-    return _with(work, WRITING)
+    image = _with(work, WRITING)
+    spare.keep(_top())
+    return image
 
 
 def every() -> "list[Image]":
@@ -308,4 +324,5 @@ def collect() -> "Iterable[tuple[str, int]] | None":
             if digest not in known:
                 blobs.remove(digest)
                 gone.append((digest, size))
+        spare.keep(_top())
         return gone
