@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import checkpoints
 import pytest
 from containers import wait_for
 from lab import HERE, Lab, Pair
@@ -184,3 +185,22 @@ back: 1001
 terminal: True True 6
 """, said
     assert not machine.left()
+
+
+CRIU = checkpoints.missing()
+
+
+@pytest.mark.skipif(bool(CRIU), reason=CRIU)
+def test_checkpoint_and_restore(ctr: Pair) -> None:
+    """Of a task that goes on; it is restored into another container."""
+    ctr.same(
+        """ctr run -d $how $I c1 sh -c 'i=0; while :; do i=$((i+1)); echo $i >/dev/shm/n; sleep 0.05; done'
+        number() { ctr task exec --exec-id e$(date +%N) $1 cat /dev/shm/n; }
+        further() { for _ in $(seq 100); do test "$(number $1)" -gt $2 && echo further && return; sleep 0.1; done; }
+        further c1 3; before=$(number c1)
+        ctr c checkpoint --image --rw --task c1 localhost/c1:taken >/dev/null
+        further c1 $before
+        ctr c restore --live c2 localhost/c1:taken >/dev/null; further c2 $before
+        ctr task rm -f c1 2>/dev/null; ctr task rm -f c2 2>/dev/null; ctr c rm c1; ctr c rm c2; ctr image rm localhost/c1:taken >/dev/null""",
+        "further\nfurther\nfurther\n",
+    )
