@@ -350,7 +350,7 @@ def test_a_failed_checkpoint_leaves_it_running(one: Taken) -> None:
     one.counts(one.last())
 
 
-@pytest.mark.parametrize("spoil", ["images", "none", "directory"])
+@pytest.mark.parametrize("spoil", ["images", "none", "directory", "external.json", "descriptors.json"])
 def test_a_failed_restore_leaves_nothing(one: Taken, spoil: str) -> None:
     one.run()
     one.taken()
@@ -360,10 +360,14 @@ def test_a_failed_restore_leaves_nothing(one: Taken, spoil: str) -> None:
     elif spoil == "none":
         for name in os.listdir(one.images):
             os.unlink(f"{one.images}/{name}")
-    else:
+    elif spoil == "directory":
         shutil.rmtree(one.images)
+    else:
+        with open(f"{one.images}/{spoil}", "w") as file:
+            file.write('{"/data": 5}')
     ended = one.restore("--detach")
     assert ended.code == 1 and ended.err.startswith("error: ") and ended.err.count("\n") == 1, ended
+    assert not spoil.endswith("json") or f"{spoil}` is not as `checkpoint` writes it" in ended.err
     assert one.bundle.status() == "gone"
 
 

@@ -93,6 +93,19 @@ def test_file_locks(one: Taken) -> None:
     assert one.exec(held) == "1\n"
 
 
+def test_settings_in_a_file(one: Taken) -> None:
+    """That the config names: they overrule the flags."""
+    path = f"{one.bundle.directory}/settings"
+    with open(path, "w") as file:
+        file.write("file-locks\n")
+    one.run(script("flock /dev/shm/lock sh -c 'while :; do sleep 0.1; done'", annotations={"org.criu.config": path}))
+    held = "flock -n /dev/shm/lock true; echo $?"
+    wait_for(lambda: one.exec(held) == "1\n")
+    one.taken()
+    one.restored()
+    assert one.exec(held) == "1\n"
+
+
 def test_link_remap(one: Taken) -> None:
     """A file that has lost the name by which it was opened, and has another."""
     one.run(script(f"exec 3>/first; ln /first /second; rm /first; {COUNT}"))

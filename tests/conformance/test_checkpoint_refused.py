@@ -41,3 +41,4 @@ def test_features_say_so(bundle: Bundle) -> None:
     """By the annotation that runc has: it is about the program, not about this host."""
     found = json.loads(bundle.verb("features").out)
     assert found["annotations"]["org.opencontainers.runc.checkpoint.enabled"] == "true"
+    assert "org.criu.config" in found["potentiallyUnsafeConfigAnnotations"], "it names a file of settings for criu"

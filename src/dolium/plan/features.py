@@ -41,5 +41,5 @@ def features() -> "dict[str, Any]":
             "netDevices": {"enabled": True},
         },
         "annotations": {"org.opencontainers.runc.checkpoint.enabled": "true"},  # by criu, where that is installed
-        "potentiallyUnsafeConfigAnnotations": [unit_properties.ANNOTATION],
+        "potentiallyUnsafeConfigAnnotations": ["org.criu.config", unit_properties.ANNOTATION],
     }  # fmt: skip

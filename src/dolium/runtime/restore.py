@@ -139,10 +139,17 @@ def _filter_devices(made: Restoration) -> None:
 def _kept(images: str, binds: "dict[str, str]") -> "dict[str, list[str]]":
     """Which mounts are the host's; what runc has written down says nothing of that: its names are the destinations, and
     /dev/null for all that it has hidden behind that."""
-    if os.path.exists(f"{images}/external.json"):
-        found: dict[str, list[str]] = document.read(document.text(f"{images}/external.json"), "external.json")
-        return found
-    return {**{each: [each, ""] for each in binds}, "/dev/null": [planning.DEVICE, "/null"]}
+    path = f"{images}/external.json"
+    if not os.path.exists(path):
+        return {**{each: [each, ""] for each in binds}, "/dev/null": [planning.DEVICE, "/null"]}
+    found = document.read(document.text(path), "external.json")
+    if not isinstance(found, dict) or not all(_are_texts(each, 2) for each in found.values()):
+        raise DoliumError(f"`{path}` is not as `checkpoint` writes it")
+    return found
+
+
+def _are_texts(value: object, count: int) -> bool:
+    return isinstance(value, list) and len(value) == count and all(isinstance(each, str) for each in value)
 
 
 def _groups(made: Restoration) -> "dict[str, str]":
@@ -151,9 +158,12 @@ def _groups(made: Restoration) -> "dict[str, str]":
 
 def _stdio(images: str, lent: "dict[int, int]") -> "list[tuple[str, int]]":
     """Our own standard files, for those that the container had from outside."""
-    names = document.read(document.text(f"{images}/descriptors.json"), "descriptors.json")
+    path = f"{images}/descriptors.json"
+    names = document.read(document.text(path), "descriptors.json")
+    if not _are_texts(names, 3):
+        raise DoliumError(f"`{path}` is not as `checkpoint` writes it")
     found: dict[str, int] = {}
-    for number, name in enumerate(names[:3]):
+    for number, name in enumerate(names):
         if name.startswith(("pipe:", *planning.LENT)) and name not in found:
             found[name] = STDIO + number
             lent[STDIO + number] = number
