@@ -18,6 +18,7 @@ from bundles import DEFAULT, Bundle, config, script, wait_for
 from checkpoints import COUNT, Taken
 from networks import Site
 from test_console import listening, taken
+from test_net_devices import cable
 
 MISSING = checkpoints.missing()
 pytestmark = pytest.mark.skipif(bool(MISSING), reason=MISSING)
@@ -278,6 +279,24 @@ def test_hooks_that_make_networks_are_run_again(one: Taken) -> None:
     os.unlink(log)
     one.restored()
     assert one.bundle.read("hooks") == "prestart 1\ncreateRuntime 1\n"
+
+
+def test_net_devices_are_moved_again(one: Taken, site: Site) -> None:
+    path = f"{one.bundle.directory}/there"
+    with open(path, "w") as file:
+        file.write(f'#!/bin/sh\nexec {" ".join(site.enter)} {one.bundle.runtime} "$@"\n')
+    os.chmod(path, 0o755)
+    ours, one.bundle.runtime = one.bundle.runtime, path
+    try:
+        cable(site)
+        one.run(script(COUNT, linux__netDevices={"one": {"name": "eth7"}}))
+        one.taken()
+        wait_for(lambda: "one" not in site.sh("ip -o link"))  # it has ended with the namespace
+        cable(site)
+        one.restored()
+        assert "mtu 1400" in one.exec("ip link show eth7")
+    finally:
+        one.bundle.runtime = ours
 
 
 def test_a_hook_that_fails_undoes_it(one: Taken) -> None:
