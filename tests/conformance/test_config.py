@@ -181,9 +181,12 @@ def test_namespaces_by_path(bundle: Bundle) -> None:
 
 def test_a_namespace_of_another_kind_is_refused(bundle: Bundle) -> None:
     spaces = [{"type": "mount"}, {"type": "network", "path": "/proc/self/ns/ipc"}]
-    assert "setns(2): invalid argument" in bundle.refused(config(linux__namespaces=spaces))
-    assert "invalid argument" in bundle.refused(config(linux__namespaces=[{"type": "mount"}, {"type": "network", "path": "/etc/passwd"}]))
-    assert "no such file" in bundle.refused(config(linux__namespaces=[{"type": "mount"}, {"type": "network", "path": "/nonexistent"}]))
+    where = "linux.namespaces[1].path"
+    assert f"({where}: that file is no network namespace)" in bundle.refused(config(linux__namespaces=spaces))
+    line = bundle.refused(config(linux__namespaces=[{"type": "mount"}, {"type": "network", "path": "/etc/passwd"}]))
+    assert line.startswith("cannot join the network namespace /etc/passwd: setns(2): invalid argument") and f"({where}: that file is no network" in line
+    line = bundle.refused(config(linux__namespaces=[{"type": "mount"}, {"type": "network", "path": "/nonexistent"}]))
+    assert line == f"cannot open /nonexistent: openat2(2): no such file or directory (ENOENT) ({where})"
 
 
 def test_time_offsets(bundle: Bundle) -> None:
@@ -293,6 +296,22 @@ def test_resources(bundle: Bundle) -> None:
 def test_a_program_under_half_a_megabyte(bundle: Bundle) -> None:
     bundle.write(config(linux__resources={"memory": {"limit": 512 << 10}}))
     assert bundle.verb("run", "-b", bundle.directory, bundle.id).code == 0
+
+
+@pytest.mark.parametrize(("changes", "words"), [
+    ({"linux__resources": {"memory": {"limit": 4096}}}, "linux.resources.memory.limit: 4096 bytes are too few even to make the container in"),
+    ({"linux__resources": {"cpu": {"quota": 10, "period": 10}}}, "a period is of 1000 to 1000000 microseconds, a quota of 1000 at least"),
+], ids=["memory", "quota"])  # fmt: skip
+def test_a_limit_that_is_too_small_is_named(bundle: Bundle, changes: dict[str, Any], words: str) -> None:
+    assert words in bundle.refused(config(**changes))
+
+
+def test_a_pid_file_that_cannot_be_written_is_named(bundle: Bundle) -> None:
+    assert bundle.refused(config(), "--pid-file", "/nonexistent/pid") == "--pid-file: `/nonexistent/pid`: No such file or directory"
+
+
+def test_half_a_config_says_so(bundle: Bundle) -> None:
+    assert bundle.refused('{"ociVersion": ') == "config.json: is not JSON: it ends too early"
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "5", '{"ociVersion":"1.0"}', "\0", '{"a":' * 1000])

@@ -70,7 +70,8 @@ def read(text: str, name: str) -> "Any":
     try:
         value, end = make_scanner(_Rules)(text, start)  # type: ignore[arg-type]
     except StopIteration as error:
-        raise SpecError(name, f"is not JSON: nothing that makes sense at character {error.value}") from None
+        at = f"nothing that makes sense at character {error.value}" if error.value < len(text) else "it ends too early"
+        raise SpecError(name, f"is not JSON: {at}") from None
     except SystemError:  # the C half knows its own exception only where the other half has been loaded
         from json import loads
 

@@ -73,6 +73,10 @@ def hint(step: "Step", errno: int, facts: "Facts") -> str:
         return f"the container has no directory {path}; make it, mount it with -v, or choose another with --workdir"
     if op == "enter_net" and errno == EINVAL:
         return "that file is no network namespace; `ip netns add NAME` makes one, /run/netns/NAME"
+    if op == "join" and errno == EINVAL and step.why.startswith("linux.namespaces["):
+        return f"{step.why}.path: that file is no {step.what.split()[2]} namespace"
+    if op == "open" and step.why.startswith("linux.namespaces["):
+        return f"{step.why}.path"
     if op == "netlink":
         return _network(errno)
     if op == "keyring" and errno == EDQUOT:
@@ -164,6 +168,8 @@ def _limit(path: str, errno: int) -> str:
         return "dolium itself may not use all of these devices; an outer container forbids it"
     if errno == EBUSY and name.startswith("memory."):
         return "the limit is below what the group uses already"
+    if name in ("cpu.max", "cpu.cfs_period_us", "cpu.cfs_quota_us") and errno == EINVAL:
+        return "a period is of 1000 to 1000000 microseconds, a quota of 1000 at least"
     if name.startswith("cpuset.") and errno in (EINVAL, EACCES, ENOSPC, ERANGE):
         return "these CPUs are not all on this host, or not given to its container group"
     return ""

@@ -88,7 +88,7 @@ def join(spec: "dict[str, Any]") -> "list[Step]":
         opened.append(Step("open", OUTSIDE, why, path=path, out=slot, what=f"open {path}", note=f"a {kind} namespace of another's"))
         entered.append((kind == "user", kind == "mount",
                         Step("join", INSIDE if kind == "mount" else OUTSIDE, why, fd=slot, n1=FLAGS[kind],
-                             what=f"join that {kind} namespace", note="setns(2) refuses one of another kind")))  # fmt: skip
+                             what=f"join the {kind} namespace {path}", note="setns(2) refuses one of another kind")))  # fmt: skip
     entered.sort(key=lambda each: each[0])
     return opened + [step for _, later, step in entered if not later]
 

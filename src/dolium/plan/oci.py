@@ -85,6 +85,13 @@ def version(value: object, path: str) -> str:
     return str(value)
 
 
+def hostname(value: object, path: str) -> str:
+    """A name that uname(2) has room for."""
+    if len(text(value, path).encode("utf-8", "surrogateescape")) > 64:
+        refuse(path, "at most 64 bytes", value)
+    return str(value)
+
+
 def anything(value: object, path: str) -> object:
     """What its own chapter reads."""
     if not isinstance(value, dict):
@@ -138,8 +145,8 @@ PROCESS: "Schema" = {
 
 CONFIG: "Schema" = {
     "ociVersion!": version,
-    "hostname": text,
-    "domainname": text,
+    "hostname": hostname,
+    "domainname": hostname,
     "annotations": (text,),
     "root!": {"path!": text, "readonly": boolean},
     "mounts": [{"destination!": text, "type": text, "source": text, "options": [text], "uidMappings": MAPPINGS,

@@ -160,6 +160,8 @@ def _cpu(cpu: "dict[str, Any]", to: Writing) -> None:
 def _cpuset(cpu: "dict[str, Any]", to: Writing) -> None:
     for key in ("cpus", "mems"):
         if cpu.get(key):
+            if not {*cpu[key]} <= {*"0123456789,-:/ \n"}:
+                raise SpecError(f"linux.resources.cpu.{key}", f"is no list of numbers such as 0-3,7: {cpu[key][:40]!a}")
             to.put("cpuset", f"cpu.{key}", (f"cpuset.{key}", cpu[key]), (f"cpuset.{key}", cpu[key]))
 
 

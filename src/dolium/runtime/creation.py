@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from dolium.core.wire import Step
+    from dolium.errors import DoliumError
     from dolium.plan.facts import Facts
     from dolium.runtime.listener import Listener
     from dolium.runtime.netdevices import Moved
@@ -220,6 +221,15 @@ class Creation(watched.Watched):
                 units.enter(self.pid(), step.path)
             except OSError as error:
                 raise watched.step_error(step, self.planned, error.errno or 0, "write", self.facts) from None
+
+    def _died_in_setup(self, status: int) -> "DoliumError":
+        from dolium.errors import DoliumError
+
+        limit = self.spec["linux"]["resources"].get("memory", {}).get("limit", 0)
+        group = self.container.fields["groups"].get("memory")
+        if limit > 0 and group and cgroup.memory_kills(group, self.facts.hierarchies["memory"].version):
+            return DoliumError(f"linux.resources.memory.limit: {limit} bytes are too few even to make the container in")
+        return super()._died_in_setup(status)
 
     def runs(self) -> None:
         """Wait until dolium-keep says that the program runs.  Raises what went wrong."""

@@ -99,9 +99,14 @@ def of_namespace(inode: int) -> "list[int]":
 
 
 def write_pid(path: str, pid: int) -> None:
-    """A pid file, whole or not at all."""
+    """A pid file, whole or not at all.  Raises DoliumError."""
     fresh = f"{path}.{os.getpid()}"
-    fd = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
+    try:
+        fd = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
+    except OSError as error:
+        from dolium.errors import DoliumError
+
+        raise DoliumError(f"--pid-file: `{path}`: {error.strerror}") from None
     os.write(fd, str(pid).encode())
     os.close(fd)
     os.rename(fresh, path)
