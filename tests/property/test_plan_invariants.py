@@ -330,6 +330,6 @@ def test_every_step_says_what_and_why(case: Case) -> None:
 def test_rows_for_programs(case: Case) -> None:
     rows = explain.rows(case.steps, case.spec)
     assert len(rows) == len(case.steps)
-    assert all({*row} == {"step", "part", "actor", "chapter", "op", "what", "note", "items", "why", "asked"} for row in rows)
+    assert all({*row} == {"step", "part", "actor", "chapter", "op", "what", "note", "items", "why", "by", "asked"} for row in rows)
     numbers = [row["step"] for row in rows]
     assert numbers == sorted(numbers) and {*numbers} == {*range(1, numbers[-1] + 1)}

@@ -8,7 +8,7 @@ import inspect
 import invent
 import pytest
 
-from dolium.core.wire import HOST, INSIDE, OPERATIONS, OUTSIDE, Step
+from dolium.core.wire import HOST, INSIDE, OUTSIDE, OPERATIONS, OUTSIDE, Step
 from dolium.plan import hints
 
 ROOT = invent.facts("v2", id_base=invent.RANGE)
@@ -26,6 +26,8 @@ TABLE = [
     (step("netlink"), errno.ENODEV, ROOT, "once more"),
     (step("netlink"), errno.EPERM, ROOT, "CAP_NET_ADMIN"),
     (step("enter_net"), errno.EINVAL, ROOT, "no network namespace"),
+    (Step("open", OUTSIDE, "linux.namespaces[2]"), errno.ENOENT, ROOT, "linux.namespaces[2].path"),
+    (Step("join", OUTSIDE, "linux.namespaces[1]", what="join the uts namespace /x"), errno.EINVAL, ROOT, "[1].path: that file is no uts namespace"),
     (step("open"), errno.ENOSYS, ROOT, "older than Linux 5.10"),
     (step("clone"), errno.ENOSYS, ROOT, "older than Linux 5.10"),
     (step("unshare"), errno.ENOSPC, ROOT, "limit of namespaces"),
