@@ -45,6 +45,9 @@ class Lab:
         assert self.holder.poll() is None, "the machine did not start"
         if V2:
             self.places = [f"{self.groups[0]}/machine"]
+            with open(f"{self.places[0]}/cgroup.procs", "w") as file:
+                file.write(str(self.holder.pid))
+            _hand_on(self.groups[0])
         self.enter = ["nsenter", f"--target={self._first()}", *(f"--{each}" for each in SPACES), "--"]
         self.clean: set[str] = set()
         self.tolerated: set[str] = set()
@@ -133,15 +136,20 @@ class Lab:
         shutil.rmtree(self.directory)
 
 
+def _hand_on(group: str) -> None:
+    """Let those below it have all its controllers."""
+    with open(f"{group}/cgroup.controllers") as file:
+        words = " ".join(f"+{each}" for each in file.read().split())
+    with open(f"{group}/cgroup.subtree_control", "w") as file:
+        file.write(words)
+
+
 def _make_groups(name: str) -> Iterator[str]:
     """A group in every hierarchy."""
     with open("/proc/self/cgroup") as file:
         found = [line.split(":")[1].removeprefix("name=") or "unified" for line in file]
     if V2:
-        with open(f"{GROUPS}/cgroup.controllers") as file:
-            words = " ".join(f"+{each}" for each in file.read().split())
-        with open(f"{GROUPS}/cgroup.subtree_control", "w") as file:
-            file.write(words)
+        _hand_on(GROUPS)
         found = ["."]
     for each in found:
         group = os.path.normpath(f"{GROUPS}/{each}/{name}")

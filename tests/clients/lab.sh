@@ -21,11 +21,10 @@ for each in containers docker containerd dolium; do
     mount --bind "$directory/disk/$each" "var/lib/$each"
     chmod 700 "var/lib/$each"
 done
-if [ -e /sys/fs/cgroup/cgroup.controllers ]; then # the group that it is in is / here, which hands its controllers on
+if [ -e /sys/fs/cgroup/cgroup.controllers ]; then # the group that it is in is / here, and hands its controllers on once nobody is in it
     mount -t cgroup2 cgroup2 sys/fs/cgroup
     mkdir sys/fs/cgroup/machine
     echo $$ >sys/fs/cgroup/machine/cgroup.procs
-    for each in $(cat sys/fs/cgroup/cgroup.controllers); do echo "+$each" >sys/fs/cgroup/cgroup.subtree_control; done
 else
     mount -t tmpfs -o mode=755 cgroups sys/fs/cgroup
     while IFS=: read -r _ controllers _; do
