@@ -8,7 +8,7 @@ import inspect
 import invent
 import pytest
 
-from dolium.core.wire import HOST, INSIDE, OUTSIDE, OPERATIONS, OUTSIDE, Step
+from dolium.core.wire import HOST, INSIDE, OPERATIONS, OUTSIDE, Step
 from dolium.plan import hints
 
 ROOT = invent.facts("v2", id_base=invent.RANGE)
@@ -76,6 +76,7 @@ TABLE = [
     (step("set_limit", f"{GROUP}/devices.allow"), errno.EPERM, ROOT, "may not use all of these devices"),
     (step("device_filter"), errno.EPERM, ROOT, "CAP_BPF"), (step("device_filter"), errno.EINVAL, ROOT, "CONFIG_CGROUP_BPF"),
     (step("set_limit", f"{GROUP}/memory.max"), errno.EBUSY, ROOT, "below what the group uses"),
+    (step("set_limit", f"{GROUP}/cpu.max"), errno.EINVAL, ROOT, "a quota of 1000 at least"),
     (step("set_limit", f"{GROUP}/cpuset.cpus"), errno.EINVAL, ROOT, "not all on this host"),
     (step("set_limit", f"{GROUP}/cpuset.cpus"), errno.EACCES, ROOT, "not all on this host"),
     (step("set_limit", f"{GROUP}/cpuset.mems"), errno.ERANGE, ROOT, "not all on this host"),
