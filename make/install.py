@@ -87,7 +87,8 @@ def command(name: str, python: str) -> bytes:
     if len(first) > LONGEST or len(first.split()) != 2:  # execve(2) cuts it off, or takes a part of the path for all of it
         return text
     found = f"import sys\n\nsource = {os.path.dirname(python)!r}\n".encode()
-    return first + found + text[text.index(b"sys.path.insert(0, source)\n") :]
+    quiet = text[text.index(b"from _signal import") : text.index(b"if sys.platform")]
+    return first + quiet + found + text[text.index(b"sys.path.insert(0, source)\n") :]
 
 
 def make_directories(place: Place, name: str, made: "list[str]") -> None:

@@ -93,7 +93,7 @@ def test_swap_is_memory_and_swap_together(bundle: Bundle) -> None:
 
 def test_no_process_more(bundle: Bundle) -> None:
     """pids.limit 0 is a limit (runtime-spec 1.3): the program runs, and cannot fork."""
-    bundle.write(script("echo ran; (true)", linux__resources={"pids": {"limit": 0}}))
+    bundle.write(script("echo ran; (true); echo forked", linux__resources={"pids": {"limit": 0}}))
     ended = bundle.verb("run", "-b", bundle.directory, bundle.id)
     assert (ended.out, ended.err) == ("ran\n", "sh: can't fork: Resource temporarily unavailable\n"), ended
 

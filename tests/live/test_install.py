@@ -57,7 +57,9 @@ def copy(folder: str) -> str:
 def test_it_runs_from_there_whatever_surrounds_it(root: Dolium, folder: str) -> None:
     assert re.search(rf"^python +{SYSTEM_PYTHON} [\d.]+  \(the system's own\)\n", make("install", folder))
     command = f"{folder}/bin/dolium"
-    assert Path(command).read_text().startswith(f"#!{folder}/lib/dolium/python -IS\nimport sys\n\nsource = '{folder}/lib/dolium'\n"), "the kernel starts it, no shell"
+    text = Path(command).read_text()
+    assert text.startswith(f"#!{folder}/lib/dolium/python -IS\n"), "the kernel starts it, no shell"
+    assert f"\nimport sys\n\nsource = '{folder}/lib/dolium'\n" in text, "it looks for nothing"
     version = subprocess.run([DOLIUM, "--version"], capture_output=True, env=BARE).stdout
     for where in ("/", folder):
         done = subprocess.run([command, "--version"], capture_output=True, env={}, cwd=where)
