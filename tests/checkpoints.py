@@ -26,6 +26,12 @@ def missing() -> str:
     return f"criu check: {(ended.stdout + ended.stderr).strip().splitlines()[0]}" if ended.returncode else ""
 
 
+def forgets_no_new_privileges() -> bool:
+    """criu before 3.19."""
+    said = subprocess.run(["criu", "--version"], capture_output=True, text=True, check=False).stdout
+    return tuple(int(each) for each in said.split()[1].split(".")[:2]) < (3, 19)
+
+
 class Taken:
     """A container whose output goes to a pipe of the test's, and the images of it."""
 
@@ -38,8 +44,11 @@ class Taken:
         self.output = b""
 
     def run(self, spec: dict[str, Any] | None = None, *flags: str, **how: Any) -> int:
-        """Start one that counts, unless told otherwise; its pid."""
-        self.bundle.write(spec or script(COUNT))
+        """Start one that counts, unless told otherwise; its pid.  A criu that forgets no_new_privs is not asked for it."""
+        spec = spec or script(COUNT)
+        if forgets_no_new_privileges():
+            spec["process"]["noNewPrivileges"] = False
+        self.bundle.write(spec)
         ended = self._with_pipe("run", "--detach", "--bundle", self.bundle.directory, *flags, self.bundle.id, **how)
         assert ended.code == 0, ended
         return int(self.bundle.state()["pid"])
@@ -56,6 +65,12 @@ class Taken:
     def restore(self, *flags: str, **how: Any) -> Verb:
         return self._with_pipe("restore", "--image-path", self.images, "--work-path", self.work, "--bundle", self.bundle.directory, *flags,
                                self.bundle.id, **how)
+
+    def rewrite(self, spec: dict[str, Any]) -> None:
+        """Another config to restore with."""
+        if forgets_no_new_privileges():
+            spec["process"]["noNewPrivileges"] = False
+        self.bundle.write(spec)
 
     def restored(self, *flags: str, **how: Any) -> int:
         """Restored, without a word; its pid."""

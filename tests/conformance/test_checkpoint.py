@@ -122,7 +122,7 @@ def test_restore_waits_and_its_exit_code_is_the_programs(one: Taken) -> None:
 
 def test_one_of_run_in_the_foreground_outlives_who_restores_it(one: Taken) -> None:
     """`run` bound it to dolium-keep; its end, as that of one that is killed, `run` reports."""
-    one.bundle.write(script(COUNT))
+    one.rewrite(script(COUNT))
     process = foreground(one, "run", "--bundle", one.bundle.directory)
     one.bundle.wait("running")
     one.taken()
@@ -179,7 +179,7 @@ def test_bind_mounts_are_those_of_the_config_again(one: Taken) -> None:
         show = "cat /data/text /data/below/text /file /run/linked/text"
         assert one.exec(show) == "firstfirst belowfirstfirst"
         one.taken()
-        one.bundle.write(spec("second"))
+        one.rewrite(spec("second"))
         shutil.rmtree(f"{one.bundle.rootfs}/data")
         os.unlink(f"{one.bundle.rootfs}/file")
         one.restored()
@@ -188,7 +188,7 @@ def test_bind_mounts_are_those_of_the_config_again(one: Taken) -> None:
         one.taken()
         fewer = spec("second")
         del fewer["mounts"][-1]
-        one.bundle.write(fewer)
+        one.rewrite(fewer)
         ended = one.restore("--detach")
         assert ended.code == 1 and "the checkpoint has a bind mount on `/var/link/linked`, the config has none" in ended.err, ended
         assert one.bundle.status() == "gone"
@@ -302,7 +302,7 @@ def test_net_devices_are_moved_again(one: Taken, site: Site) -> None:
 def test_a_hook_that_fails_undoes_it(one: Taken) -> None:
     one.run()
     one.taken()
-    one.bundle.write(script(COUNT, hooks={"createRuntime": [{"path": "/bin/false"}]}))
+    one.rewrite(script(COUNT, hooks={"createRuntime": [{"path": "/bin/false"}]}))
     ended = one.restore("--detach")
     assert ended.code == 1 and "hooks.createRuntime[0]" in ended.err, ended
     assert one.bundle.status() == "gone"
@@ -341,6 +341,22 @@ def test_what_runc_has_written_down(one: Taken) -> None:
 
 
 # ---- what goes wrong
+
+
+@pytest.mark.parametrize("why", ["process.noNewPrivileges", "linux.seccomp"])
+def test_what_is_to_hold_it_holds_it_or_it_does_not_go_on(one: Taken, why: str) -> None:
+    """criu before 3.19 forgets no_new_privs: restored so, a program could become more than it was."""
+    one.run(script(COUNT, process__noNewPrivileges=False))
+    one.counts(1)
+    one.taken()
+    last = one.last()
+    spec = script(COUNT, process__noNewPrivileges=why == "process.noNewPrivileges")
+    if why == "linux.seccomp":
+        spec["linux"]["seccomp"] = {"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"names": ["swapon"], "action": "SCMP_ACT_ERRNO"}]}
+    one.bundle.write(spec)
+    ended = one.restore("--detach")
+    assert ended.code == 1 and f"it has come back without {why} (criu before 3.19 forgets no_new_privs; or it was checkpointed without)" in ended.err, ended
+    assert one.bundle.status() == "gone" and one.last() == last
 
 
 def test_only_what_runs(one: Taken) -> None:

@@ -142,7 +142,7 @@ def at_a_terminal(one: Taken, *words: str) -> Iterator[int]:
 @pytest.mark.parametrize("flags", [(), ("--shell-job",)], ids=["without", "shell-job"])
 def test_a_terminal_of_the_callers(one: Taken, flags: tuple[str, ...]) -> None:
     """A container at somebody's terminal, that is none of its own, comes to that of who restores it, with --shell-job or without."""
-    one.bundle.write(script("while read line; do echo got $line; done"))
+    one.rewrite(script("while read line; do echo got $line; done"))
     with at_a_terminal(one, "run") as master:
         os.write(master, b"one\n")
         wait_for(lambda: b"got one" in os.read(master, 4096))

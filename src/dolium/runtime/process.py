@@ -56,6 +56,13 @@ def status(pid: int) -> "dict[str, Any]":
             "inside": int(fields.get("NSpid", str(pid)).split()[-1])}  # fmt: skip
 
 
+def bounds(pid: int) -> "dict[str, str]":
+    """What holds it, as /proc/PID/status has it: `NoNewPrivs`, `Seccomp`.  Raises FileNotFoundError and ProcessLookupError."""
+    with open(f"/proc/{pid}/status", encoding="utf-8", errors="surrogateescape") as file:
+        fields = dict(line.split(":", 1) for line in file.read().splitlines() if ":" in line)
+    return {name: fields.get(name, "0").strip() for name in ("NoNewPrivs", "Seccomp")}
+
+
 def command(pid: int) -> "list[str]":
     """The words it was started with, as it shows them; its name in brackets, as ps(1) has it, where it shows none.
 

@@ -30,6 +30,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from dolium.plan.facts import Facts
+
 LOG = "restore.log"
 STDIO, NAMESPACES = 10, 20
 """Descriptors as they are numbered in criu: those for its first three files, those of namespaces."""
@@ -42,9 +44,13 @@ class Restoration(creation.Creation):
 
     __slots__ = ("first",)
 
+    def __init__(self, spec: "dict[str, Any]", facts: "Facts", container: state.Container) -> None:
+        super().__init__(spec, facts, container)
+        self.first = 0
+
     def pid(self) -> int:
         """Of its first process; 0 before there is one."""
-        return getattr(self, "first", 0)
+        return self.first
 
     def found(self, pid: int) -> None:
         """Its namespaces are made, and nothing is in them yet."""
@@ -61,10 +67,26 @@ class Restoration(creation.Creation):
             if step.op == "move_device" or (step.op == "hook" and step.path2 in HOOKS):
                 self.act(step)
 
-    def undo(self) -> None:
-        """Kill what there is of it, and remove the groups that were made for it."""
+    def keeps_its_bounds(self) -> None:
+        """Its processes are as they were, and do not go on yet: criu before 3.19 forgets no_new_privs, and nothing that forgets
+        what holds the program may let it run.  Raises DoliumError."""
+        found = process.bounds(self.first)
+        for why, wanted, has in (("process.noNewPrivileges", self.spec["process"].get("noNewPrivileges"), found["NoNewPrivs"]),
+                                 ("linux.seccomp", self.spec["linux"].get("seccomp"), found["Seccomp"])):  # fmt: skip
+            if wanted and has == "0":
+                raise DoliumError(f"cannot restore the container: it has come back without {why}",
+                                  hint="criu before 3.19 forgets no_new_privs; or it was checkpointed without")
+
+    def kill(self) -> None:
+        """What there is of it, and criu, which is in its groups; whom criu holds goes on where that dies first."""
+        if self.first:
+            state.kill(self.first)
         for group in self.made:
             cgroup.kill(group)
+
+    def undo(self) -> None:
+        """Kill what there is of it, and remove the groups that were made for it."""
+        self.kill()
         super().undo()
 
 
@@ -122,6 +144,10 @@ def _make(made: Restoration, program: str, options: "dict[str, Any]", wanted: ch
         options["images_dir_fd"], options["work_dir_fd"] = directories.fds
         options["cg_root"] = _enter(at_work.pid, made.container)
         answer = at_work.ask(criu_messages.RESTORE, options, _listener(made))
+    except BaseException:
+        made.kill()
+        at_work.kill()  # where it is in no group; it would wait for those that it holds
+        raise
     finally:
         at_work.end()
         directories.close()
@@ -228,6 +254,8 @@ def _listener(made: Restoration) -> "criu.Heard":
                 os.close(fd)
         if answer.script == "setup-namespaces":
             made.found(answer.pid)
+        elif answer.script == "pre-resume":
+            made.keeps_its_bounds()
 
     return heard
 
