@@ -126,9 +126,10 @@ def test_reading_a_file(report: Path, folder: str) -> None:
     os.mkfifo(f"{folder}/fifo")
     assert launch.read_in_root(folder, "/passwd", 4096) == "x" * 4096
     assert launch.read_in_root(folder, "/none", 4096).strip("\0") == ""
-    for path, cap in (("/passwd", 4095), ("/fifo", 4096), ("/", 4096)):
-        with pytest.raises(StepError):
-            launch.read_in_root(folder, path, cap)
+    with pytest.raises(StepError):
+        launch.read_in_root(folder, "/passwd", 4095)
+    for path in ("/fifo", "/"):  # not read, and as if it were not there
+        assert launch.read_in_root(folder, path, 4096).strip("\0") == ""
     assert launch.read_in_root(folder, "/link", 4096).strip("\0") == ""
 
 
