@@ -68,17 +68,21 @@ class SpecError(DoliumError):
 
 
 class NotFound(DoliumError):
-    """There is no such thing; `similar` are the nearest names that do exist."""
+    """There is no such thing; `similar` are the nearest names that do exist, `several` the ids that all begin so."""
 
     code = "not-found"
 
-    def __init__(self, kind: str, name: str, *, similar: "tuple[str, ...]" = (), hint: str = "") -> None:
-        if similar and not hint:
+    def __init__(self, kind: str, name: str, *, similar: "tuple[str, ...]" = (), several: "tuple[str, ...]" = (),
+                 hint: str = "") -> None:  # fmt: skip
+        if several and not hint:
+            hint = f"{len(several)} ids begin so: {', '.join(sorted(several)[:5])}"
+        elif similar and not hint:
             hint = "did you mean " + " or ".join(f"`{each}`" for each in similar) + "?"
         super().__init__(f"no {kind} `{name}`", hint=hint)
         self.kind: str = kind
         self.name: str = name
         self.similar: tuple[str, ...] = similar
+        self.several: tuple[str, ...] = several
 
 
 class Exists(DoliumError):

@@ -72,7 +72,7 @@ def _document(name: str, kind: str) -> "dict[str, Any]":
         if kind:
             raise
         similar = problem.similar
-        if " ids begin so: " in problem.hint:  # not none, but more than one
+        if problem.several:
             raise problem from None
         raise NotFound("container or image", name, similar=similar, hint="" if similar else "dolium ps -a, dolium images") from None
 

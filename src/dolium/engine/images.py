@@ -268,8 +268,7 @@ def find(word: str) -> Image:
 
     found = _with(work) if _is_there() else []
     if len({each.id for each in found}) > 1:
-        shown = ", ".join(sorted(each.short_id for each in found)[:5])
-        raise NotFound("image", word, hint=f"{len(found)} ids begin so: {shown}")
+        raise NotFound("image", word, several=tuple(each.short_id for each in found))
     if found:
         return found[0]
     from dolium.engine.nearest import nearest

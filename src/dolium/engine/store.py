@@ -293,7 +293,7 @@ def find(word: str) -> Container:
         if len(matches) == 1 and (container := load(matches[0])):
             return container
         if len(matches) > 1:
-            raise NotFound("container", word, hint=f"{len(matches)} ids begin so: {', '.join(sorted(matches)[:5])}")
+            raise NotFound("container", word, several=tuple(matches))
     from dolium.engine.nearest import nearest
 
     names = [name for each in every() for name in (each.name, each.id)]
