@@ -68,14 +68,7 @@ class Creation(watched.Watched):
 
     def create(self, asked: Asked) -> None:
         """Until it waits for `start`.  Raises DoliumError; then all is undone but for the state."""
-        if asked.console_socket or asked.pidfd_socket:
-            from dolium.runtime import console
-        if asked.console_socket:
-            self.console = console.connect(asked.console_socket)
-        if asked.pidfd_socket:
-            self.pidfd = console.connect(asked.pidfd_socket, console.PIDFD)
-        for step in self.turns[0]:
-            self.act(step)
+        self.prepare(asked)
         self.filled[slots.START] = _listen(self.container.path)
         if any(step.op == "notify" for step in self.planned):
             from dolium.runtime import listener
@@ -93,6 +86,17 @@ class Creation(watched.Watched):
         if not self.spec["dolium"]["keep"]:
             self._finished()
         os.close(self.filled.pop(slots.START))
+
+    def prepare(self, asked: Asked) -> None:
+        """Reach who takes the terminal and the pidfd, and make what is there before the first process.  Raises DoliumError."""
+        if asked.console_socket or asked.pidfd_socket:
+            from dolium.runtime import console
+        if asked.console_socket:
+            self.console = console.connect(asked.console_socket)
+        if asked.pidfd_socket:
+            self.pidfd = console.connect(asked.pidfd_socket, console.PIDFD)
+        for step in self.turns[0]:
+            self.act(step)
 
     def _next_question(self) -> None:
         """Before one of them comes the terminal, where there is one."""

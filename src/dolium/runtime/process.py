@@ -49,8 +49,7 @@ def status(pid: int) -> "dict[str, Any]":
 
     Raises FileNotFoundError and ProcessLookupError where it has gone.
     """
-    with open(f"/proc/{pid}/status", encoding="utf-8", errors="surrogateescape") as file:
-        fields = dict(line.split(":", 1) for line in file.read().splitlines() if ":" in line)
+    fields = _fields(pid)
     letter = fields["State"].split()[0]
     return {"state": STATES.get(letter, letter), "threads": int(fields["Threads"]), "uid": int(fields["Uid"].split()[1]),
             "inside": int(fields.get("NSpid", str(pid)).split()[-1])}  # fmt: skip
@@ -58,9 +57,13 @@ def status(pid: int) -> "dict[str, Any]":
 
 def bounds(pid: int) -> "dict[str, str]":
     """What holds it, as /proc/PID/status has it: `NoNewPrivs`, `Seccomp`.  Raises FileNotFoundError and ProcessLookupError."""
-    with open(f"/proc/{pid}/status", encoding="utf-8", errors="surrogateescape") as file:
-        fields = dict(line.split(":", 1) for line in file.read().splitlines() if ":" in line)
+    fields = _fields(pid)
     return {name: fields.get(name, "0").strip() for name in ("NoNewPrivs", "Seccomp")}
+
+
+def _fields(pid: int) -> "dict[str, str]":
+    with open(f"/proc/{pid}/status", encoding="utf-8", errors="surrogateescape") as file:
+        return dict(line.split(":", 1) for line in file.read().splitlines() if ":" in line)
 
 
 def command(pid: int) -> "list[str]":

@@ -123,12 +123,7 @@ def restore(top: str, identity: str, asked: creation.Asked, wanted: checkpoint.A
 def _make(made: Restoration, program: str, options: "dict[str, Any]", wanted: checkpoint.Asked, asked: creation.Asked) -> None:
     spec = made.spec
     planning.check_namespaces(spec)
-    if asked.console_socket:
-        made.console = console.connect(asked.console_socket)
-    if asked.pidfd_socket:
-        made.pidfd = console.connect(asked.pidfd_socket, console.PIDFD)
-    for step in made.turns[0]:
-        made.act(step)
+    made.prepare(asked)
     _filter_devices(made)
     mountpoints.make(spec)
     lent: dict[int, int] = {}

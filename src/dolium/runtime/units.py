@@ -59,36 +59,51 @@ def _reach(name: str, user: bool) -> Bus:
         raise Unsupported(f"--systemd-cgroup, {name}", str(problem), hint=how) from None
 
 
+class _Talk:
+    """With it: the systemd of a unit.  An error then begins with what it has not done."""
+
+    __slots__ = ("_unit", "_deed", "_bus")
+
+    def __init__(self, unit: "dict[str, Any]", deed: str) -> None:
+        self._unit = unit
+        self._deed = deed
+
+    def __enter__(self) -> Bus:
+        self._bus = _reach(self._unit["name"], self._unit["user"])
+        return self._bus
+
+    def __exit__(self, kind: object, problem: "BaseException | None", trace: object) -> None:
+        self._bus.close()
+        if isinstance(problem, DoliumError):
+            problem.message = f"systemd has not {self._deed}: {problem}"
+
+
 def start(unit: "dict[str, Any]", pid: int, properties: "list[Property]", group: str) -> None:
     """Have systemd make the unit with that process in it; `group` is where that is expected to be, below a mount of cgroups.
     A unit of this name that has failed before is forgotten first.  Raises DoliumError."""
-    name = unit["name"]
+    name, found = unit["name"], None
     told = [(each, (kind, value)) for each, kind, value in [*properties, ("PIDs", "au", [pid])]]
-    bus, found = _reach(name, unit["user"]), None
     try:
-        bus.subscribe()
-        for last in (False, True):
-            found = bus.manage("StartTransientUnit", "ssa(sv)a(sa(sv))", (name, "fail", told, []), () if last else ("UnitExists",))
-            if found:
-                break
-            bus.manage("ResetFailedUnit", "s", (name,), ("NoSuchUnit",))
-        assert found
-        result = bus.job(found[0])
-        if result != "done":
-            raise DoliumError(f"its job has ended with `{result}`", hint=f"systemctl status {name}")
-        if group not in where(pid):
-            raise DoliumError(f"its processes are not in `{group}`, but in {' '.join(sorted(where(pid)))}")
-    except DoliumError as problem:
-        bus.close()
-        problem.message = f"systemd has not made `{name}`: {problem}"
+        with _Talk(unit, f"made `{name}`") as bus:
+            bus.subscribe()
+            for accept in (("UnitExists",), ()):
+                found = bus.manage("StartTransientUnit", "ssa(sv)a(sa(sv))", (name, "fail", told, []), accept)
+                if found:
+                    break
+                bus.manage("ResetFailedUnit", "s", (name,), ("NoSuchUnit",))
+            assert found
+            result = bus.job(found[0])
+            if result != "done":
+                raise DoliumError(f"its job has ended with `{result}`", hint=f"systemctl status {name}")
+            if group not in where(pid):
+                raise DoliumError(f"its processes are not in `{group}`, but in {' '.join(sorted(where(pid)))}")
+    except DoliumError:
         if found:  # else one of this name may be another's
             try:
                 stop(unit)
             except DoliumError:  # what is the matter is known already
                 pass
         raise
-    finally:
-        bus.close()
 
 
 def where(pid: int) -> "set[str]":
@@ -104,43 +119,25 @@ def enter(pid: int, group: str) -> None:
 
 def attach(unit: "dict[str, Any]", pid: int, inner: str = "") -> None:
     """Have systemd move a process into the unit, or into a group below it.  Raises DoliumError."""
-    bus = _reach(unit["name"], unit["user"])
-    try:
+    with _Talk(unit, f"moved the process into `{unit['name']}`") as bus:
         bus.manage("AttachProcessesToUnit", "ssau", (unit["name"], f"/{inner.strip('/')}", [pid]))
-    except DoliumError as problem:
-        problem.message = f"systemd has not moved the process into `{unit['name']}`: {problem}"
-        raise
-    finally:
-        bus.close()
 
 
 def change(unit: "dict[str, Any]", properties: "list[Property]") -> None:
     """Other properties for one that is there, until it ends.  Raises DoliumError."""
     if not properties:
         return
-    bus = _reach(unit["name"], unit["user"])
-    try:
+    words = ", ".join(unit_properties.show(each) for each in properties)
+    with _Talk(unit, f"changed `{unit['name']}` ({words})") as bus:
         told = [(each, (kind, value)) for each, kind, value in properties]
         bus.manage("SetUnitProperties", "sba(sv)", (unit["name"], True, told))
-    except DoliumError as problem:
-        words = ", ".join(unit_properties.show(each) for each in properties)
-        problem.message = f"systemd has not changed `{unit['name']}` ({words}): {problem}"
-        raise
-    finally:
-        bus.close()
 
 
 def stop(unit: "dict[str, Any]") -> None:
     """Stop the unit and have it forgotten; nothing where there is none.  Raises DoliumError."""
-    bus = _reach(unit["name"], unit["user"])
-    try:
+    with _Talk(unit, f"stopped `{unit['name']}`") as bus:
         bus.subscribe()
         found = bus.manage("StopUnit", "ss", (unit["name"], "replace"), ("NoSuchUnit",))
         if found:
             bus.job(found[0])
         bus.manage("ResetFailedUnit", "s", (unit["name"],), ("NoSuchUnit",))
-    except DoliumError as problem:
-        problem.message = f"systemd has not stopped `{unit['name']}`: {problem}"
-        raise
-    finally:
-        bus.close()
