@@ -1,6 +1,6 @@
 """What Podman and Docker do alike.  A script has `$run` for `podman run` or `docker run` with the runtime in question, `$engine` for the
-other commands, `$cp` and `$remove` for those with flags of their own, and `$I` for the image.  The files of either import these tests,
-and give the fixture `engine`."""
+other commands, `$cp` and `$remove` for those with flags of their own, and `$I` for the image.  The files of either have a class of
+these tests, and give the fixture `engine`."""
 
 from __future__ import annotations
 
@@ -12,58 +12,53 @@ SLEEPING = "$run -d --name c1 $I sh -c 'trap \"exit 9\" TERM; while :; do sleep 
 GONE = "; $remove c1"
 
 
-def test_run(engine: Pair) -> None:
-    engine.same("$run --rm $I echo hi", "hi\n")
-    engine.same("echo data | $run --rm -i $I cat", "data\n")
-    engine.same("$run --rm -e A=b -w /tmp -u 1000:100 --hostname hh $I sh -c 'echo $A; pwd; id -u; id -g; hostname'", "b\n/tmp\n1000\n100\nhh\n")
+class Alike:
+    def test_run(self, engine: Pair) -> None:
+        engine.same("$run --rm $I echo hi", "hi\n")
+        engine.same("echo data | $run --rm -i $I cat", "data\n")
+        engine.same("$run --rm -e A=b -w /tmp -u 1000:100 --hostname hh $I sh -c 'echo $A; pwd; id -u; id -g; hostname'", "b\n/tmp\n1000\n100\nhh\n")
 
+    def test_run_with_a_terminal(self, engine: Pair) -> None:
+        engine.same('script -qec "stty rows 30 cols 100; $run --rm -it $I sh -c \'tty; until stty size 2>/dev/null | grep .; do :; done\'" /dev/null <>/tmp/never', "/dev/pts/0\n30 100\n")
 
-def test_run_with_a_terminal(engine: Pair) -> None:
-    engine.same('script -qec "stty rows 30 cols 100; $run --rm -it $I sh -c \'tty; until stty size 2>/dev/null | grep .; do :; done\'" /dev/null <>/tmp/never', "/dev/pts/0\n30 100\n")
+    def test_detached(self, engine: Pair) -> None:
+        engine.same(
+            """$run -d --name c1 $I sh -c 'echo out; echo err >&2; sleep 1; exit 5' >/dev/null
+            $engine inspect c1 --format '{{.State.Status}}'
+            $engine wait c1
+            $engine logs c1 2>/dev/null; $engine logs c1 2>&1 >/dev/null
+            $engine inspect c1 --format '{{.State.Status}} {{.State.ExitCode}} {{.State.OOMKilled}}'
+            $engine ps -a --format '{{.Names}} {{.Status}}' | cut -c 1-13
+            $engine rm c1""",
+            "running\n5\nout\nerr\nexited 5 false\nc1 Exited (5)\nc1\n",
+        )
 
+    def test_signals(self, engine: Pair) -> None:
+        engine.same(
+            """$run -d --name c1 $I sh -c 'trap "echo got" HUP; echo ready; while :; do sleep 0.05; done' >/dev/null
+            until $engine logs c1 | grep -q ready; do :; done
+            $engine kill -s HUP c1; until $engine logs c1 | grep got; do :; done
+            $engine kill c1; $engine wait c1; $engine inspect c1 --format '{{.State.Status}}'; $engine rm c1""",
+            "c1\ngot\nc1\n137\nexited\nc1\n",
+        )
 
-def test_detached(engine: Pair) -> None:
-    engine.same(
-        """$run -d --name c1 $I sh -c 'echo out; echo err >&2; sleep 1; exit 5' >/dev/null
-        $engine inspect c1 --format '{{.State.Status}}'
-        $engine wait c1
-        $engine logs c1 2>/dev/null; $engine logs c1 2>&1 >/dev/null
-        $engine inspect c1 --format '{{.State.Status}} {{.State.ExitCode}} {{.State.OOMKilled}}'
-        $engine ps -a --format '{{.Names}} {{.Status}}' | cut -c 1-13
-        $engine rm c1""",
-        "running\n5\nout\nerr\nexited 5 false\nc1 Exited (5)\nc1\n",
-    )
+    def test_cp(self, engine: Pair) -> None:
+        engine.same(
+            f"""{SLEEPING}echo inward >/tmp/f; $cp /tmp/f c1:/tmp/g; $engine exec c1 cat /tmp/g
+            $engine exec c1 sh -c 'mkdir /d; echo outward >/d/h'; $cp c1:/d /tmp/d; cat /tmp/d/h; rm -r /tmp/d
+            $engine stop -t 5 c1; $engine cp c1:/d/h - | tar -xO{GONE}""",
+            "inward\noutward\nc1\noutward\nc1\n",
+        )
 
+    def test_images_of_containers(self, engine: Pair) -> None:
+        engine.same(
+            """$run --name c1 $I sh -c 'echo x >/made'; $engine diff c1 | grep made; $engine commit c1 two >/dev/null 2>&1
+            $run --rm two cat /made; $engine export c1 | tar -t | grep made; $engine rm c1 >/dev/null; $engine rmi two >/dev/null""",
+            "A /made\nx\nmade\n",
+        )
 
-def test_signals(engine: Pair) -> None:
-    engine.same(
-        """$run -d --name c1 $I sh -c 'trap "echo got" HUP; echo ready; while :; do sleep 0.05; done' >/dev/null
-        until $engine logs c1 | grep -q ready; do :; done
-        $engine kill -s HUP c1; until $engine logs c1 | grep got; do :; done
-        $engine kill c1; $engine wait c1; $engine inspect c1 --format '{{.State.Status}}'; $engine rm c1""",
-        "c1\ngot\nc1\n137\nexited\nc1\n",
-    )
-
-
-def test_cp(engine: Pair) -> None:
-    engine.same(
-        f"""{SLEEPING}echo inward >/tmp/f; $cp /tmp/f c1:/tmp/g; $engine exec c1 cat /tmp/g
-        $engine exec c1 sh -c 'mkdir /d; echo outward >/d/h'; $cp c1:/d /tmp/d; cat /tmp/d/h; rm -r /tmp/d
-        $engine stop -t 5 c1; $engine cp c1:/d/h - | tar -xO{GONE}""",
-        "inward\noutward\nc1\noutward\nc1\n",
-    )
-
-
-def test_images_of_containers(engine: Pair) -> None:
-    engine.same(
-        """$run --name c1 $I sh -c 'echo x >/made'; $engine diff c1 | grep made; $engine commit c1 two >/dev/null 2>&1
-        $run --rm two cat /made; $engine export c1 | tar -t | grep made; $engine rm c1 >/dev/null; $engine rmi two >/dev/null""",
-        "A /made\nx\nmade\n",
-    )
-
-
-@pytest.mark.parametrize("flags", ["--pid host", "--ipc host", "--uts host", "--network host", "--network none", "--cgroupns private", "--cgroupns host"])
-def test_namespaces(engine: Pair, flags: str) -> None:
-    kind = flags.split()[0].removeprefix("--").removesuffix("ns").replace("network", "net")
-    wanted = "the host's\n" if flags.endswith("host") else "its own\n"
-    engine.same(f"own=$($run --rm {flags} $I readlink /proc/self/ns/{kind}); [ $own = $(readlink /proc/self/ns/{kind}) ] && echo \"the host's\" || echo its own", wanted)
+    @pytest.mark.parametrize("flags", ["--pid host", "--ipc host", "--uts host", "--network host", "--network none", "--cgroupns private", "--cgroupns host"])
+    def test_namespaces(self, engine: Pair, flags: str) -> None:
+        kind = flags.split()[0].removeprefix("--").removesuffix("ns").replace("network", "net")
+        wanted = "the host's\n" if flags.endswith("host") else "its own\n"
+        engine.same(f"own=$($run --rm {flags} $I readlink /proc/self/ns/{kind}); [ $own = $(readlink /proc/self/ns/{kind}) ] && echo \"the host's\" || echo its own", wanted)

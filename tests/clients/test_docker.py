@@ -5,23 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from alike import (
-    GONE,
-    SERVER,
-    SLEEPING,
-    test_cp,
-    test_detached,
-    test_images_of_containers,
-    test_namespaces,
-    test_run,
-    test_run_with_a_terminal,
-    test_signals,
-)
+from alike import GONE, SERVER, SLEEPING, Alike
 from containers import TOP, wait_for
 from lab import Lab, Pair
 from pages import files
 
-__all__ = ["test_cp", "test_detached", "test_images_of_containers", "test_namespaces", "test_run", "test_run_with_a_terminal", "test_signals"]
 NEEDS = {"dockerd": "docker.io", "docker": "docker.io", "containerd": "containerd", "runc": "runc", "docker-init": "tini", "iptables": "iptables", "curl": "curl"}
 HERE = "--storage-driver overlay2 --oom-score-adjust 0"
 """The store is on a disk; and without CAP_SYS_RESOURCE no score can be lowered."""
@@ -53,6 +41,10 @@ def docker(machine: Lab) -> Pair:
 @pytest.fixture(scope="module")
 def engine(docker: Pair) -> Pair:
     return docker
+
+
+class TestAlike(Alike):
+    pass
 
 
 def test_it_is_the_one_below(machine: Lab) -> None:
