@@ -115,15 +115,14 @@ def _new(algorithm: str, data: bytes = b"") -> "Any":
 
 
 def put(data: bytes) -> str:
-    """Store bytes; their digest.  Raises OSError."""
+    """Store bytes, whole or not at all; their digest.  Raises OSError, and ImageError where it is there with another size."""
     digest = digest_of(data)
-    writer = ingest(digest, len(data))
-    try:
-        if not writer.done:
-            writer.write(data[writer.offset :])
-            writer.commit()
-    finally:
-        writer.close()
+    if has(digest):
+        _check_size(digest, len(data))
+    else:
+        with Fresh() as fresh:
+            fresh.write(data)
+            fresh.commit()
     return digest
 
 
@@ -182,9 +181,14 @@ def ingest(digest: str, size: int) -> "Writer":
             os.close(fd)
             raise
         os.close(fd)
-    if os.stat(target).st_size != size:
-        raise ImageError(f"blob {digest}", f"it has {os.stat(target).st_size} bytes, and {size} are claimed", action="store")
+    _check_size(digest, size)
     return Writer(digest, size, -1, partial, target)
+
+
+def _check_size(digest: str, claimed: int) -> None:
+    found = os.stat(path(digest)).st_size
+    if found != claimed:
+        raise ImageError(f"blob {digest}", f"it has {found} bytes, and {claimed} are claimed", action="store")
 
 
 def _is_at(fd: int, name: str) -> bool:
