@@ -349,6 +349,7 @@ def test_devices_of_root_cannot_be_opened_inside(root: Dolium, folder: str, smal
 
 def test_everything_goes_with_a_reset(root: Dolium, folder: str, small: bytes) -> None:
     host = Host(0, folder)
+    host.command = ["unshare", "--net", *host.command]  # in a network of its own, for the host's bridge would go, too
     first(host, write(f"{folder}/x.tar", small), "true")
     ended: Ended = host("system", "reset")
     assert not os.path.exists(host.cache), ended
