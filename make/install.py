@@ -23,6 +23,7 @@ sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import shipped  # noqa: E402
 
 LIST = "installed"
+OCI = "bin/dolium-oci"
 LONGEST = 127
 """Bytes of a first line that every kernel takes, execve(2)."""
 
@@ -51,6 +52,10 @@ def install(place: Place) -> None:
     """All of it, or an error before anything is changed."""
     earlier = place.listed()
     files = {f"bin/{name}": (command(name, f"{place.final}/lib/dolium/python"), 0o755) for name in shipped.commands()}
+    behind = b""
+    if files[OCI][0].startswith(f"#!{place.final}/".encode()):  # dolium-verbs has its place, and hands on to it what it does not do
+        behind = files[OCI][0]
+        files[OCI] = (Path(shipped.TOP, "src/dolium/programs/dolium-verbs").read_bytes(), 0o755)
     for name, text in shipped.pages().items():
         files[name] = (text.encode(), 0o644)
     for name in files:
@@ -63,6 +68,9 @@ def install(place: Place) -> None:
     shutil.rmtree(stage, ignore_errors=True)
     try:
         fill(stage, f"{place.final}/lib/dolium")
+        if behind:
+            (stage / "dolium-oci").write_bytes(behind)
+            (stage / "dolium-oci").chmod(0o755)
     except BaseException:
         shutil.rmtree(stage)
         raise

@@ -1,7 +1,7 @@
 #!/bin/sh
-# Make ready what `make run` needs; with the word `test` also what the tests need; with the word `helpers` the two programs in C
+# Make ready what `make run` needs; with the word `test` also what the tests need; with the word `helpers` the programs in C
 # alone, for the processor MACHINE, and no package is installed for them.  Everything is made below .build, except
-# the two helpers (src/dolium/programs), Python's own caches and system packages, which are named before they are installed.
+# those (src/dolium/programs), Python's own caches and system packages, which are named before they are installed.
 # What is there already is left alone, so the second time nothing is done, without a network.
 set -u
 cd "$(dirname "$0")/.." || exit 1
@@ -109,7 +109,7 @@ programs=src/dolium/programs
 [ "$machine" = "$(uname -m)" ] || programs=.build/programs-$machine
 
 programs_are_built() {
-    [ -e "$programs/dolium-init" ] && [ -e "$programs/dolium-keep" ] &&
+    [ -e "$programs/dolium-init" ] && [ -e "$programs/dolium-keep" ] && [ -e "$programs/dolium-verbs" ] &&
         [ -z "$(find init make/setup.sh -newer "$programs/dolium-init" -type f)" ]
 }
 
@@ -160,7 +160,7 @@ fetch_registry() {
         mv .build/registry.new .build/registry
 }
 
-# ---- the two programs in C
+# ---- the programs in C
 
 FLAGS='-std=c11 -static -Os -Wall -Wextra -Werror'
 
@@ -191,13 +191,22 @@ compile() {
     # shellcheck disable=SC2086
     "$compiler" $FLAGS -o "$programs/.init.new" init/init.c init/steps_*.c &&
         "$compiler" $FLAGS -o "$programs/.keep.new" init/keep.c &&
+        "$compiler" $FLAGS -o "$programs/.verbs.new" init/verbs.c &&
+        mv "$programs/.verbs.new" "$programs/dolium-verbs" &&
         mv "$programs/.keep.new" "$programs/dolium-keep" && mv "$programs/.init.new" "$programs/dolium-init"
+}
+
+# dolium-oci as `make install` puts it below a prefix, for the tests: dolium-verbs, and the Python program where it looks for that.
+lay_out() {
+    mkdir -p .build/oci/bin .build/oci/lib/dolium
+    ln -sfn ../../../../bin/dolium-oci .build/oci/lib/dolium/dolium-oci
+    cmp -s "$programs/dolium-verbs" .build/oci/bin/dolium-oci || cp "$programs/dolium-verbs" .build/oci/bin/dolium-oci
 }
 
 settle_programs() {
     programs_are_built && return 0
     choose_compiler
-    phase helpers "$compiler: dolium-init, dolium-keep" compile || fail "The helpers do not compile."
+    phase helpers "$compiler: dolium-init, dolium-keep, dolium-verbs" compile || fail "The helpers do not compile."
 }
 
 # ---- what a start need not do itself: compile Dolium's modules, compile the default system call filter
@@ -256,5 +265,5 @@ settle_packages
 settle_python
 settle_programs
 settle_bytecode
-[ "$purpose" = test ] && settle_venv && settle_registry
+[ "$purpose" = test ] && lay_out && settle_venv && settle_registry
 exit 0

@@ -14,7 +14,9 @@ from typing import Any
 
 from containers import SLOW, TOP
 
-RUNTIME = f"{TOP}/bin/dolium-oci"
+RUNTIME = f"{TOP}/.build/oci/bin/dolium-oci"
+"""As it is when installed (make/setup.sh): dolium-verbs, and behind it what is in bin/."""
+PYTHON_ALONE = f"{TOP}/bin/dolium-oci"
 SAFE = ["nosuid", "noexec", "nodev"]
 DEFAULT: dict[str, Any] = {
     "ociVersion": "1.0.2-dev",

@@ -74,6 +74,18 @@ def test_it_runs_from_there_whatever_surrounds_it(root: Dolium, folder: str) -> 
     assert TOP not in traced.stderr, "nothing of the clone is used"
 
 
+def test_engines_find_a_quick_one(folder: str) -> None:
+    """dolium-verbs, which knows where the Python program is, by whatever name it is called."""
+    make("install", folder)
+    command, behind = f"{folder}/bin/dolium-oci", Path(folder, "lib/dolium/dolium-oci").read_text()
+    assert Path(command).read_bytes() == Path(TOP, "src/dolium/programs/dolium-verbs").read_bytes()
+    assert behind.startswith(f"#!{folder}/lib/dolium/python -IS\n") and f"\nsource = '{folder}/lib/dolium'\n" in behind
+    os.symlink(command, f"{folder}/runc")
+    for name in (command, f"{folder}/runc"):
+        done = subprocess.run([name, "features"], capture_output=True, env={}, cwd="/")
+        assert done.returncode == 0 and done.stdout.startswith(b"{"), done
+
+
 @pytest.mark.parametrize("name", ["a b", "x" * 120], ids=["blank", "long"])
 def test_a_place_that_no_first_line_can_name(folder: str, name: str) -> None:
     make("install", f"{folder}/{name}")

@@ -9,6 +9,7 @@ import stat
 
 import pytest
 from bundles import SAFE, Bundle, config, script
+from containers import TOP
 
 WITHOUT_DEV = ("/dev", "/dev/pts", "/dev/shm")
 
@@ -27,7 +28,7 @@ def victim(bundle: Bundle) -> str:
 @pytest.mark.parametrize("verb", ["run", "exec"])
 def test_cve_2019_5736_the_runtime_cannot_be_overwritten_from_within(bundle: Bundle, verb: str) -> None:
     """An entrypoint that is the runtime itself, by `#!/proc/self/exe`."""
-    ours = [f"{os.path.dirname(os.path.dirname(bundle.runtime))}/src/dolium/programs/{each}" for each in ("dolium-init", "dolium-keep")]
+    ours = [bundle.runtime, *(f"{TOP}/src/dolium/programs/{each}" for each in ("dolium-init", "dolium-keep", "dolium-verbs"))]
     before = [digest(each) for each in ours]
     with open(f"{bundle.rootfs}/evil", "w") as file:
         file.write("#!/proc/self/exe\n")

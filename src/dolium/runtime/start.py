@@ -19,6 +19,8 @@ def start(top: str, identity: str) -> None:
     container = state.find(top, identity)
     container.lock()
     try:
+        if answer := _left(container):
+            raise _told(answer, container)
         status = container.status()
         if status != "created":
             raise StateError(identity, status, "created")
@@ -60,6 +62,18 @@ def begin(container: state.Container) -> None:
     container.save()
     if answer:
         raise _told(answer, container)
+
+
+def _left(container: state.Container) -> bytes:
+    """What dolium-verbs was told when it had begun, and leaves to us; it is told once."""
+    path = f"{container.path}/answer"
+    try:
+        with open(path, "rb") as file:
+            answer = file.read()
+    except FileNotFoundError:
+        return b""
+    os.unlink(path)
+    return answer
 
 
 def _run_inside(container: state.Container) -> None:

@@ -3,6 +3,7 @@
     ROOT/ID/state.json   `format` 1: see Container.fields      ROOT/ID/config.json   the config as it was at `create`
     ROOT/ID/start        the socket on which a created container waits
     ROOT/ID/notify/      what it says to systemd is said here (runtime/notify.py)
+    ROOT/ID/answer       of a container that could not go on: what it told dolium-verbs (init/verbs.c), which does not explain
 
 The lock is on ROOT/ID itself; it is held by whoever changes the container.  A pid counts only together with the boot and the
 time at which it was started.
@@ -124,7 +125,7 @@ class Container:
 
     def forget(self) -> None:
         """Remove its directory."""
-        for name in ("start", "notify/notify.sock", "config.json", "config.json.new", "state.json.new", "state.json"):
+        for name in ("start", "notify/notify.sock", "config.json", "config.json.new", "answer", "state.json.new", "state.json"):
             try:
                 os.unlink(f"{self.path}/{name}")
             except FileNotFoundError:

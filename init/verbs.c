@@ -1,0 +1,414 @@
+/* dolium-verbs: `start`, `state`, `kill` and `delete` of dolium-oci, in their usual case, without the start of an interpreter.
+ *
+ * `make install` puts it where engines look for dolium-oci.  It does what needs no message, no hook and no waiting.  Whatever else
+ * is asked for, found, or goes wrong, it becomes the Python program, which begins anew: so nothing is changed here before it is
+ * certain, or it is what Python would do and can do again.  What each verb is, runtime/state.py, start.py, members.py and delete.py
+ * say; tests/conformance/test_verbs.py holds the two against each other.  Why: docs/decisions/0040. */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <fcntl.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "kernel.h"
+
+#define LARGEST 65536
+#define PYTHON "/../lib/dolium/dolium-oci"
+
+static char **arguments;
+static int directory = -1;      /* ROOT/ID */
+static char document[LARGEST];  /* its state.json */
+
+/* A value of the document as it is written there. */
+struct value { const char *at, *end; };
+
+static _Noreturn void python(void)
+{
+    static const char wrong[] = "error: the Python program of dolium-oci cannot be run: install Dolium again\n";
+    static char path[4096 + sizeof PYTHON];
+    ssize_t length = readlink("/proc/self/exe", path, 4096);
+    char *name = length > 0 && length < 4096 ? strrchr(path, '/') : NULL;
+    if (name) {
+        strcpy(name, PYTHON);
+        execv(path, arguments);
+    }
+    if (write(2, wrong, sizeof wrong - 1) < 0)
+        _exit(2);
+    _exit(1);
+}
+
+static char *put(char *at, const char *text, size_t length)
+{
+    memcpy(at, text, length);
+    return at + length;
+}
+
+static char *put_number(char *at, uint64_t number)
+{
+    char digits[20], *first = digits + sizeof digits;
+    do
+        *--first = (char)('0' + number % 10);
+    while (number /= 10);
+    return put(at, first, (size_t)(digits + sizeof digits - first));
+}
+
+/* The number at the beginning of a text, and what follows it. */
+static uint64_t number(const char *at, const char **end)
+{
+    uint64_t found = 0;
+    const char *begin = at;
+    while (*at >= '0' && *at <= '9' && at - begin < 19)
+        found = found * 10 + (uint64_t)(*at++ - '0');
+    *end = at == begin ? NULL : at;
+    return found;
+}
+
+/* ---- the document, as core/document.py writes it: no space between words */
+
+/* Past one value; brackets in strings are no brackets. */
+static const char *past(const char *at)
+{
+    int depth = 0;
+    do {
+        if (*at == '"') {
+            for (at++; *at && *at != '"'; at++)
+                if (*at == '\\' && !*++at)
+                    python();
+            if (!*at)
+                python();
+        } else if (*at == '[' || *at == '{')
+            depth++;
+        else if (*at == ']' || *at == '}')
+            depth--;
+        else if (!*at)
+            python();
+        else if (!depth) {
+            while (*at && !strchr(",]}", *at))
+                at++;
+            return at;
+        }
+        at++;
+    } while (depth > 0);
+    return at;
+}
+
+/* Of an object's pairs the next one; `at` is its bracket at first, then the end of the value before. */
+static int next(const char *at, struct value *name, struct value *found)
+{
+    if (*at == '}' || (*at == '{' && at[1] == '}'))
+        return 0;
+    if ((*at != '{' && *at != ',') || at[1] != '"')
+        python();
+    *name = (struct value){at + 1, past(at + 1)};
+    if (*name->end != ':')
+        python();
+    *found = (struct value){name->end + 1, past(name->end + 1)};
+    return 1;
+}
+
+static int is(struct value value, const char *text)
+{
+    return (size_t)(value.end - value.at) == strlen(text) && !memcmp(value.at, text, strlen(text));
+}
+
+/* A member of an object; `at` is NULL where there is none.  A name is given as it is written, with its quotes. */
+static struct value member(struct value object, const char *wanted)
+{
+    struct value name, found;
+    for (const char *at = object.at; next(at, &name, &found); at = found.end)
+        if (is(name, wanted))
+            return found;
+    return (struct value){NULL, NULL};
+}
+
+static struct value field(const char *wanted)
+{
+    struct value found = member((struct value){document, NULL}, wanted);
+    if (!found.at)
+        python();
+    return found;
+}
+
+/* A string that is written as it is; others, in which something is escaped, are for Python. */
+static char *copy(char *to, const char *end, struct value string)
+{
+    size_t length = (size_t)(string.end - string.at) - 2;
+    if (*string.at != '"' || memchr(string.at, '\\', length + 2) || length >= (size_t)(end - to))
+        python();
+    to = put(to, string.at + 1, length);
+    *to = 0;
+    return to;
+}
+
+/* ---- a container */
+
+static size_t content(int at, const char *path, char *to, size_t size)
+{
+    int fd = openat(at, path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return 0;
+    size_t length = 0;
+    ssize_t got;
+    while (length < size - 1 && (got = read(fd, to + length, size - 1 - length)) > 0)
+        length += (size_t)got;
+    close(fd);
+    to[length] = 0;
+    return length;
+}
+
+static void load(void)
+{
+    size_t length = content(directory, "state.json", document, sizeof document);
+    if (!length || length == sizeof document - 1 || strlen(document) != length || *document != '{' || past(document) != document + length ||
+        !is(field("\"format\""), "1"))
+        python();
+}
+
+/* Nobody else changes it until this process ends; the directory may have been removed meanwhile, then nothing is in it. */
+static void lock(void)
+{
+    if (flock(directory, LOCK_EX | LOCK_NB))
+        python();
+    load();
+}
+
+/* Its first process, if that very one lives; else 0. */
+static pid_t living(void)
+{
+    struct value found = field("\"pid\"");
+    const char *at = found.at;
+    if (is(found, "null"))
+        return 0;
+    if (*at++ != '[')
+        python();
+    uint64_t pid = number(at, &at);
+    if (!at || *at++ != ',' || pid > INT32_MAX)
+        python();
+    uint64_t started = number(at, &at);
+    if (!at || *at++ != ',')
+        python();
+    char path[64], text[4096], boot[64];
+    copy(boot, boot + sizeof boot, (struct value){at, past(at)});
+    if (content(AT_FDCWD, "/proc/sys/kernel/random/boot_id", text, sizeof text) < 36 || strncmp(text, boot, 36))
+        return 0;
+    put(put_number(put(path, "/proc/", 6), pid), "/stat", 6);
+    if (!content(AT_FDCWD, path, text, sizeof text) || !(at = strrchr(text, ')')))
+        return 0;
+    char letter = at[1] ? at[2] : 0;
+    for (int index = 0; index < 20 && at; index++) /* its name may hold anything; the letter is the first field after it */
+        at = strchr(at + 1, ' ');
+    if (!at || number(at + 1, &at) != started || letter == 'Z' || letter == 'X')
+        return 0;
+    return (pid_t)pid;
+}
+
+static int frozen(void)
+{
+    struct value groups = field("\"groups\""), version = member(field("\"versions\""), "\"freezer\"");
+    struct value first = member(groups, "\"freezer\""), group = version.at && is(version, "1") && first.at ? first : member(groups, "\"unified\"");
+    if (!group.at)
+        return 0;
+    char path[4096], text[32], *end = copy(path, path + sizeof path - 32, group);
+    strcpy(end, group.at == first.at ? "/freezer.state" : "/cgroup.freeze");
+    if (!content(AT_FDCWD, path, text, sizeof text))
+        return 0;
+    return group.at == first.at ? !strncmp(text, "FR", 2) : *text == '1';
+}
+
+static int has_hooks(const char *kind)
+{
+    struct value hooks = field("\"hooks\"");
+    return memmem(hooks.at, (size_t)(hooks.end - hooks.at), kind, strlen(kind)) != NULL;
+}
+
+/* ---- the verbs; each returns where it has done all */
+
+static void start(void)
+{
+    lock();
+    struct value status = field("\"status\"");
+    if (getenv("NOTIFY_SOCKET") || !is(status, "\"created\"") || !living() || has_hooks("\"startContainer\"") || has_hooks("\"poststart\""))
+        python();
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    char *end = put_number(put(address.sun_path, "/proc/self/fd/", 14), (uint64_t)directory), answer[4096];
+    put(end, "/start", 7);
+    int client = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+    if (client < 0 || connect(client, (struct sockaddr *)&address, sizeof address) || send(client, "G", 1, MSG_NOSIGNAL) != 1)
+        python();
+    ssize_t length = recv(client, answer, sizeof answer, 0);
+    if (length < 0)
+        python();
+    int fd = openat(directory, "state.json.new", O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+    static char changed[LARGEST + 16];
+    end = put(changed, document, (size_t)(status.at - document));
+    end = put(end, "\"started\"", 9);
+    end = put(end, status.end, strlen(status.end));
+    if (fd < 0 || write(fd, changed, (size_t)(end - changed)) != end - changed || renameat(directory, "state.json.new", directory, "state.json"))
+        python();
+    close(fd);
+    if (!length)
+        return;
+    fd = openat(directory, "answer", O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600); /* why it could not: Python says it */
+    if (fd >= 0 && write(fd, answer, (size_t)length) != length)
+        unlinkat(directory, "answer", 0);
+    python();
+}
+
+static void state(const char *identity)
+{
+    pid_t pid = living();
+    if (pid && !is(field("\"status\""), "\"started\"")) { /* it may be about to start */
+        lock();
+        pid = living();
+    }
+    struct value written = field("\"status\"");
+    const char *status = "stopped";
+    if (pid)
+        status = is(written, "\"started\"") ? frozen() ? "paused" : "running" : is(written, "\"created\"") ? "created" : "creating";
+    else if (is(written, "\"creating\""))
+        python();
+    static char text[LARGEST + 1024];
+    char *end = put(text, "{\"ociVersion\":\"1.3.0\",\"id\":\"", 28);
+    end = put(end, identity, strlen(identity));
+    end = put_number(put(end, "\",\"pid\":", 8), (uint64_t)pid);
+    end = put(end, ",\"status\":\"", 11);
+    end = put(end, status, strlen(status));
+    end = put(end, "\"", 1);
+    static const char *const shown[] = {"\"bundle\"", "\"rootfs\"", "\"created\"", "\"annotations\""};
+    for (int index = 0; index < 4; index++) {
+        struct value value = field(shown[index]);
+        end = put(end, ",", 1);
+        end = put(end, shown[index], strlen(shown[index]));
+        end = put(end, ":", 1);
+        end = put(end, value.at, (size_t)(value.end - value.at));
+    }
+    struct value owner = field("\"owner\"");
+    end = put(end, ",\"owner\":\"", 10);
+    end = is(owner, "0") ? put(end, "root", 4) : put(end, owner.at, (size_t)(owner.end - owner.at));
+    end = put(end, "\"}\n", 3);
+    for (char *at = text; at < end;) {
+        ssize_t wrote = write(1, at, (size_t)(end - at));
+        if (wrote < 0 && errno != EINTR)
+            return;
+        at += wrote > 0 ? wrote : 0;
+    }
+}
+
+static void kill_it(int signal)
+{
+    pid_t pid = living();
+    if (!pid || (signal == 9 && frozen()))
+        python();
+    int fd = (int)syscall(NR_pidfd_open, pid, 0);
+    if (fd < 0 || living() != pid || (syscall(NR_pidfd_send_signal, fd, signal, NULL, 0) && errno != ESRCH))
+        python();
+}
+
+static void delete(int root, const char *identity)
+{
+    static const char *const files[] = {"start", "notify/notify.sock", "config.json", "config.json.new", "answer", "state.json.new", "state.json"};
+    lock();
+    if (living() || is(field("\"status\""), "\"creating\"") || member((struct value){document, NULL}, "\"unit\"").at || has_hooks("\"poststop\""))
+        python();
+    struct value groups = field("\"groups\""), name, found;
+    char path[4096];
+    for (const char *at = groups.at; next(at, &name, &found); at = found.end) {
+        copy(path, path + sizeof path, found);
+        if (rmdir(path) && errno != ENOENT) /* somebody is left in it */
+            python();
+    }
+    for (size_t index = 0; index < sizeof files / sizeof *files; index++)
+        if (unlinkat(directory, files[index], 0) && errno != ENOENT)
+            python();
+    if ((unlinkat(directory, "notify", AT_REMOVEDIR) && errno != ENOENT) || unlinkat(root, identity, AT_REMOVEDIR))
+        python();
+}
+
+/* ---- the command line, as far as engines write it so */
+
+static int signal_of(const char *word)
+{
+    static const struct { const char *name; int number; } known[] = {{"HUP", 1}, {"INT", 2}, {"QUIT", 3}, {"KILL", 9}, {"USR1", 10},
+        {"USR2", 12}, {"TERM", 15}, {"CONT", 18}, {"STOP", 19}, {"WINCH", 28}};
+    const char *end;
+    uint64_t found = number(word, &end);
+    if (end && !*end && found <= 64)
+        return (int)found;
+    if (!strncmp(word, "SIG", 3))
+        word += 3;
+    for (size_t index = 0; index < sizeof known / sizeof *known; index++)
+        if (!strcmp(known[index].name, word))
+            return known[index].number;
+    python();
+}
+
+int main(int count, char **words)
+{
+    arguments = words;
+    for (int fd = 0; fd < 3; fd++) /* one that is closed would be given to the next thing opened */
+        if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", O_RDWR) != fd)
+            python();
+    const char *root = "", *verb = NULL, *said[2] = {NULL, NULL};
+    int force = 0, given = 0;
+    for (int index = 1; index < count; index++) {
+        char *word = words[index], *equals = strchr(word, '=');
+        if (*word != '-' && !verb)
+            verb = word;
+        else if (*word != '-') {
+            if (given == 2)
+                python();
+            said[given++] = word;
+        } else if (verb) {
+            if (strcmp(verb, "delete") || (strcmp(word, "--force") && strcmp(word, "-f")))
+                python();
+            force = 1;
+        } else if (strcmp(word, "--debug") && strcmp(word, "--systemd-cgroup")) {
+            struct value name = {word, equals ? equals : word + strlen(word)};
+            const char *value = equals ? equals + 1 : words[++index];
+            if (!value)
+                python();
+            if (is(name, "--root"))
+                root = value;
+            else if (is(name, "--log-format") ? strcmp(value, "json") && strcmp(value, "text") : !is(name, "--log") && !is(name, "--cgroup-manager"))
+                python();
+        }
+    }
+    struct stat run;
+    if (!*root) { /* that of a user's own, or below a user namespace, is for Python to find */
+        if (geteuid() || stat("/run", &run) || run.st_uid)
+            python();
+        root = "/run/dolium/oci";
+    }
+    static const char letters[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_+-.";
+    const char *identity = said[0];
+    if (!verb || !given || !*identity || *identity == '.' || strlen(identity) > 255 || identity[strspn(identity, letters)])
+        python();
+    int is_kill = !strcmp(verb, "kill");
+    if ((given == 2 && !is_kill) || (!is_kill && strcmp(verb, "start") && strcmp(verb, "state") && strcmp(verb, "delete")))
+        python();
+    int signal = said[1] ? signal_of(said[1]) : 15;
+    int top = open(root, O_PATH | O_DIRECTORY | O_CLOEXEC);
+    directory = top < 0 ? -1 : openat(top, identity, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    if (directory < 0) {
+        if (top >= 0 && errno == ENOENT && force)
+            return 0;
+        python();
+    }
+    load();
+    if (is_kill)
+        kill_it(signal);
+    else if (!strcmp(verb, "start"))
+        start();
+    else if (!strcmp(verb, "state"))
+        state(identity);
+    else
+        delete(top, identity);
+    return 0;
+}
