@@ -11,7 +11,8 @@ TARGETS = {("start and finish", "floor"): 1.6, ("start and finish", "bubblewrap"
            ("Pool.run", CALLED): 0.4,
            ("dolium run", "runc"): 0.6, ("dolium run on the bridge", "podman run on its bridge"): 0.1}  # fmt: skip
 """Issue 2: helper path against the floor and bubblewrap, command against runc; issue 3: the bridge; issue 6: the pool."""
-SHOWN = {("dolium.run", CALLED): "a fresh container, by `dolium.run`", ("dolium.run", PODMAN): "the same", ("dolium.run", DOCKER): "the same",
+FRESH = "a fresh container, by `dolium.run`"
+SHOWN = {("dolium.run", CALLED): FRESH, ("dolium.run", PODMAN): FRESH, ("dolium.run", DOCKER): FRESH,
          ("Pool.run", CALLED): "a fresh one out of a `Pool`",
          ("Pool.snippet", "python3 -c"): "Python in a fresh one, by `Pool.snippet`", ("dolium run", "runc"): "a container by `dolium run --rm`",
          ("dolium run on the bridge", "podman run on its bridge"): "`dolium run` on a bridge", ("dolium exec", "runc exec"): "`dolium exec`",
