@@ -236,23 +236,23 @@ static void start(void)
     struct value status = field("\"status\"");
     if (getenv("NOTIFY_SOCKET") || !is(status, "\"created\"") || !living() || has_hooks("\"startContainer\"") || has_hooks("\"poststart\""))
         python();
+    static char changed[LARGEST + 16];
+    char *end = put(changed, document, (size_t)(status.at - document)), answer[4096];
+    end = put(end, "\"started\"", 9);
+    end = put(end, status.end, strlen(status.end));
+    int fd = openat(directory, "state.json.new", O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+    if (fd < 0 || write(fd, changed, (size_t)(end - changed)) != end - changed || close(fd))
+        python();
     struct sockaddr_un address = {.sun_family = AF_UNIX};
-    char *end = put_number(put(address.sun_path, "/proc/self/fd/", 14), (uint64_t)directory), answer[4096];
-    put(end, "/start", 7);
+    put(put_number(put(address.sun_path, "/proc/self/fd/", 14), (uint64_t)directory), "/start", 7);
     int client = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
-    if (client < 0 || connect(client, (struct sockaddr *)&address, sizeof address) || send(client, "G", 1, MSG_NOSIGNAL) != 1)
+    /* It is written down first: who has heard of the program finds that it runs. */
+    if (client < 0 || connect(client, (struct sockaddr *)&address, sizeof address) ||
+        renameat(directory, "state.json.new", directory, "state.json") || send(client, "G", 1, MSG_NOSIGNAL) != 1)
         python();
     ssize_t length = recv(client, answer, sizeof answer, 0);
     if (length < 0)
         python();
-    int fd = openat(directory, "state.json.new", O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
-    static char changed[LARGEST + 16];
-    end = put(changed, document, (size_t)(status.at - document));
-    end = put(end, "\"started\"", 9);
-    end = put(end, status.end, strlen(status.end));
-    if (fd < 0 || write(fd, changed, (size_t)(end - changed)) != end - changed || renameat(directory, "state.json.new", directory, "state.json"))
-        python();
-    close(fd);
     if (!length)
         return;
     fd = openat(directory, "answer", O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600); /* why it could not: Python says it */
