@@ -59,6 +59,24 @@ apt() {
     ${SUDO:+"$SUDO"} env DEBIAN_FRONTEND=noninteractive NEEDRESTART_MODE=l apt-get -q -o DPkg::Lock::Timeout=300 "$@" </dev/null
 }
 
+# Whether another program holds a lock of apt's, as unattended-upgrades does on a new machine.
+apt_is_busy() {
+    for lock in /var/lib/dpkg/lock-frontend /var/lib/apt/lists/lock; do
+        [ -e "$lock" ] && grep -q ":$(stat -c %i "$lock") " /proc/locks && return 0
+    done
+    return 1
+}
+
+# apt-get's own waiting (DPkg::Lock::Timeout) is seen in the log only, and is not for the lists.
+wait_for_apt() {
+    apt_is_busy && say "another program is installing packages: this waits for it, 5 minutes at most"
+    waited=0
+    while apt_is_busy && [ $waited -lt 300 ]; do
+        sleep 1
+        waited=$((waited + 1))
+    done
+}
+
 apt_install() {
     for list in /var/lib/apt/lists/*_Packages*; do
         [ -e "$list" ] || apt update || return 1
@@ -85,6 +103,7 @@ install_packages() {
         say "    apt-get install --no-install-recommends $*"
         return 1
     fi
+    wait_for_apt
     phase packages "apt-get install $*" apt_install "$@"
 }
 
@@ -258,8 +277,13 @@ if ! mkdir -p .build 2>/dev/null || ! [ -w .build ]; then
     say "$(pwd) is not yours to write in (it belongs to $(stat -c %U .)); clone Dolium as $(id -un), or work as its owner." >&2
     exit 1
 fi
+if ! [ -x bin/dolium ]; then
+    say "$(pwd)/bin/dolium may not be executed: is this directory mounted noexec? Clone Dolium elsewhere, or: chmod +x bin/*" >&2
+    exit 1
+fi
 trap 'give_back' EXIT
-trap 'printf "\ninterrupted; the next time goes on where this one was\n" >&2; exit 130' INT TERM
+exec 3>&2 # what runs when a signal comes may have its own redirected into the log
+trap 'printf "\ninterrupted; the next time goes on where this one was\n" >&3; exit 130' INT TERM
 [ "$purpose" = helpers ] && { settle_programs; exit 0; }
 settle_packages
 settle_python

@@ -20,6 +20,7 @@ from bundles import Bundle, scratch
 from containers import DOLIUM, NOBODY, TOP, Begin, Dolium
 from machine import Machine
 from networks import Site
+from stranger import Stranger
 
 ALPINE = f"{os.path.dirname(TOP)}/shared/rootfs/alpine-minirootfs-3.20.3-x86_64.tar.gz"
 WATCHED = ("live", "security", "api", "conformance")
@@ -139,6 +140,13 @@ def machine(root: Dolium) -> Iterator[Machine]:
     found = Machine()
     yield found
     found.close()
+
+
+@pytest.fixture
+def stranger(folder: str) -> Stranger:
+    """A clone in which nothing is made yet, with few programs and no network."""
+    os.chmod(folder, 0o755)
+    return Stranger(folder)
 
 
 @pytest.fixture

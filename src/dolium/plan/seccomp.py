@@ -88,7 +88,8 @@ def compile(profile: "dict[str, Any]", machine: str = "x86_64") -> bytes:
     """
     if machine not in _MACHINES:
         from dolium.errors import Unsupported
-        raise Unsupported(f"seccomp on {machine}", "its system call numbers are not known here")
+        raise Unsupported(f"seccomp on {machine}", "its system call numbers are not known here",
+                          hint="`dolium doctor machine` says more")  # fmt: skip
     try:
         key = machine, dumps(profile, 2)  # version 2: the later ones depend on reference counts
     except ValueError:  # something in it never came from JSON
