@@ -218,7 +218,7 @@ def _usable(mount: str, path: str, found: Facts) -> "tuple[str, tuple[str, str]]
     own = os.path.normpath(f"{mount}/{path}")
     if not own.startswith(mount):
         own = mount
-    reason = ("this cgroup is not yours to divide", DELEGATE)
+    busy, count = "", 0
     while own.startswith(mount):
         names = (f"{own}/cgroup.procs", f"{own}/cgroup.subtree_control", own)
         if not all(os.access(each, os.W_OK) for each in names):
@@ -226,10 +226,12 @@ def _usable(mount: str, path: str, found: Facts) -> "tuple[str, tuple[str, str]]
         members = read(f"{own}/cgroup.procs").split()
         if not members or members == [str(os.getpid())]:
             return own, ("", "")
-        reason = (f"{own} is yours, but holds {len(members)} processes besides, so that its controllers cannot be passed on",
-                  DELEGATE if found.rootless else _move(own))  # fmt: skip
+        busy, count = own, len(members)
         own = os.path.dirname(own)
-    return "", reason
+    if not busy:
+        return "", ("this cgroup is not yours to divide", DELEGATE)
+    return "", (f"{busy} is yours, but holds {count} processes besides, so that its controllers cannot be passed on",
+                DELEGATE if found.rootless else _move(busy))  # fmt: skip
 
 
 def _move(group: str) -> str:
