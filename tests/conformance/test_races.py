@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 
@@ -11,6 +12,14 @@ from bundles import Bundle, config, script, wait_for
 from containers import SLOW
 
 ROUNDS = 3
+
+
+@pytest.fixture
+def strace() -> str:
+    found = shutil.which("strace")
+    if not found:
+        pytest.skip("no strace")
+    return found
 
 
 def race(bundle: Bundle, *calls: tuple[str, ...]) -> list[tuple[int, str]]:
@@ -78,6 +87,28 @@ def test_kill_and_delete(bundle: Bundle) -> None:
         assert killed == 0 or "not running" in said or "does not exist" in said, said
         assert (deleted, why) == (0, "") and bundle.status() == "gone"
         gone(bundle)
+
+
+def test_what_a_program_prints_is_not_heard_before_it_is_started(bundle: Bundle, strace: str) -> None:
+    """However slow `start` is to write its status down: who has heard of the program finds it running, and may act on that."""
+    bundle.create(script("echo here; exec sleep 1000"))
+    slow = [strace, "-qq", "-o", "/dev/null", "-e", "trace=rename", "-e", "inject=rename:delay_enter=1000000"]  # microseconds
+    with open("/dev/null", "r+") as null:
+        starting = subprocess.Popen([*slow, bundle.runtime, "--root", bundle.root, "start", bundle.id], stdin=null, stdout=null,
+                                    stderr=null, env=bundle.environment)  # fmt: skip
+        wait_for(lambda: "here" in bundle.read("out"))
+        assert bundle.status() == "running"
+        assert bundle.verb("delete", bundle.id).code == 1, "it would be killed, as one that was never started"
+        assert starting.wait(60 * SLOW) == 0
+
+
+def test_a_start_that_is_killed_on_the_way(bundle: Bundle, strace: str) -> None:
+    """Once it is written down that it is started, and it is told so by nobody any more, it ends."""
+    bundle.create(config(process__args=["sleep", "1000"]))
+    killed = subprocess.run([strace, "-qq", "-o", "/dev/null", "-e", "trace=sendto", "-e", "inject=sendto:signal=KILL:retval=1", bundle.runtime,
+                             "--root", bundle.root, "start", bundle.id], env=bundle.environment, check=False, timeout=60 * SLOW)  # fmt: skip
+    assert killed.returncode == -signal.SIGKILL
+    bundle.wait("stopped")
 
 
 def test_two_kills(bundle: Bundle) -> None:

@@ -44,13 +44,18 @@ def proxy_of(container: state.Container) -> "Proxy | None":
 
 
 def begin(container: state.Container) -> None:
-    """Tell a created container to go on.  Raises StepError where the program cannot be executed; HookError."""
+    """Tell a created container to go on.  Raises StepError where the program cannot be executed; HookError.
+
+    That it is started is written down before it is told: who has heard of the program finds nothing else.  A container to which
+    we are connected, and that is told nothing, ends (init/init.c): so it is never kept waiting as one that runs."""
     if container.has_hooks("startContainer"):
         _run_inside(container)
     client = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC)
     where = os.open(container.path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         client.connect(f"/proc/self/fd/{where}/start")
+        container.fields["status"] = "started"
+        container.save()
         client.send(b"G")
         answer = client.recv(LONGEST)
     except (ConnectionError, FileNotFoundError, BrokenPipeError):
@@ -58,8 +63,6 @@ def begin(container: state.Container) -> None:
     finally:
         client.close()
         os.close(where)
-    container.fields["status"] = "started"
-    container.save()
     if answer:
         raise _told(answer, container)
 
