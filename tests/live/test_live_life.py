@@ -2,12 +2,13 @@
 
 import os
 import re
+import shutil
 import signal
 import threading
 from collections.abc import Iterator
 
 import pytest
-from containers import SLOW, Dolium, Ended, wait_for
+from containers import SLOW, Dolium, Ended, Started, read_line, wait_for
 from machine import Machine
 from test_live_exec import rootfs
 
@@ -296,3 +297,35 @@ def test_a_watcher_that_is_stopped_stops_nobody_else(kept: Dolium, request: pyte
     finally:
         os.kill(keep, signal.SIGCONT)
     done(kept("wait", identity), "137\n")
+
+
+@pytest.fixture
+def early(root: Dolium) -> Iterator[tuple[Dolium, str, Started]]:
+    """A container whose program is heard, by its name, while `run` is slow to write down that it runs: strace(1) delays that."""
+    strace, word = shutil.which("strace"), name("early")
+    if not strace:
+        pytest.skip("no strace")
+    root.forgets = False
+    slow = [strace, "-qq", "-o", "/dev/null", "-e", "trace=rename", "-e", "inject=rename:delay_enter=300000:when=2+", *root.command]
+    with root.start("run", "--name", word, "@host", "sh", "-c", "echo here; exec sleep 1000", argv=slow) as run:
+        assert read_line(run) == "here"
+        yield root, word, run
+        wait_for(lambda: root("rm", "-f", word).code == 0 or not root("ps", "-aq", "-f", f"name={word}").stdout)
+
+
+@pytest.mark.needs_root
+def test_who_has_heard_of_a_program_finds_it_running(early: tuple[Dolium, str, Started]) -> None:
+    dolium, word, _ = early
+    with dolium.start("wait", word) as waiting, dolium.start("exec", word, "true") as joining, dolium.start("cp", f"{word}:/etc/passwd", "-") as copying:
+        assert dolium("inspect", "--format", "{{.State.Status}}", word).stdout == "running\n"
+        assert [each.communicate()[1] for each in (joining, copying)] == [b"", b""] and joining.returncode == copying.returncode == 0
+        done(dolium("kill", word))
+        assert waiting.communicate() == (b"137\n", b"")
+
+
+@pytest.mark.needs_root
+@pytest.mark.parametrize("verb", ["stop", "kill", "rm -f"], ids=["stop", "kill", "rm"])
+def test_who_has_heard_of_a_program_can_end_it(early: tuple[Dolium, str, Started], verb: str) -> None:
+    dolium, word, run = early
+    done(dolium(*verb.split(), word), f"{word}\n")
+    assert run.wait(20 * SLOW) == 137

@@ -111,7 +111,7 @@ def _skip(fd: int) -> bool:
 
 def _runs(container: "Container") -> bool:
     try:
-        return bool(life.state(container)["status"] == "running")
+        return bool(life.state_once_begun(container)["status"] == "running")
     except NotFound:
         return False
 

@@ -29,7 +29,7 @@ def stop(argv: "list[str]") -> int:
         return 0
 
     def act(container: "Container") -> None:
-        if life.state(container)["status"] == "running":  # stopping twice is no mistake
+        if life.state_once_begun(container)["status"] == "running":  # stopping twice is no mistake
             seconds = found.get("timeout", found.get("time", container.stop_timeout))
             life.stop(container, seconds, found.get("signal", container.stop_signal))
 

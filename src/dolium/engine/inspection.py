@@ -28,7 +28,7 @@ NEVER = "0001-01-01T00:00:00Z"
 
 def inspect(container: "Container") -> "dict[str, Any]":
     """The whole document.  A container that ends meanwhile is shown ended.  Raises NotFound, OSError and DoliumError."""
-    now = life.state(container)
+    now = life.state_once_begun(container)
     live: dict[str, Any] = {}
     if now["status"] == "running":
         deadline = monotonic() + PATIENCE

@@ -163,8 +163,8 @@ def _end_command() -> "list[str]":
 
 
 def state(container: "Container") -> "dict[str, Any]":
-    """How things stand: `status` is created, running, exited or dead (store.Container.damage); the rest is what was written
-    about that.
+    """How things stand at this moment: `status` is created, running, exited or dead (store.Container.damage); the rest is what
+    was written about that.
 
     Settles what has ended and nobody has settled.  Raises NotFound for one that was to be removed then, OSError, DoliumError.
     """
@@ -182,6 +182,12 @@ def state(container: "Container") -> "dict[str, Any]":
     if not ended and not store.load(container.id):  # somebody removes it, or has
         raise NotFound("container", container.name)
     return {"status": "exited", **ended} if ended else {"status": "created"}
+
+
+def state_once_begun(container: "Container") -> "dict[str, Any]":
+    """As `state`, for who acts on it: one that somebody is starting runs (settling.begun).  Raises what `state` does."""
+    settling.begun(container)
+    return state(container)
 
 
 def every() -> "list[Container]":
@@ -231,7 +237,7 @@ def first_process(container: "Container", wanted: str) -> "tuple[int, dict[str, 
     A number counts only with the boot and the start time it was written with, checked after the pidfd is open.
     Raises StateError, which says what is `wanted`.
     """
-    now = state(container)
+    now = state_once_begun(container)
     if now["status"] == "running":
         fd = _open(now)
         if fd >= 0:
@@ -312,7 +318,7 @@ def wait(container: "Container") -> int:
 
     Raises NotFound for one that has been removed by now.
     """
-    now = settling.running(container)
+    now = settling.begun(container)
     ran = bool(now)
     held = settling.hold_record(container) if now and container.remove else -1  # else its record would go with it
     code = 128 + SIGKILL  # of one that is removed without a record
@@ -357,7 +363,7 @@ def ran_out_of_memory(container: "Container") -> bool:
 
 def remove(container: "Container", force: bool = False) -> None:
     """Forget it and what it wrote.  Raises StateError for one that runs, unless it is to be killed first."""
-    if state(container)["status"] == "running":
+    if state_once_begun(container)["status"] == "running":
         if not force:
             raise StateError(container.name, "running", "stopped", hint=f"dolium stop {container.name}, or dolium rm --force")
         try:

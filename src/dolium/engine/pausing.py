@@ -28,7 +28,7 @@ class Paused:
         self._name = container.name
         self._door = -1
         self._guard = 0
-        now = settling.running(container)
+        now = settling.begun(container)
         self._group = ""
         if now and lease.held(now["lease"], container.id):
             groups = [*now["groups"].values()]

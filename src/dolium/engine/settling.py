@@ -10,10 +10,10 @@ Each step can be the last before a kill: who comes next finds all that it needs 
 
 import os
 from fcntl import LOCK_EX, LOCK_NB, LOCK_SH, flock
-from time import sleep, time
+from time import monotonic, sleep, time
 
 from dolium.engine import store
-from dolium.errors import DoliumError
+from dolium.errors import DoliumError, NotFound
 from dolium.runtime import cgroup, ending, lease, places, process
 
 TYPE_CHECKING = False
@@ -29,6 +29,8 @@ EXITED, KILLED = 1, 2
 ENOSPC, EROFS, EDQUOT = 28, 30, 122
 HOST_WENT_DOWN = 255
 """What docker, too, says of a container that a reboot has ended."""
+PATIENCE = 2.0
+"""Seconds: so long it is waited for who starts a container, for `cp` holds the lock of one that has ended as long as it takes."""
 LOOKS = 500
 """How often, two milliseconds apart, it is looked whether those who wait for an end have read of it."""
 
@@ -45,6 +47,21 @@ def _file(container: "Container", suffix: str) -> str:
 def running(container: "Container") -> "dict[str, Any]":
     """What is written about its run; that it still runs is said by its lease.  Empty where there is none."""
     return store.read(_file(container, "json"))
+
+
+def begun(container: "Container") -> "dict[str, Any]":
+    """As `running`, but of one that somebody is starting once that is done: its program is heard before it can be written that
+    it runs, for its number is told only then.  Who starts it holds its lock for so long."""
+    now = running(container)
+    if now:
+        return now
+    deadline = monotonic() + PATIENCE
+    while (held := store.hold_unless_busy(container)) is None and os.path.exists(container.path) and monotonic() < deadline:
+        sleep(0.002)
+    if held is None:
+        return running(container)
+    with held:
+        return running(container)
 
 
 def note(container: "Container", begun: "Running", number: int, pidfd: int, since: float, said: str) -> None:
@@ -146,8 +163,13 @@ def recorded(container: "Container") -> "tuple[Ending, float] | None":
 
 
 def ended(container: "Container", since: float, seen: "Ending", reason: str = "") -> bool:
-    """Write down what the owner knows of the end of a container that it has watched itself; False where the disk is full."""
-    with store.hold(container):
+    """Write down what the owner knows of the end of a container that it has watched itself, unless it is removed by now; False
+    where the disk is full."""
+    try:
+        held = store.hold(container)
+    except NotFound:
+        return True
+    with held:
         if _write_end(container, seen, since, time(), reason):
             return False
         forget(container)

@@ -33,7 +33,7 @@ class Inside:
         self.owner: tuple[int, int] | None = None
         self._first = self._root = -1
         self._held: Lock | None = None
-        if life.state(container)["status"] == "running":
+        if life.state_once_begun(container)["status"] == "running":
             self._first, now = life.first_process(container, "running")
             self._facts = processes.found_running(now)
             self.id_base = self._facts.id_base
