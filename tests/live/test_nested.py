@@ -86,14 +86,23 @@ def test_in_podmans(folder: str) -> None:
     assert asked.returncode == 0 and {each: check["found"] for each, check in verdicts(asked.stdout).items() if not check["ok"] and check["job"]} == {}
 
 
+WINDOWS = "echo {} >/tmp/release; mount --bind /tmp/release /proc/sys/kernel/osrelease"
+"""What uname(2) says there, proc_sys_kernel(5)."""
+
+
 @pytest.mark.parametrize(("mark", "environment", "name"), [
     ("touch /.dockerenv", "a=b", "Docker"), ("touch /run/.containerenv", "a=b", "Podman"),
     ("mkdir -p /run/secrets/kubernetes.io; ln -s /run /var/run", "a=b", "Kubernetes"), ("true", "container=lxc", "LXC"),
     ("mkdir /run/systemd; echo systemd-nspawn >/run/systemd/container", "a=b", "systemd-nspawn"), ("true", "container=mine", "mine"),
+    ("mkdir -p /run/host; echo systemd-nspawn >/run/host/container-manager", "a=b", "systemd-nspawn"),
+    ("true", "KUBERNETES_SERVICE_HOST=10.0.0.1", "Kubernetes"), ("true", "container=oci", "a container"),
+    (WINDOWS.format("4.4.0-19041-Microsoft"), "a=b", "WSL 1"), (WINDOWS.format("6.6.87.2-microsoft-standard-WSL2"), "a=b", "WSL 2"),
+    (WINDOWS.format("6.1.21-mine-WSL2+"), "a=b", "WSL 2"),
 ])  # fmt: skip
 def test_by_which_marks_an_outer_one_is_known(dolium: Dolium, mark: str, environment: str, name: str) -> None:
     """As each of them leaves them; what follows is said by the name."""
-    ended = dolium("run", *INNER, *OPEN, "-e", environment, "@host", "sh", "-c", f"{mark}; exec {DOLIUM} doctor --json")
+    ended = dolium("run", *INNER, *OPEN, "--cap-add", "SYS_ADMIN", "-e", environment, "@host", "sh", "-c", f"{mark}; exec {DOLIUM} doctor --json")
     assert f"this system runs in {name}, which takes away " in str(verdicts(ended.stdout)["outer"]["found"]), ended
-    ended = dolium("run", *INNER, "-e", environment, "@host", "sh", "-c", f"{mark}; exec {DOLIUM} doctor --json")
+    ended = dolium("run", *INNER, "--security-opt", "seccomp=unconfined", "--cap-add", "SYS_ADMIN", "-e", environment, "@host", "sh", "-c",
+                   f"{mark}; exec {DOLIUM} doctor --json")  # fmt: skip
     assert verdicts(ended.stdout)["outer"]["mend"] == mends.OUTER.get(name, ""), ended

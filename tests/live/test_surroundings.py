@@ -158,3 +158,17 @@ def test_root_of_a_user_namespace(plain: Dolium) -> None:
     assert plain.output("@host", "sh", "-c", "id -u; echo x >/dev/null") == "0\n"
     assert "takes a device filter" in plain.refused("--device", "/dev/zero:/dev/zero:r", "@host", "true")
     assert "only in a user namespace" in plain.refused("--userns", "host", "@host", "true")
+
+
+@pytest.mark.needs_root
+def test_root_of_few_capabilities(root: Dolium) -> None:
+    """As in a container of Docker's: it is said what is short, and nobody who is root is told to be root."""
+    without = ["unshare", "--net", "setpriv", "--inh-caps=-{0}", "--bounding-set=-{0}", DOLIUM]
+    root.network = ""
+    root.command = [each.format("net_admin") for each in without]
+    said = root.refused("@host", "true")
+    assert said.startswith("error: unsupported: --network bridge: the kernel does not make a bridge: Operation not permitted\n")
+    root.command = [each.format("sys_admin") for each in without]
+    said = root.refused("--memory", "64m", "@host", "true")
+    assert "hint: you are root without CAP_SYS_ADMIN: what started this system" in said
+    assert "run it as root" not in said

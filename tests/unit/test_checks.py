@@ -121,6 +121,7 @@ USER = {"uid": 1000, "gid": 1000, "rootless": True}
     ({"facts": facts("none", **USER), "systemd": True, "session": True}, "it is not there", mends.session()),
     ({"facts": facts("counting", **USER), "systemd": True, "session": True}, "your own cgroup", mends.delegation()),
     ({"facts": facts("none", rootless=True), "outer": "Podman"}, "without CAP_SYS_ADMIN", mends.OUTER["Podman"]),
+    ({"facts": facts("none", **USER, capabilities=0), "bound": {"memory": "v1"}, "outer": "Docker"}, "only root may use", mends.OUTER["Docker"]),
     ({"bound": {}}, "it is not there", "boot with it"),
 ])  # fmt: skip
 def test_why_there_is_no_limit(fields: dict[str, Any], found: str, mend: str) -> None:

@@ -227,7 +227,11 @@ def _make(out: int) -> Bridge:
         netlink.talk(rtnetlink.remove_link(BRIDGE))
     pool = _free_pool()
     mtu = min(USUAL_MTU, _mtu(out)) if out else USUAL_MTU
-    netlink.talk(rtnetlink.make_bridge(BRIDGE, b"\x02\xd0" + os.urandom(4), mtu))
+    try:
+        netlink.talk(rtnetlink.make_bridge(BRIDGE, b"\x02\xd0" + os.urandom(4), mtu))
+    except OSError as error:  # without CAP_NET_ADMIN, or a kernel without bridges
+        raise Unsupported("--network bridge", f"the kernel does not make a bridge: {error.strerror}",
+                          hint="`dolium doctor bridge` says more; or use --network none or host") from None  # fmt: skip
     try:
         netlink.talk(rtnetlink.without_ipv6(BRIDGE))
     except OSError:  # a kernel without IPv6

@@ -148,7 +148,7 @@ def _thread() -> int:
 
 
 def _outer() -> str:
-    """What this system itself runs in, by the marks that it leaves."""
+    """What this system itself runs in, by the marks that it leaves (systemd's "Container Interface" names the last two)."""
     for path, name in (
         ("/run/.containerenv", "Podman"),
         ("/var/run/secrets/kubernetes.io", "Kubernetes"),
@@ -156,14 +156,16 @@ def _outer() -> str:
     ):
         if os.path.exists(path):
             return name
-    words = host.read("/proc/1/environ").split("\0")
-    kind = next((each.partition("=")[2] for each in words if each.startswith("container=")), "") or _line("/run/systemd/container")
-    names = {"docker": "Docker", "podman": "Podman", "lxc": "LXC", "systemd-nspawn": "systemd-nspawn", "oci": "Kubernetes"}
+    words = dict(each.partition("=")[::2] for each in host.read("/proc/1/environ").split("\0"))
+    if "KUBERNETES_SERVICE_HOST" in {**words, **os.environ}:  # a pod without a service account
+        return "Kubernetes"
+    kind = words.get("container", "") or _line("/run/systemd/container") or _line("/run/host/container-manager")
+    names = {"docker": "Docker", "podman": "Podman", "lxc": "LXC", "oci": "a container"}  # some images say `oci` of themselves
     if kind:
         return names.get(kind, kind)
-    release = os.uname().release
-    if "icrosoft" in release:
-        return "WSL 2" if "microsoft-standard" in release else "WSL 1"
+    release = _line("/proc/sys/kernel/osrelease")
+    if "icrosoft" in release or "WSL" in release:
+        return "WSL 1" if release.endswith("-Microsoft") else "WSL 2"
     return "" if os.readlink("/proc/self/ns/pid") == FIRST_PIDS else "a container"
 
 

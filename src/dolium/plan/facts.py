@@ -78,6 +78,11 @@ class Facts:
         return copy
 
     @property
+    def lesser(self) -> str:
+        """What keeps a caller whose uid is 0 from being root of the host, where something does."""
+        return "root of a user namespace only" if self.is_root else "root without CAP_SYS_ADMIN"
+
+    @property
     def own_users(self) -> bool:
         """Whether the container has a user namespace of its own."""
         return self.makes_users or self.id_base > 0 or self.has_users

@@ -11,11 +11,10 @@ from dolium.plan.findings import GUARDED, NOT_UPPER, Findings, Place
 from dolium.plan.quantities import show_size
 
 ENOUGH, IDMAPPED = (5, 10), (5, 19)
-CAP_SYS_RESOURCE = 24
+CAP_SYS_ADMIN, CAP_SYS_RESOURCE = 21, 24
 EPERM, ENOSYS = 1, 38
 LEAST_FILES, LEAST_ROOM = 64, 64 << 20
 ASKED = ("--memory 64m", "--cpus 0.5", "--cpuset-cpus 0", "--pids-limit 100")
-LESSER = "root of a user namespace only, or without CAP_SYS_ADMIN"
 BRIDGE_ELSE = "--network none or host need none of it"
 
 
@@ -95,7 +94,7 @@ def _features(found: Findings) -> Check:
         if found.lacking
         else "namespaces, file systems and system call filters are there",
         "everything",
-        f"{_sudo(found.facts)}modprobe overlay" if overlay else "",
+        _by_root(found, "modprobe overlay") if overlay else "",
     )
 
 
@@ -115,7 +114,7 @@ def _memfd(found: Findings) -> Check:
     """Only worth knowing: without sealed memfds the helpers run from a copy for each start (core/spawn.py)."""
     name = "vm.memfd_noexec"
     value = found.sysctls.get(name, "0")
-    mend = f"{_sudo(found.facts)}sysctl -w {name}=1"
+    mend = _by_root(found, f"sysctl -w {name}=1", inner=True)
     return Check("memfd", "", value != "2", f"{name} = {value}", "nothing, but each start copies the helpers anew", mend)
 
 
@@ -145,7 +144,7 @@ def _namespaces(found: Findings) -> Check:
         not small,
         ", ".join(f"{name} = {found.sysctls[name]}" for name in small) or "there may be enough namespaces of each kind",
         "everything",
-        _sudo(found.facts) + mends.namespaces(small),
+        _by_root(found, mends.namespaces(small), inner=True),
     )
 
 
@@ -159,7 +158,7 @@ def _user_namespaces(found: Findings) -> Check:
                 False,
                 f"{name} = {closed}",
                 "containers of plain users, who need one to mount",
-                f"{_sudo(found.facts)}sysctl -w {name}={open_}",
+                _by_root(found, f"sysctl -w {name}={open_}", inner=True),
             )
     most = found.sysctls.get("user.max_user_namespaces", "unlimited")
     one = "your user inside is one alone, root; dolium does not use newuidmap yet"
@@ -194,7 +193,7 @@ def _hidden(found: Findings) -> Check:
         not found.hidden or found.ran("containers"),
         f"mounted over parts of /proc and /sys: {points}" if points else "nothing is mounted over parts of /proc and /sys",
         "a fresh /proc in a user namespace, so everything; the mend shows this system what an outer container hides from it",
-        _as_root(found.facts, f"umount -l {points}"),
+        _by_root(found, f"umount -l {points}"),
     )
 
 
@@ -296,15 +295,17 @@ def _limit(found: Findings, controller: str) -> Check:
     if controller == "pids" and facts.rootless and facts.counts_processes:
         said = "none is needed: RLIMIT_NPROC is counted in the user namespace of each container"
         return Check("cgroup-pids", "pids", True, said)
-    why, mend = _why_no_devices(facts) if controller == "devices" else _why_no_limit(found, controller)
+    why, mend = _why_no_devices(found) if controller == "devices" else _why_no_limit(found, controller)
     return Check(f"cgroup-{controller}", controller, False, why, LIMITS[controller], mend)
 
 
-def _why_no_devices(facts: Facts) -> "tuple[str, str]":
-    why, mend = facts.no_devices
+def _why_no_devices(found: Findings) -> "tuple[str, str]":
+    facts, (why, mend) = found.facts, found.facts.no_devices
     if facts.uid:
-        return why, "sudo dolium run --device /dev/null:/dev/hole:r @host sh"
-    return why, "" if facts.rootless else mend
+        return why, _by_root(found, "dolium run --device /dev/null:/dev/hole:r @host sh")
+    if facts.rootless:
+        return f"{why}; and you are {facts.lesser}", mends.OUTER.get(found.outer, "")
+    return why, mend or mends.OUTER.get(found.outer, "")
 
 
 def _why_no_limit(found: Findings, controller: str) -> "tuple[str, str]":
@@ -312,9 +313,9 @@ def _why_no_limit(found: Findings, controller: str) -> "tuple[str, str]":
     if where == "off":
         return f"the {controller} controller is switched off on the kernel's command line: see /proc/cmdline", ""
     if where == "v1" and facts.uid:
-        return "this host has it on cgroup v1, which only root may use", f"sudo dolium run {' '.join(ASKED)} @host sh"
+        return "this host has it on cgroup v1, which only root may use", _by_root(found, f"dolium run {' '.join(ASKED)} @host sh")
     if facts.rootless and not facts.uid:
-        return f"{facts.no_controllers[0]}; and you are {LESSER}", mends.OUTER.get(found.outer, "")
+        return f"{facts.no_controllers[0]}; and you are {facts.lesser}", mends.OUTER.get(found.outer, "")
     if where == "v1":
         point, writable = found.cgroup1.get(controller, ("", False))
         if not point:
@@ -322,7 +323,7 @@ def _why_no_limit(found: Findings, controller: str) -> "tuple[str, str]":
         if not writable:
             return f"{point} is mounted read-only", mends.writable(point)
     if where == "v2" and not found.cgroup2:
-        return "cgroup v2 is not mounted", _as_root(facts, mends.mount_unified())
+        return "cgroup v2 is not mounted", _by_root(found, mends.mount_unified())
     if where == "v2" and facts.uid:
         said = facts.no_controllers[0] if "unified" not in facts.controllers else "your own cgroup has not got it"
         if found.systemd and found.session:
@@ -359,14 +360,14 @@ def _resources(facts: Facts) -> Check:
 
 def _bridge(found: Findings) -> Check:
     if found.facts.rootless:
-        who = LESSER if found.facts.uid == 0 else "not root, and dolium does not use pasta yet"
+        who = found.facts.lesser if found.facts.uid == 0 else "not root, and dolium does not use pasta yet"
         return Check(
             "bridge",
             "bridge",
             False,
             f"you are {who}",
             f"--network bridge; {BRIDGE_ELSE}",
-            "" if found.facts.uid == 0 else "sudo dolium run --network bridge @host sh",
+            _by_root(found, "dolium run --network bridge @host sh"),
         )
     if found.network is None:
         return Check("bridge", "bridge", True, "not looked at")
@@ -429,10 +430,12 @@ def _trial(found: Findings, job: str) -> Check:
 _TRIED = {"containers": "everything", "kept": "containers without --rm", **LIMITS}
 
 
-def _sudo(facts: Facts) -> str:
-    return "" if facts.uid == 0 else "sudo "
-
-
-def _as_root(facts: Facts, line: str) -> str:
-    """The line, by who can carry it out; nothing where that is nobody here."""
-    return "" if facts.uid == 0 and facts.rootless else _sudo(facts) + line
+def _by_root(found: Findings, line: str, *, inner: bool = False) -> str:
+    """The line, for who can carry it out with the rights of this system's root (`inner`: root of a user namespace can too);
+    where root itself lacks them, the outer container's line, if there is one."""
+    facts = found.facts
+    if not facts.uid and (not facts.rootless or (inner and facts.is_root)):
+        return line
+    if facts.uid and facts.capabilities >> CAP_SYS_ADMIN & 1:
+        return f"sudo {line}"
+    return mends.OUTER.get(found.outer, "")

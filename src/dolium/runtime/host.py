@@ -188,15 +188,18 @@ def _find_cgroups(found: Facts, mounts: "list[Mount]") -> None:
             for controller in read(f"{base}/cgroup.controllers").split():
                 if controller in CONTROLLERS:
                     found.controllers[controller] = Hierarchy(2, f"{base}/dolium")
+    owner = "it belongs to root on this host"
     if found.rootless:
-        found.no_devices = ("it belongs to root on this host", "run it as root of the host")
+        found.no_devices = (owner, "run it as root of the host" if found.uid else _delegated(found))
     elif "devices" not in found.controllers and "unified" in found.controllers:
         found.controllers["devices"] = found.controllers["unified"]
     elif "devices" not in found.controllers:
         found.no_devices = ("neither cgroup v1's `devices` nor cgroup v2 can be used", found.no_controllers[1])
     if not found.no_controllers[0]:
         if found.rootless:
-            found.no_controllers = ("it belongs to root on this host", DELEGATE)
+            found.no_controllers = (owner, _delegated(found))
+        elif closed := [each.point for each in mounts if each.kind == "cgroup" and "ro" in (*each.options, *each.super_options)]:
+            found.no_controllers = (f"cgroup v1 is mounted read-only, at {closed[0]} for one", "")
         else:
             found.no_controllers = ("no cgroup hierarchy of this host has it (see /proc/cgroups)", "")
 
@@ -207,7 +210,11 @@ def _read_only(mount: Mount) -> "tuple[str, str]":
     return f"cgroup v2 is mounted read-only at {mount.point}", mends.writable(mount.point)
 
 
-DELEGATE = "run it as root, or in a cgroup of your own: systemd-run --user --scope -p Delegate=yes -- dolium ..."
+def _delegated(found: Facts) -> str:
+    """Who is not root of the host, but could have groups: how."""
+    if not found.uid:
+        return f"you are {found.lesser}: what started this system, such as an outer container, can give it more"
+    return "run it as root, or in a cgroup of your own: systemd-run --user --scope -p Delegate=yes -- dolium ..."
 
 
 def _usable(mount: str, path: str, found: Facts) -> "tuple[str, tuple[str, str]]":
@@ -229,9 +236,9 @@ def _usable(mount: str, path: str, found: Facts) -> "tuple[str, tuple[str, str]]
         busy, count = own, len(members)
         own = os.path.dirname(own)
     if not busy:
-        return "", ("this cgroup is not yours to divide", DELEGATE)
+        return "", ("this cgroup is not yours to divide", _delegated(found))
     return "", (f"{busy} is yours, but holds {count} processes besides, so that its controllers cannot be passed on",
-                DELEGATE if found.rootless else _move(busy))  # fmt: skip
+                _delegated(found) if found.rootless else _move(busy))  # fmt: skip
 
 
 def _move(group: str) -> str:
