@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import stat
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -169,70 +168,6 @@ def test_the_library(root: Dolium, shell: bytes, layout: str) -> None:
     with dolium.Sandbox(image=name, env={"B": "2"}) as box:
         assert box.run(["sh", "-c", "pwd; id -u; echo $A $B"], text=True).stdout == "/made\n33\n1 2\n"
         assert box.run(["id", "-u"], user="0", text=True).stdout == "0\n"
-
-
-@pytest.mark.parametrize("tag", ["gzip", "zstd", "plain", "multi", "xlink"])
-def test_the_torture_image(tag: str, machine: Machine, workshop: str, tmp_path: Path) -> None:
-    """Entry by entry against what umoci unpacks, which takes no hard links to lower layers and keeps no holes."""
-    tool, base = f"{os.path.dirname(TOP)}/shared/tools/mkimage.py", f"{os.path.dirname(TOP)}/shared/rootfs/alpine-minirootfs-3.20.3-x86_64.tar.gz"
-    for each in (tool, base):
-        if not os.path.exists(each):
-            pytest.skip(f"no {each}")
-    layout = f"{workshop}/torture"
-    if not os.path.isdir(layout):
-        subprocess.run([sys.executable, tool, base, layout], check=True)
-    seen = _dump_in(machine, f"oci:{layout}:{tag}")
-    assert seen["sparse"]["size"] == 64 << 20 and seen["sparse"]["blocks"] < 64
-    assert (seen["h3"]["links"] if tag == "xlink" else seen["h2"]["links"]) == (2 if tag == "xlink" else seen["h2"]["links"])
-    assert seen["suid"]["mode"] == 0o4755 and seen["null"]["device"] == [1, 3] and seen["cap"]["xattrs"]["user.note"]
-    if tag == "xlink":
-        return
-    try:
-        umoci = subprocess.run(["umoci", "unpack", "--image", f"{layout}:{'gzip' if tag == 'multi' else tag}", f"{tmp_path}/bundle"], capture_output=True, text=True)
-    except FileNotFoundError:
-        pytest.skip("no umoci here (apt-get install umoci)")
-    if umoci.returncode:
-        pytest.skip(f"umoci cannot unpack it: {umoci.stderr.splitlines()[-1:]}")
-    wanted = json.loads(subprocess.run([sys.executable, "-c", DUMP, f"{tmp_path}/bundle/rootfs/t"], capture_output=True, text=True, check=True).stdout)
-    ignored = ("blocks", "links", "mtime")
-    assert {name: {k: v for k, v in about.items() if k not in ignored} for name, about in seen.items()} == \
-        {name: {k: v for k, v in about.items() if k not in ignored} for name, about in wanted.items()}  # fmt: skip
-    assert {name: about["mtime"] // 10**9 for name, about in seen.items() if about["kind"] != "d"} == \
-        {name: about["mtime"] // 10**9 for name, about in wanted.items() if about["kind"] != "d"}  # fmt: skip
-
-
-DUMP = """
-import hashlib, json, os, stat, sys
-top, found = sys.argv[1], {}
-for directory, names, files in os.walk(top):
-    for name in names + files:
-        path = os.path.join(directory, name)
-        s = os.lstat(path)
-        kind = stat.filemode(s.st_mode)[0]
-        about = {"kind": kind, "mode": stat.S_IMODE(s.st_mode), "owner": [s.st_uid, s.st_gid], "mtime": s.st_mtime_ns}
-        about["links"] = s.st_nlink
-        if kind == "-":
-            about |= {"size": s.st_size, "blocks": s.st_blocks, "content": hashlib.sha256(open(path, "rb").read()).hexdigest()}
-            about["xattrs"] = {n: os.getxattr(path, n).hex() for n in os.listxattr(path)}
-        if kind == "l":
-            about["target"] = os.readlink(path)
-        if kind in "bc":
-            about["device"] = [os.major(s.st_rdev), os.minor(s.st_rdev)]
-        found[os.path.relpath(path, top)] = about
-print(json.dumps(found))
-"""
-
-
-def _dump_in(machine: Machine, image: str) -> dict[str, Any]:
-    """The directory /t of a running container, as the host's root sees it: with the host's users, so that owners are the image's."""
-    done(machine("run", "-d", "--network", "none", "--userns", "host", "--name", "x", image, "sleep", "1000"))
-    try:
-        pid = json.loads(done(machine("inspect", "x")))[0]["State"]["Pid"]
-        top = f"/proc/{pid}/root/t"
-        assert stat.S_ISDIR(os.stat(top).st_mode)
-        return json.loads(subprocess.run([sys.executable, "-c", DUMP, top], capture_output=True, text=True, check=True).stdout)  # type: ignore[no-any-return]
-    finally:
-        done(machine("rm", "-f", "x"))
 
 
 # ---- out of a registry
