@@ -6,7 +6,8 @@ the memory of the largest process (RSS); and what a second `pull` of the unchang
 
 Nothing is removed until all has been measured: ext4 does not give an inode away again for some seconds after it was freed, and
 passes over each of those when it looks for a new one, so that who unpacks just after 20,000 files have gone pays for them.  `ahead`: all
-contenders and the registry come before whatever else the machine does (SCHED_FIFO).
+contenders and the registry come before whatever else the machine does (SCHED_FIFO).  Who takes longer than PATIENCE is ended, and takes
+no further part: podman has been seen to spin.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from __future__ import annotations
 import os
 import random
 import shutil
+import signal
 import statistics
 import subprocess
 import sys
@@ -30,6 +32,7 @@ from registry_servers import Debian, program
 
 DOLIUM = f"{os.path.dirname(TESTS)}/bin/dolium"
 FILES, BYTES = 20_000, 300_000_000
+PATIENCE = 180
 NULL = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
 
 
@@ -80,6 +83,19 @@ def main() -> None:
             server.close()
 
 
+def bounded(argv: list[str], env: dict[str, str]) -> str:
+    """What a command prints; TimeoutExpired where it takes too long, with all that it has started gone."""
+    with subprocess.Popen(argv, env=env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True, start_new_session=True) as process:
+        try:
+            out, _ = process.communicate(timeout=PATIENCE)
+        except BaseException:
+            os.killpg(process.pid, signal.SIGKILL)
+            raise
+    if process.returncode:
+        raise subprocess.CalledProcessError(process.returncode, argv)
+    return out
+
+
 class Taken:
     """What one contender took: seconds of each round, seconds of processors, MiB of its largest process."""
 
@@ -94,8 +110,7 @@ class Taken:
                 "r = resource.getrusage(resource.RUSAGE_CHILDREN); print(r.ru_utime + r.ru_stime, r.ru_maxrss)")  # fmt: skip
         began, processors = time.perf_counter(), 0.0
         for argv in commands:
-            done = subprocess.run(["/usr/bin/python3", "-IS", "-c", code, *argv], check=True, env=env, capture_output=True, text=True)
-            used, largest = done.stdout.split()
+            used, largest = bounded(["/usr/bin/python3", "-IS", "-c", code, *argv], env).split()
             processors, self.largest = processors + float(used), max(self.largest, int(largest) // 1024)
         self.times.append(time.perf_counter() - began)
         self.processors.append(processors)
@@ -121,13 +136,21 @@ def measure(directory: str, name: str, rounds: int, ahead: list[str]) -> None:
     if shutil.which("umoci"):
         contenders["skopeo copy + umoci unpack"] = umoci
     taken = {each: Taken() for each in contenders}
+    out: set[str] = set()
     for at in range(rounds):
         for number, (each, work) in enumerate(contenders.items()):
             os.mkdir(f"{directory}/{at}-{number}", 0o700)
             os.sync()
-            taken[each].measure(work(f"{directory}/{at}-{number}"), env)
+            try:
+                if each not in out:
+                    taken[each].measure(work(f"{directory}/{at}-{number}"), env)
+            except subprocess.TimeoutExpired:
+                out.add(each)
+                print(f"{each} took more than {PATIENCE} s in round {at + 1}")
     ours = taken["dolium pull"]
     for each, found in taken.items():
+        if not found.times:
+            continue
         line = (f"{each:<28} {statistics.median(found.times):6.2f} s  (least {min(found.times):.2f})  processors "
                 f"{statistics.median(found.processors):.1f} s  {found.largest} MiB")  # fmt: skip
         if found is not ours:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import pty
 import random
 import shutil
 import subprocess
@@ -269,10 +270,35 @@ def test_shared_blobs_are_saved_once(host: Host, folder: str) -> None:
     assert len(ended.out) < 150_000
 
 
+def test_where_it_is_saved(host: Host, folder: str) -> None:
+    """To standard output, by whatever name; `-o` of a pipe is no file that is not there."""
+    good(host, "import", "-", "x:1", input=archive(entry("x")))
+    whole = host("save", "x:1").out
+    assert whole
+    for path in ("-", "/dev/stdout", "/dev/fd/1", "/proc/self/fd/1"):
+        ended = host("save", "-o", path, "x:1", cwd=folder)
+        assert (ended.code, ended.out, ended.stderr) == (0, whole, ""), path
+    os.mkfifo(f"{folder}/fifo", 0o666)
+    os.chmod(f"{folder}/fifo", 0o666)
+    with subprocess.Popen(["cat", f"{folder}/fifo"], stdout=subprocess.PIPE) as reader:
+        good(host, "save", "-o", f"{folder}/fifo", "x:1")
+        assert reader.communicate()[0] == whole
+    good(host, "save", "-o", f"{folder}/file", "x:1")
+    with open(f"{folder}/file", "rb") as file:
+        assert file.read() == whole
+    assert "-" not in os.listdir(folder)
+    master, terminal = pty.openpty()
+    ended = host("save", "-o", "-", "x:1", stdout=terminal)
+    os.close(terminal)
+    os.close(master)
+    assert ended.code == 125 and ended.stderr.startswith("error: an archive is not written to a terminal"), ended
+
+
 def test_save_refuses(host: Host, folder: str) -> None:
     good(host, "import", "-", "x:1", input=archive(entry("x")))
     for words, problem in (
-        (("--format", "oci-dir", "x:1"), "--format oci-dir needs a directory to write"), (("--format", "zip", "x:1"), "--format: no format `zip`"),
+        (("--format", "oci-dir", "x:1"), "--format oci-dir needs a directory to write"),
+        (("--format", "oci-dir", "-o", "-", "x:1"), "--format oci-dir needs a directory to write"), (("--format", "zip", "x:1"), "--format: no format `zip`"),
         (("gone:1",), "no image `"), (("--format", "oci-dir", "-o", "/proc", "x:1"), "cannot write `/proc`: there is something already"),
     ):  # fmt: skip
         refused = host("save", "-q", *words)

@@ -17,7 +17,7 @@ def path(text: str, flag: str) -> str:
 
 def must_not_be_terminal(found: "words.Words", command: str) -> None:
     """An archive on a terminal is of use to nobody.  Raises UsageError."""
-    if not found.get("output") and os.isatty(1):
+    if found.get("output", "-") == "-" and os.isatty(1):
         raise UsageError("an archive is not written to a terminal", hint=f"dolium {command} -o FILE, or `| tar -t`")
 
 

@@ -6,21 +6,23 @@ from time import time
 from dolium.cli import render, words
 from dolium.cli.flags import Flag, yes
 from dolium.engine import images, removal, sources
-from dolium.errors import DoliumError, SpecError, UsageError
+from dolium.errors import DoliumError, NotFound, SpecError, UsageError
 from dolium.plan.quantities import quoted, show_size
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-FILTERS = ("dangling", "reference", "label")
+FILTERS = ("dangling", "reference", "label", "before", "since")
+TIMES = ("before", "since")
+"""Those whose value is another image; it is told by when each was made, as its config says."""
 NONE = "<none>"
 
 
 def _filter(text: str, flag: str) -> "list[tuple[str, str]]":
     name, sign, value = text.partition("=")
     if not sign or name not in FILTERS or (name == "dangling" and value not in ("true", "false")):
-        raise SpecError(flag, f"no filter `{text}`", hint="dangling=true, reference=PATTERN, label=NAME[=VALUE]")
+        raise SpecError(flag, f"no filter `{text}`", hint="dangling=true, reference=PATTERN, label=NAME[=VALUE], before=IMAGE, since=IMAGE")
     return [(name, value)]
 
 
@@ -75,8 +77,9 @@ def main(argv: "list[str]") -> int:
     if found is None:
         return 0
     rows = []
+    filters = [(kind, sources.stored(value) if kind in TIMES else value) for kind, value in found.get("filter", [])]
     for image in images.every():
-        if _matches(image, found.get("filter", [])):
+        if _matches(image, filters):
             rows += [(image, name) for name in (image.names or [""]) if not found.names or _is_called(name, found.names[0])]
     whole, shape = found.get("no-trunc", False), found.get("format", "table")
     if found.get("quiet"):
@@ -98,10 +101,13 @@ def main(argv: "list[str]") -> int:
     return 0
 
 
-def _matches(image: images.Image, filters: "list[tuple[str, str]]") -> bool:
+def _matches(image: images.Image, filters: "list[tuple[str, Any]]") -> bool:
     """All kinds must hold, and of one kind any."""
 
-    def holds(name: str, value: str) -> bool:
+    def holds(name: str, value: "Any") -> bool:
+        if name in TIMES:
+            own, other = _moment(image.created), _moment(value.created)
+            return own is not None and other is not None and (own < other if name == "before" else own > other)
         if name == "dangling":
             return (not image.names) == (value == "true")
         if name == "reference":
@@ -148,15 +154,19 @@ def _size(count: int) -> str:
 
 def _since(created: str) -> str:
     """How long ago a date of RFC 3339 was; `N/A` where there is none that can be read."""
-    from datetime import datetime
-
     from dolium.cli.ps import ago
 
+    then = _moment(created)
+    return f"{ago(max(0.0, time() - then))} ago" if then is not None else "N/A"
+
+
+def _moment(created: str) -> "float | None":
+    from datetime import datetime
+
     try:
-        then = datetime.fromisoformat(created[:19] + "+00:00").timestamp()
+        return datetime.fromisoformat(created).timestamp()
     except ValueError:
-        return "N/A"
-    return f"{ago(max(0.0, time() - then))} ago"
+        return None
 
 
 def _table(titles: "list[str]", rows: "list[list[str]]") -> str:
@@ -195,8 +205,6 @@ def rmi(argv: "list[str]") -> int:
 
 
 def _gone(names: "list[str]", force: bool) -> int:
-    from dolium.errors import NotFound
-
     code = 0
     for name in names:
         try:
@@ -361,10 +369,23 @@ def verify(argv: "list[str]") -> int:
     return code
 
 
+def exists(argv: "list[str]") -> int:
+    """For scripts: 0, or 1.  Raises UsageError and DoliumError."""
+    found = words.parse("image exists", argv, (), least=1, most=1, what="IMAGE", about="Say by the exit code whether an image is there.")
+    if found is None:
+        return 0
+    try:
+        sources.stored(found.names[0])
+    except NotFound:
+        return 1
+    return 0
+
+
 # ---- dolium image
 
 
-OWN = {"inspect": (inspect, "all that is known of images, as JSON"),
+OWN = {"exists": (exists, "0 if it is in the store, else 1; nothing is said"),
+       "inspect": (inspect, "all that is known of images, as JSON"),
        "verify": (verify, "compute their digests anew, and compare their files"),
        "prune": (prune, "remove those without a name")}  # fmt: skip
 """What only `dolium image` has: function, and what its help says."""
@@ -399,4 +420,4 @@ def _about() -> str:
         names.setdefault(name, []).append(second)
     rows = [f"  {name:<11} {text}" for name, (_, text) in OWN.items()]
     rows += [f"  {', '.join(seconds):<11} as dolium {name}" for name, seconds in names.items()]
-    return "\n".join(["Look after images: three commands, and the others by their second names.", "", *rows])
+    return "\n".join(["Look after images: four commands, and the others by their second names.", "", *rows])

@@ -117,7 +117,7 @@ def save(argv: "list[str]") -> int:
     if found is None:
         return 0
     form = found.get("format", FORMATS[0])
-    if form == "oci-dir" and not found.get("output"):
+    if form == "oci-dir" and found.get("output", "-") == "-":
         raise UsageError("--format oci-dir needs a directory to write", hint="dolium save --format oci-dir -o DIRECTORY IMAGE")
     must_not_be_terminal(found, f"save {found.names[0]}")
     from dolium.engine import saving

@@ -61,7 +61,7 @@ def parse(
             found.values[flag.name] = value
     if len(found.names) < least:
         raise UsageError(
-            f"`dolium {command}` needs {'a ' + what if least == 1 else f'{least} words'}", hint=usage
+            f"`dolium {command}` needs {('an ' if what[0] in 'AEIOU' else 'a ') + what if least == 1 else f'{least} words'}", hint=usage
         )
     if len(found.names) > most:
         raise UsageError(

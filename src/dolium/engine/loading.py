@@ -75,7 +75,8 @@ class _Directory(_Source):
                 with open(f"{path}/{name}", "rb") as file:
                     self.texts[name] = file.read(MOST_TEXT + 1)
             except OSError as error:
-                self.refuse(f"it is a directory without {name}: {error.strerror}",
+                gone = isinstance(error, FileNotFoundError)
+                self.refuse(f"it is a directory without {name}" if gone else f"{name} in it: {error.strerror}",
                             hint="an OCI image layout has oci-layout, index.json and blobs; dolium run ./DIR takes one of files")
             if len(self.texts[name]) > MOST_TEXT:
                 self.refuse(f"{name} has more than {MOST_TEXT} bytes")

@@ -13,13 +13,13 @@ EISDIR, EINVAL, EOPNOTSUPP = 21, 22, 95
 
 
 class Output:
-    """A file at that path, or standard output for none.  Used with `with`: it is there when that ends without an error.
+    """A file at that path, or standard output for none and for `-`.  Used with `with`: it is there when that ends without an error.
 
     What is no regular file, such as a FIFO or /dev/null, is written to as it is.  Raises DoliumError.
     """
 
     def __init__(self, path: str = "") -> None:
-        self.path = path
+        self.path = path = "" if path == "-" else path
         self._fd = 1
         self._target = ""
         self._name = ""  # of the half-written file, where it has one
@@ -30,6 +30,9 @@ class Output:
                 raise self._refused(error) from None
 
     def _open(self) -> None:
+        if _is_standard_output(self.path):
+            self._fd = os.dup(1)
+            return
         target = os.path.realpath(self.path)
         if os.path.exists(target) and not os.path.isfile(target):
             self._fd = os.open(target, os.O_WRONLY | os.O_NOCTTY | os.O_CLOEXEC)
@@ -84,3 +87,11 @@ class Output:
             self._name = name
         os.rename(self._name, self._target)
         self._name = ""
+
+
+def _is_standard_output(path: str) -> bool:
+    """By another name, such as /dev/stdout: a pipe's or a socket's real path is none, and somebody else's cannot be opened."""
+    try:
+        return os.path.samestat(os.stat(path), os.fstat(1))
+    except OSError:
+        return False

@@ -53,7 +53,7 @@ def user(spec: "dict[str, Any]", facts: "Facts") -> "list[Step]":
     who = spec["process"]["user"]
     if facts.one_id and (who["uid"] or who["gid"] or who.get("additionalGids")):
         raise Unsupported(f"--user {who['uid']}:{who['gid']}", "a plain user's container has one user only, its root (you)",
-                          hint="leave --user out, or run dolium as root")  # fmt: skip
+                          hint="--user 0 is this one, whatever the image says; else run dolium as root")  # fmt: skip
     groups = [*dict.fromkeys(who.get("additionalGids", ()))]  # Docker names one twice
     for key, ids in ("uidMappings", (who["uid"],)), ("gidMappings", (who["gid"], *groups)):
         if is_bundle(spec):
