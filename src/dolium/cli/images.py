@@ -22,7 +22,8 @@ NONE = "<none>"
 def _filter(text: str, flag: str) -> "list[tuple[str, str]]":
     name, sign, value = text.partition("=")
     if not sign or name not in FILTERS or (name == "dangling" and value not in ("true", "false")):
-        raise SpecError(flag, f"no filter `{text}`", hint="dangling=true, reference=PATTERN, label=NAME[=VALUE], before=IMAGE, since=IMAGE")
+        raise SpecError(flag, f"no filter `{text}`",
+                        hint="dangling=true, reference=PATTERN, label=NAME[=VALUE], before=IMAGE, since=IMAGE")
     return [(name, value)]
 
 
@@ -77,7 +78,7 @@ def main(argv: "list[str]") -> int:
     if found is None:
         return 0
     rows = []
-    filters = [(kind, sources.stored(value) if kind in TIMES else value) for kind, value in found.get("filter", [])]
+    filters = [(kind, sources.stored(value).created if kind in TIMES else value) for kind, value in found.get("filter", [])]
     for image in images.every():
         if _matches(image, filters):
             rows += [(image, name) for name in (image.names or [""]) if not found.names or _is_called(name, found.names[0])]
@@ -101,13 +102,13 @@ def main(argv: "list[str]") -> int:
     return 0
 
 
-def _matches(image: images.Image, filters: "list[tuple[str, Any]]") -> bool:
+def _matches(image: images.Image, filters: "list[tuple[str, str]]") -> bool:
     """All kinds must hold, and of one kind any."""
 
-    def holds(name: str, value: "Any") -> bool:
+    def holds(name: str, value: str) -> bool:
         if name in TIMES:
-            own, other = _moment(image.created), _moment(value.created)
-            return own is not None and other is not None and (own < other if name == "before" else own > other)
+            first, second = map(_moment, (image.created, value) if name == "before" else (value, image.created))
+            return first is not None and second is not None and first < second
         if name == "dangling":
             return (not image.names) == (value == "true")
         if name == "reference":
@@ -371,7 +372,8 @@ def verify(argv: "list[str]") -> int:
 
 def exists(argv: "list[str]") -> int:
     """For scripts: 0, or 1.  Raises UsageError and DoliumError."""
-    found = words.parse("image exists", argv, (), least=1, most=1, what="IMAGE", about="Say by the exit code whether an image is there.")
+    found = words.parse("image exists", argv, (), least=1, most=1, what="IMAGE",
+                        about="Say by the exit code whether an image is there.")  # fmt: skip
     if found is None:
         return 0
     try:

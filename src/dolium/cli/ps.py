@@ -142,11 +142,14 @@ def status(now: "dict[str, Any]") -> str:
     return "Dead" if now["status"] == "dead" else "Created"
 
 
+SPANS = (("year", 31557600), ("month", 2629800), ("week", 604800), ("day", 86400), ("hour", 3600), ("minute", 60), ("second", 1))
+
+
 def ago(seconds: float) -> str:
     """A span of time in one unit: of days and longer ones at least two, as docker has it, for "1 year" says little of 18 months."""
     if seconds < 1:
         return "less than a second"
-    for unit, size in (("year", 31557600), ("month", 2629800), ("week", 604800), ("day", 86400), ("hour", 3600), ("minute", 60), ("second", 1)):
+    for unit, size in SPANS:
         if seconds >= (size if size <= 3600 else 2 * size):
             count = int(seconds // size)
             return f"{count} {unit}{'s' if count > 1 else ''}"

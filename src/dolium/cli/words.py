@@ -60,9 +60,8 @@ def parse(
                 value = found.values[flag.name] | value if isinstance(value, dict) else found.values[flag.name] + value
             found.values[flag.name] = value
     if len(found.names) < least:
-        raise UsageError(
-            f"`dolium {command}` needs {('an ' if what[0] in 'AEIOU' else 'a ') + what if least == 1 else f'{least} words'}", hint=usage
-        )
+        one = f"{'an' if what[0] in 'AEIOU' else 'a'} {what}"
+        raise UsageError(f"`dolium {command}` needs {one if least == 1 else f'{least} words'}", hint=usage)
     if len(found.names) > most:
         raise UsageError(
             f"`dolium {command}`: one word too many: {quoted(found.names[most])}", hint=usage
