@@ -92,7 +92,7 @@ def test_kill_and_delete(bundle: Bundle) -> None:
 def test_what_a_program_prints_is_not_heard_before_it_is_started(bundle: Bundle, strace: str) -> None:
     """However slow `start` is to write its status down: who has heard of the program finds it running, and may act on that."""
     bundle.create(script("echo here; exec sleep 1000"))
-    slow = [strace, "-qq", "-o", "/dev/null", "-e", "trace=rename", "-e", "inject=rename:delay_enter=1000000"]  # microseconds
+    slow = [strace, "-qq", "-o", "/dev/null", "-e", "trace=rename,renameat", "-e", "inject=rename,renameat:delay_enter=1000000"]  # microseconds
     with open("/dev/null", "r+") as null:
         starting = subprocess.Popen([*slow, bundle.runtime, "--root", bundle.root, "start", bundle.id], stdin=null, stdout=null,
                                     stderr=null, env=bundle.environment)  # fmt: skip
