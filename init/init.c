@@ -68,7 +68,7 @@ static uint64_t now(void)
 
 int accepted(const struct record *r, int error)
 {
-    return error == r->accept[0] || error == r->accept[1] || error == r->accept[2];
+    return error == r->accept[0] || error == r->accept[1] || error == r->accept[2] || error == r->accept[3];
 }
 
 /* Run one record, and its `other` where its errno says so. */

@@ -26,8 +26,8 @@ struct record {
     uint16_t op;
     uint8_t actor;                            /* 0: run only as another record's `other` */
     uint8_t call;                             /* report: which system call of the operation failed */
-    int16_t accept[3];                        /* errnos that count as done */
-    int16_t other_errno, other;               /* on this errno run that record instead */
+    int16_t accept[4];                        /* errnos that count as done */
+    int16_t other_errno;                      /* on this errno run the record `other` instead */
     int16_t out, fd, fd2;                     /* slots */
     uint32_t path, path2, data, length;       /* strings; data may hold NULs */
     int32_t error;                            /* report: errno, 0 for done */
@@ -36,7 +36,8 @@ struct record {
     uint16_t branch;                          /* report: 0 as planned, 1 accepted errno, 2 other; exec: candidate */
     uint16_t fault;                           /* errno to fail with, unmade; only in the build for tests */
     uint16_t item;                            /* report: which item of a list failed */
-    uint16_t unused[3];
+    int16_t other;
+    uint16_t unused[2];
 };
 
 _Static_assert(sizeof(struct header) == 32 + 2 * SLOTS + MESSAGE, "header has no holes");

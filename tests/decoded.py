@@ -6,8 +6,8 @@ from typing import Any
 
 from dolium.core.wire import HEADER, RECORD
 
-NAMES = ("op", "actor", "call", "accept1", "accept2", "accept3", "on", "other", "out", "fd", "fd2", "path", "path2", "data", "length",
-         "error", "n1", "n2", "n3", "nanoseconds", "branch", "fault", "item")  # fmt: skip
+NAMES = ("op", "actor", "call", "accept1", "accept2", "accept3", "accept4", "on", "out", "fd", "fd2", "path", "path2", "data", "length",
+         "error", "n1", "n2", "n3", "nanoseconds", "branch", "fault", "item", "other")  # fmt: skip
 
 
 def decode(data: bytes) -> tuple[dict[str, Any], list[dict[str, Any]]]:

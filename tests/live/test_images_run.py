@@ -142,6 +142,16 @@ def test_hundreds_of_layers(machine: Machine, shell: bytes, layout: str, count: 
     assert done(machine("start", "-a", "x")) == f"{count - 1}\n{count - 1}\nkept\n"
 
 
+def test_a_place_behind_a_link_that_leads_nowhere(plain: Dolium, shell: bytes, layout: str, folder: str) -> None:
+    """A volume there cannot be made, which is nobody's loss; of a working directory it is said.  Of the four errnos that a plain
+    user's container goes on with, this is the last."""
+    layers = [shell, archive(entry("loop", SYMLINK, target="loop"))]
+    write_layout(layout, {"1": Made(layers, {"Env": ["PATH=/bin"], "Volumes": {"/loop/data": {}}})})
+    assert plain.output(f"oci:{layout}:1", "echo", "runs", env=_home(folder)) == "runs\n"
+    ended = plain("run", "-w", "/loop/x", f"oci:{layout}:1", "true", env=_home(folder))
+    assert ended.code == 125 and ended.stderr.startswith("error: cannot chdir /loop/x: "), ended
+
+
 def test_a_plain_user(plain: Dolium, shell: bytes, layout: str, folder: str) -> None:
     """Whiteouts, opaque directories and users.  What root alone can make is left out, and said."""
     layers = [shell, archive(entry("d", DIRECTORY), entry("d/a"), entry("d/b"), entry("e", DIRECTORY), entry("e/x")),

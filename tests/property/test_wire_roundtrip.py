@@ -27,7 +27,7 @@ def steps(draw: st.DrawFn, other: bool = True) -> Step:
     alternative = draw(st.none() | steps(other=False)) if other else None
     return Step(draw(st.sampled_from([*wire.OPERATIONS])), draw(st.sampled_from([OUTSIDE, INSIDE, BOTH])), draw(TEXT), path=draw(TEXT),
                 path2=draw(TEXT), data=draw(st.binary(max_size=40)), fd=draw(SLOT), fd2=draw(SLOT), out=draw(SLOT), n1=draw(NUMBER),
-                n2=draw(NUMBER), n3=draw(NUMBER), accept=draw(st.lists(ERRNO, max_size=3).map(tuple)),
+                n2=draw(NUMBER), n3=draw(NUMBER), accept=draw(st.lists(ERRNO, max_size=wire.ACCEPTED).map(tuple)),
                 on=draw(ERRNO) if alternative else 0, other=alternative)  # fmt: skip
 
 
@@ -48,7 +48,7 @@ def compare(data: bytes, row: dict[str, Any], step: Step, actor: int) -> None:
     assert row["actor"] == actor
     assert [row["out"], row["fd"], row["fd2"]] == [step.out, step.fd, step.fd2]
     assert [row["n1"], row["n2"], row["n3"]] == [step.n1, step.n2, step.n3]
-    assert [row[f"accept{number}"] for number in (1, 2, 3)] == [*step.accept, 0, 0, 0][:3]
+    assert [row[f"accept{number}"] for number in (1, 2, 3, 4)] == [*step.accept, 0, 0, 0, 0][:4]
     assert (string(data, row["path"]), string(data, row["path2"])) == (step.path, step.path2)
     assert row["length"] == len(step.data)
     assert data[row["data"] : row["data"] + row["length"]] == step.data

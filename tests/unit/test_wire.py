@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from containers import TOP
+from decoded import decode
 
 from dolium.core import wire
 from dolium.errors import SpecError
@@ -17,8 +18,8 @@ from dolium.runtime import ending
 
 INIT = Path(TOP) / "init"
 HEADER_FIELDS = ("magic", "size", "records", "message_length", "failed", "phase", "child", "status", "slots", "message")
-RECORD_FIELDS = ("op", "actor", "call", "accept", "other_errno", "other", "out", "fd", "fd2", "path", "path2", "data", "length",
-                 "error", "n1", "n2", "n3", "nanoseconds", "branch", "fault", "item")  # fmt: skip
+RECORD_FIELDS = ("op", "actor", "call", "accept", "other_errno", "out", "fd", "fd2", "path", "path2", "data", "length",
+                 "error", "n1", "n2", "n3", "nanoseconds", "branch", "fault", "item", "other")  # fmt: skip
 
 
 def test_operations_are_those_of_the_helper() -> None:
@@ -132,3 +133,13 @@ def test_strings_that_no_call_takes(field: str, value: str) -> None:
 def test_undecodable_bytes_pass() -> None:
     """A file name that is no UTF-8 comes as surrogate escapes and goes as it came."""
     assert wire.strings("\udcff/ü") == b"\xff/\xc3\xbc\0"
+
+
+@pytest.mark.parametrize("room", [wire.ACCEPTED, wire.ACCEPTED + 1], ids=["as-many-as-it-holds", "one-more"])
+def test_no_errno_is_lost_on_the_way(room: int) -> None:
+    step = wire.Step("mkdir", wire.INSIDE, "process.cwd", accept=tuple(range(1, room + 1)))
+    if room > wire.ACCEPTED:
+        with pytest.raises(AssertionError, match=r"mkdir of process\.cwd accepts 5 errnos"):
+            wire.encode([step], {})
+    else:
+        assert decode(wire.encode([step], {}).data)[1][0]["accept4"] == 4

@@ -42,7 +42,9 @@ MAGIC = 0x326C6F64
 SLOTS = 250
 MESSAGE = 164
 HEADER = Struct(f"=IIIIiiii{SLOTS}h{MESSAGE}s")
-RECORD = Struct("=HBB3hhhhhhIIIIiqqqIHHH6x")
+RECORD = Struct("=HBB4hhhhhIIIIiqqqIHHHh4x")
+ACCEPTED = 4
+"""Errnos that a record has room for."""
 REPORT = Struct("=IIIIiiii")
 NONE = -1
 
@@ -224,10 +226,12 @@ def _header(slots: "dict[int, int]", count: int, size: int) -> bytes:
 
 
 def _record(step: Step, actor: int, other: int, path: int, path2: int, data: int) -> bytes:
-    accept = (*step.accept, 0, 0, 0)
+    room = ACCEPTED - len(step.accept)
+    if room < 0:
+        raise AssertionError(f"{step.op} of {step.why} accepts {len(step.accept)} errnos, a record holds {ACCEPTED}")
     return RECORD.pack(
-        _NUMBER[step.op], actor, 0, accept[0], accept[1], accept[2], step.on, other, step.out, step.fd, step.fd2,
-        path, path2, data, len(step.data), 0, step.n1, step.n2, step.n3, 0, 0, 0, 0)  # fmt: skip
+        _NUMBER[step.op], actor, 0, *step.accept, *(0,) * room, step.on, step.out, step.fd, step.fd2,
+        path, path2, data, len(step.data), 0, step.n1, step.n2, step.n3, 0, 0, 0, 0, other)  # fmt: skip
 
 
 class Report:
