@@ -17,6 +17,8 @@ from pages import files
 
 NEEDS = {**test_podman.NEEDS, **test_containerd.NEEDS, **test_docker.NEEDS}
 PAGE = Path(TOP, "docs/howto/engines-errors.md")
+FILES = {"/tmp/foreign": "\x7fELF\x02\x01\x01" + "\0" * 9 + "\x02\0\xf3\0" + "\0" * 44, "/tmp/crlf.sh": "#!/bin/sh\r\necho hi\r\n"}
+"""Programs of the page: a header for RISC-V, elf(5), and a script from Windows."""
 CHOICE = {
     "dolium": (("ctr run", f"ctr run {test_containerd.DOLIUM}"),),
     "runc": (("podman run", "podman --runtime runc run"), ("docker run", "docker run --runtime runc")),
@@ -27,7 +29,8 @@ CHOICE = {
 @pytest.fixture(scope="module")
 def machine(lab: Lab, tarball: str) -> Iterator[Lab]:
     lab.write({**test_podman.HERE, **files("podman.md"), **files("docker.md"), **files("containerd.md")})
-    lab.sh("rm -f /etc/docker/key.json")
+    lab.write(FILES)
+    lab.sh("chmod 755 /tmp/foreign /tmp/crlf.sh; rm -f /etc/docker/key.json")
     daemons = [lab.start(line, f"{lab.directory}/{line.split()[0]}.log") for line in ("containerd", f"dockerd {test_docker.HERE}")]
     try:
         wait_for(lambda: lab.sh("docker version && ctr version").code == 0, 60)

@@ -76,6 +76,19 @@ def test_shares_become_weights(bundle: Bundle, shares: int, weight: str) -> None
     assert groups("cpu", name) == value
 
 
+@pytest.mark.parametrize(("shares", "weight"), [(1, "1"), (262145, "10000")])
+def test_shares_that_there_are_not(bundle: Bundle, shares: int, weight: str) -> None:
+    """Version 1 would take the nearest in silence, so they are refused; version 2 has weights of its own, and the formula's last."""
+    groups = made(bundle, cpu={"shares": 512})
+    if groups.version("cpu") == 2:
+        update(bundle, cpu={"shares": shares})
+        assert groups("cpu", "cpu.weight") == weight
+        return
+    ended = bundle.verb("update", "--resources", "-", bundle.id, input=json.dumps({"cpu": {"shares": shares}}))
+    assert (ended.code, ended.out, groups("cpu", "cpu.shares")) == (1, "", "512")
+    assert ended.err == f"error: linux.resources.cpu.shares: is from 2 to 262144, not {shares}\n"
+
+
 def test_swap_is_memory_and_swap_together(bundle: Bundle) -> None:
     """memory.swap.max is swap - limit on v2; -1 is none."""
     bundle.running(config(process__args=["sleep", "1000"], linux__resources={"memory": {"limit": 64 * MIB}}))

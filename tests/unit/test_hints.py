@@ -22,6 +22,8 @@ def step(op: str, path: str = "", **fields: object) -> Step:
 
 GROUP = "/sys/fs/cgroup/dolium/x"
 TABLE = [
+    (step("set_limit", f"{GROUP}/blkio.throttle.read_bps_device"), errno.ENODEV, ROOT, "no whole disk"),
+    (step("set_limit", f"{GROUP}/io.max"), errno.ENODEV, ROOT, "no whole disk"),
     (step("netlink"), errno.EOPNOTSUPP, ROOT, "veth"),
     (step("netlink"), errno.ENODEV, ROOT, "once more"),
     (step("netlink"), errno.EPERM, ROOT, "CAP_NET_ADMIN"),
@@ -151,4 +153,7 @@ def test_deeds() -> None:
     assert hints.deed(Step("rlimit", INSIDE, "x", what="RLIMIT_CORE = 0")) == "set RLIMIT_CORE = 0"
     assert hints.deed(Step("mkdir", OUTSIDE, "x", what="make 3 directories"), "/etc") == "mkdir /etc"
     assert hints.deed(Step("read_only", INSIDE, "x", what="y"), "/proc/sys") == "make /proc/sys read-only"
+    for path, what, wanted in (("/x", "bind /tmp", "bind /tmp on /x"), ("/etc", "bind /etc/hostname", "bind /etc/hostname on /etc"), ("/x", "mount proc on /x", "mount proc on /x"),
+                               ("/dev/null", "bind /dev/null", "bind /dev/null"), ("console", "bind it on /dev/console", "bind it on /dev/console")):  # fmt: skip
+        assert hints.deed(Step("move_mount", INSIDE, "x", path=path, what=what)) == wanted
     assert {*hints.VERBS} <= {*OPERATIONS, "set_limit", "make_group", "watch_oom", "make_net", "nft", "resolver"}

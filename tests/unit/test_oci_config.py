@@ -85,7 +85,7 @@ def written(spec: dict[str, Any], kind: dict[str, Any] = V2) -> dict[str, str]:
     ({"linux__seccomp": {"defaultAction": "SCMP_ACT_NONSENSE"}}, "linux.seccomp.defaultAction: 'SCMP_ACT_NONSENSE' is not an action"),
     ({"linux__personality": {"domain": "BSD"}}, 'linux.personality.domain: expected one of LINUX, LINUX32, got "BSD"'),
     ({"linux__timeOffsets": {"boottime": {"secs": 1}}}, "linux.timeOffsets: needs a time namespace of its own"),
-    ({"linux__rootfsPropagation": "sideways"}, "linux.rootfsPropagation: expected one of , private, rprivate, slave, rslave, shared, rshared, "
+    ({"linux__rootfsPropagation": "sideways"}, "linux.rootfsPropagation: expected one of private, rprivate, slave, rslave, shared, rshared, "
      'unbindable, runbindable, got "sideways"'),
     ({"process__scheduler": {"policy": "SCHED_X"}}, "process.scheduler.policy: expected one of SCHED_OTHER, SCHED_FIFO, SCHED_RR, SCHED_BATCH, "
      "SCHED_ISO, SCHED_IDLE, SCHED_DEADLINE, got 'SCHED_X'"),
@@ -188,6 +188,15 @@ def test_the_five_sets_are_what_they_say() -> None:
 def test_resources(resources: dict[str, Any], v2: dict[str, str], hybrid: dict[str, str]) -> None:
     assert written(config(linux__resources=resources)) == v2
     assert written(config(linux__resources=resources), HYBRID) == hybrid
+
+
+@pytest.mark.parametrize("shares", [1, 262145])
+def test_shares_that_there_are_not(shares: int) -> None:
+    """Version 1 would take the nearest; of version 2 the formula of the specification does, which is all that it has."""
+    wrong = config(linux__resources={"cpu": {"shares": shares}})
+    with pytest.raises(SpecError, match=f"from 2 to 262144, not {shares}"):
+        plan(wrong, kind=HYBRID)
+    assert written(wrong) == {"cpu.weight": "1" if shares == 1 else "10000"}
 
 
 def test_a_limit_of_no_processes_is_set_when_there_is_one() -> None:

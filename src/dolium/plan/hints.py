@@ -25,7 +25,7 @@ def deed(step: "Step", item: str = "") -> str:
     verb = VERBS.get(step.op, "")
     if item:
         return f"{verb or step.op} {item}" + (" read-only" if step.op == "read_only" else "")
-    if step.op == "move_mount" and step.path not in step.what:
+    if step.op == "move_mount" and not step.what.endswith((f" {step.path}", f"/{step.path}")):
         return f"{step.what} on {step.path}"
     return f"{verb} {step.what}" if verb else step.what
 
@@ -166,6 +166,8 @@ def _limit(path: str, errno: int) -> str:
         return f"this kernel has no {name}; its controller or option is not built in"
     if errno == EPERM and name.startswith("devices."):
         return "dolium itself may not use all of these devices; an outer container forbids it"
+    if errno == ENODEV and name.startswith(("blkio.", "io.")):
+        return "these are the numbers of no whole disk of this host: `lsblk` has those"
     if errno == EBUSY and name.startswith("memory."):
         return "the limit is below what the group uses already"
     if name in ("cpu.max", "cpu.cfs_period_us", "cpu.cfs_quota_us") and errno == EINVAL:

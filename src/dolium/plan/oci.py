@@ -71,7 +71,7 @@ def word(*words: str) -> "Read":
 
     def read(value: object, path: str) -> str:
         if value not in words or not isinstance(value, str):
-            refuse(path, "one of " + ", ".join(words), value)
+            refuse(path, "one of " + ", ".join(filter(None, words)), value)
         return value
 
     return read

@@ -141,6 +141,8 @@ def _cpu(cpu: "dict[str, Any]", to: Writing) -> None:
         to.put("cpu", "cpu.idle", ("cpu.idle", cpu["idle"]), ("cpu.idle", cpu["idle"]))
     if cpu.get("shares"):
         shares = cpu["shares"]
+        if to.version("cpu", "cpu.shares") == 1 and not 2 <= shares <= 262144:  # of v1 the kernel would take the nearest, and say nothing
+            raise SpecError("linux.resources.cpu.shares", f"is from 2 to 262144, not {shares}")
         to.put("cpu", "cpu.shares", ("cpu.weight", shares_to_weight(shares)), ("cpu.shares", shares))
     if (quota or period) and to.version("cpu", "cpu.quota") == 2:
         value = (MAX if quota < 0 else str(quota)) if quota else MAX
