@@ -12,7 +12,7 @@ from bundles import DEFAULT, config
 from dolium.core import document
 from dolium.core.wire import HOST, INSIDE, OUTSIDE, Step
 from dolium.errors import SpecError, Unsupported
-from dolium.plan import attributes, build, oci, process, slots
+from dolium.plan import attributes, build, oci, process, resources, slots
 from dolium.plan.attributes import Options
 
 HYBRID = {"hierarchies": {"memory": (1, "/sys/fs/cgroup/memory"), "pids": (1, "/sys/fs/cgroup/pids"), "cpu": (1, "/sys/fs/cgroup/cpu"),
@@ -203,6 +203,15 @@ def test_a_limit_of_no_processes_is_set_when_there_is_one() -> None:
     steps = plan(config(linux__resources={"pids": {"limit": 0}}))
     place = next(number for number, step in enumerate(steps) if step.op == "set_limit")
     assert place > next(number for number, step in enumerate(steps) if step.op == "clone")
+
+
+def test_a_controller_that_is_not_there() -> None:
+    """Where it may be that the user has no group of it, the error says what to do."""
+    for rootless, hint in ((False, ""), (True, "that is delegated to you")):
+        with pytest.raises(Unsupported) as caught:
+            resources.writes({"memory": {"limit": 5}}, {}, host(rootless=rootless))
+        assert "the `memory` cgroup controller is not there" in str(caught.value) and hint in caught.value.hint
+        assert bool(hint) == bool(caught.value.hint)
 
 
 def test_a_unified_file_of_a_v1_controller() -> None:

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
 ENOENT = 2
 MAX = "max"
+NOT_YOURS = "or not yours: name a group below one of cgroup v2 that is delegated to you (linux.cgroupsPath, or --cgroup-parent)"
 THROTTLES = {"throttleReadBpsDevice": ("read_bps", "rbps"), "throttleWriteBpsDevice": ("write_bps", "wbps"),
              "throttleReadIOPSDevice": ("read_iops", "riops"), "throttleWriteIOPSDevice": ("write_iops", "wiops")}  # fmt: skip
 
@@ -35,7 +36,8 @@ class Writing:
     def version(self, controller: str, why: str) -> int:
         """Which version this host has the controller in.  Raises Unsupported where it has none."""
         if controller not in self.where:
-            raise Unsupported(f"linux.resources.{why}", f"the `{controller}` cgroup controller is not there")
+            raise Unsupported(f"linux.resources.{why}", f"the `{controller}` cgroup controller is not there",
+                              hint=NOT_YOURS if self.facts.rootless else "")  # fmt: skip
         return self.facts.hierarchies[controller].version
 
     def put(self, controller: str, why: str, v2: "tuple[str, object] | None", v1: "tuple[str, object] | None",
@@ -141,7 +143,7 @@ def _cpu(cpu: "dict[str, Any]", to: Writing) -> None:
         to.put("cpu", "cpu.idle", ("cpu.idle", cpu["idle"]), ("cpu.idle", cpu["idle"]))
     if cpu.get("shares"):
         shares = cpu["shares"]
-        if to.version("cpu", "cpu.shares") == 1 and not 2 <= shares <= 262144:  # of v1 the kernel would take the nearest, and say nothing
+        if not 2 <= shares <= 262144 and to.version("cpu", "cpu.shares") == 1:  # the kernel would take the nearest, and say nothing
             raise SpecError("linux.resources.cpu.shares", f"is from 2 to 262144, not {shares}")
         to.put("cpu", "cpu.shares", ("cpu.weight", shares_to_weight(shares)), ("cpu.shares", shares))
     if (quota or period) and to.version("cpu", "cpu.quota") == 2:
