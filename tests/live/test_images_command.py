@@ -7,7 +7,7 @@ import os
 import subprocess
 
 import pytest
-from archives import DIRECTORY, HARDLINK, archive, entry
+from archives import DIRECTORY, HARDLINK, archive, entry, pax
 from containers import Ended
 from layouts import Made, layer, write_layout
 from machine import Machine
@@ -151,6 +151,15 @@ def test_archives_that_are_no_images(machine: Machine, folder: str, data: bytes,
     assert problem in fails(machine("load", "-i", f"{folder}/x.tar"))
     assert done(machine("images", "-q")) == ""
     assert machine("prune").code == 0 and not os.listdir(f"{machine.root}/var/lib/dolium/images/blobs/sha256"), "nothing of it is left"
+
+
+def test_a_disk_without_attributes(machine: Machine, folder: str) -> None:
+    """What an image has is never left out in silence: ramfs has none, as tmpfs before Linux 6.6."""
+    machine.sh("mount -t ramfs -o mode=700 none /var/lib/dolium")
+    made = Made([archive(pax(SCHILY__xattr__user__note="x"), entry("noted"))], {"Cmd": ["x"]})
+    done(machine("load", "-i", write_layout(f"{folder}/layout", {"docker.io/library/noted:1": made})))
+    said = fails(machine("run", "--network", "none", "noted:1"))
+    assert "`noted`: Operation not supported\n\nhint: the file system that it is unpacked to keeps no extended attributes" in said, said
 
 
 def test_verify(place: Machine) -> None:

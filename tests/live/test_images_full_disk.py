@@ -48,6 +48,14 @@ def test_pruned(place: Machine) -> None:
     assert ended.code == 0 and "freed" in ended.stderr and free(place) > 14 << 20, ended
 
 
+def test_who_makes_something_is_told_how_to_make_room(place: Machine) -> None:
+    for words in (("run", "--network", "none", "one:1", "x"), ("import", "-", "x:1")):
+        ended = place(*words, input=archive(entry("x", data=os.urandom(1 << 20))))
+        assert ended.code == 125 and "No space left on device" in ended.stderr.splitlines()[0], ended
+        hint = ended.stderr.splitlines()[2]
+        assert hint.startswith("hint: `df /var/lib/dolium` says") and "`dolium image prune -a`" in hint, ended
+
+
 def test_without_room_of_its_own_it_says_so(place: Machine) -> None:
     """And advises nobody to remove the database."""
     place.sh("cat /dev/zero >/var/lib/dolium/more 2>/dev/null; rm /var/lib/dolium/images/spare; cat /dev/zero >>/var/lib/dolium/more 2>/dev/null; true")

@@ -19,6 +19,7 @@ import pytest
 from containers import TOP, wait_for
 from machine import Machine
 from registry_servers import Debian, need
+from test_images_run import must_keep_attributes
 
 TAGS = ("gzip", "zstd", "plain", "multi", "xlink", "docker")
 KINDS = {tarfile.REGTYPE: "-", tarfile.DIRTYPE: "d", tarfile.SYMTYPE: "l", tarfile.CHRTYPE: "c", tarfile.BLKTYPE: "b", tarfile.FIFOTYPE: "p",
@@ -211,6 +212,7 @@ def published(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Published]:
 @pytest.mark.parametrize("tag", TAGS)
 def test_each_entry_is_what_the_layers_say(tag: str, published: Published, machine: Machine) -> None:
     """Whole: holes, the names of one file, times to the nanosecond.  Where something is mounted the container has made a place."""
+    must_keep_attributes(f"{machine.root}/var/lib/dolium")
     ended = machine("pull", "-q", published.name(tag))
     assert (ended.code, ended.stdout, ended.stderr) == (0, f"{published.digest(tag)}\n", ""), ended
     assert machine("image", "verify").code == 0

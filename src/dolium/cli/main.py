@@ -5,6 +5,7 @@ import os
 import sys
 from _signal import SIG_DFL, SIGINT, default_int_handler, getsignal, signal
 
+ENOSPC, EDQUOT = 28, 122
 COMMANDS = {
     "run": ("run", "main", "run a program in a container of its own"),
     "explain": ("explain", "main", "print what `run` would do, step by step"),
@@ -75,6 +76,11 @@ def run(argv: "list[str]") -> int:
 
         where = f" `{problem.filename}`" if problem.filename else ""
         render.write(2, f"error: dolium itself could not go on:{where} {problem.strerror} (errno {problem.errno})\n")
+        if problem.errno in (ENOSPC, EDQUOT):
+            from dolium.runtime.places import data_path
+
+            render.write(2, f"\nhint: `df {data_path()}` says whether it is that disk; `dolium prune` removes what no container "
+                            "uses, `dolium image prune -a` the images besides\n")  # fmt: skip
         return 125
 
 

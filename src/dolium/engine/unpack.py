@@ -29,7 +29,7 @@ STRIDE, STRIDE_ENTRIES = 64 << 20, 4096
 MOST_OPEN = 64
 """Directories that are kept open; tar archives go through a tree in its order, so few are opened twice."""
 
-EPERM, ENOTDIR, EINVAL, ENOSPC, ELOOP, EDQUOT = 1, 20, 22, 28, 40, 122
+EPERM, ENOTDIR, EINVAL, ENOSPC, ELOOP, EOPNOTSUPP, EDQUOT = 1, 20, 22, 28, 40, 95, 122
 DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 S_ISGID, S_IFCHR, S_IFBLK = 0o2000, 0o020000, 0o060000
@@ -80,7 +80,7 @@ class Unpacker:
                 self.flush()
             self._put(entry, self._path(entry, entry.name), content)
         except OSError as error:
-            hint = ROOM if error.errno in (ENOSPC, EDQUOT) else ""
+            hint = {ENOSPC: ROOM, EDQUOT: ROOM, EOPNOTSUPP: ATTRIBUTES}.get(error.errno or 0, "")
             if error.errno == EINVAL and not self.own:
                 hint = f"does its owner, {entry.uid}:{entry.gid}, have an id in the user namespace that dolium runs in?"
             self._refuse(entry, error.strerror or str(error), hint)
@@ -360,3 +360,4 @@ def _new_file(name: bytes, directory: int) -> int:
 
 YOURS = "if it is yours, unpack it with tar and name the directory"
 ROOM = "make room; `dolium prune` removes what no container uses"
+ATTRIBUTES = "the file system that it is unpacked to keeps no extended attributes (tmpfs has those of users since Linux 6.6)"
