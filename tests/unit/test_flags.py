@@ -336,10 +336,18 @@ def test_explain_shares_the_flags_and_has_more():
     assert str(error) == "`dolium run` has no `--json`" and error.hint == "`dolium explain` has"
 
 
-@pytest.mark.parametrize("words", [["-v", "@host"], ["-v", "./x", "sh"], ["-v"], ["-v", "-m", "64m", "@host"]])
+@pytest.mark.parametrize("words", [["-v", "@host"], ["-v", "./x", "sh"], ["-v"], ["-v", "-m", "64m", "@host"],
+                                   ["-v", "alpine:3.20", "sh"], ["-v", "localhost:5000/a:b", "sh"], ["-v", "oci:/tmp/x"]])  # fmt: skip
 def test_v_alone_is_verbose(words):
     read = explained(*words)
-    assert read.verbose and read.volume == [] and read.image == next((each for each in words[1:] if each[0] in "@."), None)
+    assert read.verbose and read.volume == [] and read.image == next((each for each in words[1:] if each[0] not in "-6"), None)
+
+
+@pytest.mark.parametrize("wrong", ["data:/data", "/tmp:x", "./a:b", "/tmp:/x:rx"])
+def test_v_with_a_volume_that_is_wrong_is_no_image(wrong):
+    with pytest.raises(DoliumError) as caught:
+        explained("-v", wrong, "alpine")
+    assert str(caught.value).startswith("-v: ")
 
 
 def test_a_plan_to_compare_with_is_named_or_not(tmp_path):

@@ -68,6 +68,7 @@ TABLE = [
     (step("reap"), errno.EAGAIN, ROOT, "--pids-limit 2"),
     (step("exec", what="exec /bin/x"), errno.ENOENT, ROOT, "not in the container"),
     (step("exec", what="exec x"), errno.ENOENT, ROOT, "PATH"),
+    (step("exec", what="exec --memory"), errno.ENOENT, ROOT, "come before the image"),
     (step("exec", what="exec x"), errno.EACCES, ROOT, "not executable"),
     (step("exec", what="exec x"), errno.ENOEXEC, ROOT, "begins with #!"),
     (step("chdir", "/srv"), errno.ENOENT, ROOT, "--workdir"),

@@ -213,6 +213,8 @@ def unknown_command(word: "str", ours: "Iterable[str]") -> "UsageError":
     """What to answer to a command that is not among `ours`."""
     if word in COMMANDS:
         return UsageError(f"dolium has no `{word}`", hint=COMMANDS[word])
+    if word[:1] == "-":
+        return UsageError(f"`dolium` itself has no {quoted(word)}", hint=f"flags come after the command: dolium COMMAND {word}")
     hint = _nearest(word, [*ours], COMMANDS)
     return UsageError(f"unknown command {quoted(word)}", hint=hint or "`dolium --help` lists them all")
 

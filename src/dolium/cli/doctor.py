@@ -28,9 +28,7 @@ def main(argv: "list[str]") -> int:
     made = doctor.examine()
     shown = [each for each in made if not found.names or each.id == found.names[0]]
     if not shown:
-        ids = tuple(each.id for each in made)
-        raise NotFound("check", found.names[0], similar=nearest(found.names[0], ids), hint="" if nearest(found.names[0], ids) else
-                       "one of " + ", ".join(ids))  # fmt: skip
+        raise _unknown(found.names[0], [each.id for each in made])
     code = 0 if checks.works("containers", shown) else 1
     if found.names:
         code = 0 if shown[0].ok else 1
@@ -43,6 +41,13 @@ def main(argv: "list[str]") -> int:
     else:
         render.write(1, _page(made, found.get("verbose", False)))
     return code
+
+
+def _unknown(word: str, ids: "list[str]") -> NotFound:
+    if word in ("userns", "apparmor-userns"):
+        return NotFound("check", word, hint="it is about plain users, and you are root")
+    similar = nearest(word, ids) or tuple(each for each in ids if word in each and not each.startswith("trial-"))
+    return NotFound("check", word, similar=similar, hint="" if similar else "one of " + ", ".join(ids))
 
 
 def _page(made: "list[Check]", verbose: bool) -> str:

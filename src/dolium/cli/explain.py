@@ -175,7 +175,20 @@ def _image(flags: ExplainFlags, name: str) -> "Image":
         return use.image
     from dolium.engine import sources
 
-    return sources.here(name, platform)
+    try:
+        return sources.here(name, platform)
+    except NotFound as problem:
+        raise NotFound("image", name, hint=_rather(name, alone=not flags.argv) or problem.hint) from None
+
+
+def _rather(name: str, *, alone: bool) -> str:
+    """What else of that name can be explained; `alone`: no program was named."""
+    from dolium.engine.nearest import nearest
+
+    if any(name in (each.name, each.id) for each in store.every()):
+        return f"there is a container of that name: dolium explain --id {name}"
+    code = next(iter(nearest(name, failures.FAILURES)), "") if alone else ""
+    return f"or the code of an error, `dolium explain {code}`?" if code else ""
 
 
 def _layers(image: "Image", name: str) -> "tuple[rootfs.Rootfs, bool]":

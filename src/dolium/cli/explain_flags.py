@@ -88,13 +88,21 @@ def _file(text: str, flag: str) -> str:
     return text
 
 
+def is_volume(word: str) -> bool:
+    """Whether the word after `-v` is SRC:DST: else it is `--verbose`.  The tag of an image never begins with `/`."""
+    from dolium.engine.references import TRANSPORTS
+
+    before, colon, after = word.partition(":")
+    return bool(colon) and before not in TRANSPORTS and (after.startswith("/") or quantities.is_path(before))
+
+
 def _is_plan(word: str) -> bool:
     """Whether the word after `--diff` is a saved plan: else it is the next flag, or the rootfs."""
     return word.endswith((".plan", ".json")) or (not word.startswith(("-", "@")) and os.path.isfile(word))
 
 
 GROUP = ("Explain", (
-    Flag("verbose", "", "", yes, "each step in words and system calls; also `-v`"),
+    Flag("verbose", "", "", yes, "words and system calls; or `-v` and no SRC:DST"),
     Flag("step", "", "N|WORD", _step, "all about one step, by number or by name"),
     Flag("run", "", "", yes, "do it, and show how long each step took"),
     Flag("until", "", "N", _number, "do only the steps up to N, then undo them"),

@@ -208,7 +208,7 @@ def _capabilities(text: "str", flag: "str") -> "list[str]":
     for item in text.split(","):
         name = item.upper().removeprefix("CAP_")
         if name != "ALL" and name not in CAPABILITIES:
-            raise SpecError(flag, f"no capability {quoted(item)}", hint=_similar(name, CAPABILITIES))
+            raise SpecError(flag, f"no capability {quoted(item)}", hint=_similar(name, CAPABILITIES) or "see capabilities(7)")
         found.append(name if name == "ALL" else "CAP_" + name)
     return found
 
@@ -328,8 +328,9 @@ def parse(argv: "list[str]", command: "str" = "run", flags: "Flags | None" = Non
         at += 1
         if word == "--":
             break
-        if word == "-v" and command == "explain" and ":" not in "".join(argv[at:at + 1]):
-            word = "--verbose"    # no SRC:DST behind it
+        if word == "-v" and command == "explain":
+            from dolium.cli.explain_flags import is_volume
+            word = "-v" if is_volume("".join(argv[at:at + 1])) else "--verbose"
         for flag, typed, text in _flags_in(word, table, command):
             if text is None and flag.takes and not flag.takes(argv[at] if at < len(argv) else ""):
                 text = ""
@@ -349,6 +350,9 @@ def parse(argv: "list[str]", command: "str" = "run", flags: "Flags | None" = Non
     flags.env = {**flags.env_file, **flags.env}
     flags.image = argv[at] if at < len(argv) else None
     flags.argv = argv[at + 1:]
+    if flags.debug:
+        from dolium.cli import main
+        main.tracebacks = True
     return flags
 
 

@@ -40,6 +40,8 @@ COMMANDS = {
     "doctor": ("doctor", "main", "say what works on this host, and how to mend the rest"),
 }
 """The commands: module, function, what `dolium --help` says."""
+tracebacks = False
+"""Whether errors are shown as Python shows them; `--debug` says so (cli/flags.py)."""
 
 
 def main() -> None:
@@ -57,11 +59,10 @@ def run(argv: "list[str]") -> int:
     """The exit code of one command line."""
     from dolium.errors import DoliumError
 
-    debug = "--debug" in argv
     try:
         return _dispatch(argv)
     except DoliumError as problem:
-        if debug:
+        if tracebacks:
             raise
         from dolium.cli import render
 
@@ -70,7 +71,7 @@ def run(argv: "list[str]") -> int:
     except KeyboardInterrupt:
         return 130
     except OSError as problem:
-        if debug:
+        if tracebacks:
             raise
         from dolium.cli import render
 
@@ -86,6 +87,8 @@ def run(argv: "list[str]") -> int:
 
 def _dispatch(argv: "list[str]") -> int:
     word = argv[0] if argv else ""
+    if word == "help" and argv[1:]:
+        word, argv = argv[1], [argv[1], "--help"]
     if word in COMMANDS:
         module, function, _ = COMMANDS[word]
         command = getattr(__import__(f"dolium.cli.{module}", fromlist=(function,)), function)  # importlib takes a millisecond

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from dolium.engine.store import Container
 
+STATUSES = ("created", "running", "exited", "dead")
 FILTERS = ("status", "name", "id", "label", "ancestor", "exited")
 
 
@@ -21,6 +22,8 @@ def _filter(text: str, flag: str) -> "list[tuple[str, str]]":
     name, sign, value = text.partition("=")
     if not sign or name not in FILTERS:
         raise SpecError(flag, f"no filter `{text}`", hint=f"NAME=VALUE with {', '.join(FILTERS)}")
+    if name == "status" and value not in STATUSES:
+        raise SpecError(flag, f"no status `{value}`", hint=", ".join(STATUSES))
     if name == "name":
         from re import compile, error
 

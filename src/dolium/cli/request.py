@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 def image(flags: Flags) -> str:
     """Whose path holds wherever the container is started again.  Raises UsageError for a missing rootfs."""
     if flags.image is None:
-        raise UsageError("no rootfs named", hint="dolium run IMAGE, dolium run ./DIRECTORY-OR-TARBALL PROGRAM, or @host")
+        raise UsageError("no image or rootfs is named",
+                         hint="after the flags: IMAGE, ./DIRECTORY, ./TARBALL or @host, then the program")  # fmt: skip
     return _absolute(flags.image) if is_path(flags.image) else flags.image
 
 

@@ -4,6 +4,7 @@ from dolium.cli import render, words
 from dolium.cli.flags import Flag, yes
 from dolium.errors import DoliumError, StateError, UsageError
 
+OTHERS = "`dolium system reset` removes all that Dolium has made here, `dolium prune` what nobody needs"
 TABLE = (
     Flag("dry-run", "n", "", yes, "only list what would go"),
     Flag("force", "f", "", yes, "containers that run are killed first"),
@@ -18,7 +19,7 @@ def main(argv: "list[str]") -> int:
     if found is None:
         return 0
     if found.names != ["reset"]:
-        raise UsageError(f"`dolium system` has no `{found.names[0]}`", hint="dolium system reset [--dry-run] [--force]")
+        raise UsageError(f"`dolium system` has no `{found.names[0]}`", hint=OTHERS)
     from dolium.engine import reset
 
     if found.get("dry-run"):

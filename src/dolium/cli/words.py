@@ -60,8 +60,7 @@ def parse(
                 value = found.values[flag.name] | value if isinstance(value, dict) else found.values[flag.name] + value
             found.values[flag.name] = value
     if len(found.names) < least:
-        one = f"{'an' if what[0] in 'AEIOU' else 'a'} {what}"
-        raise UsageError(f"`dolium {command}` needs {one if least == 1 else f'{least} words'}", hint=usage)
+        raise UsageError(f"`dolium {command}` needs {_one(what) if least == 1 else f'{least} words'}", hint=usage)
     if len(found.names) > most:
         raise UsageError(
             f"`dolium {command}`: one word too many: {quoted(found.names[most])}", hint=usage
@@ -98,6 +97,11 @@ def _flags_in(word: str, known: "dict[str, Flag]", command: str) -> "list[tuple[
             break
         found.append((flag(typed), typed, "true"))
     return found
+
+
+def _one(what: str) -> str:
+    """A name by what it is called; what is in small letters is the word itself."""
+    return f"`{what}`" if what.islower() else f"{'an' if what[0] in 'AEIOU' else 'a'} {what}"
 
 
 def _usage(command: str, least: int, most: int, what: str, leading: bool) -> str:

@@ -29,6 +29,7 @@ OTHERS = {
     "http": "leave `http://` out; registries.toml or --plain-http says that one has no TLS",
     "https": "leave `https://` out: TLS is the default",
 }
+FILES = "a directory or a tarball is no image: `dolium run` takes it as it is, `dolium import` makes an image of a tarball"
 LONGEST = 255
 """Characters of host and path together, distribution-spec."""
 ALGORITHMS = {"sha256": 64, "sha512": 128}
@@ -148,6 +149,8 @@ def must_be_digest(digest: str, what: str, text: str = "") -> None:
     algorithm, _, digits = digest.partition(":")
     length = ALGORITHMS.get(algorithm)
     if length is None:
+        if text in ("@host", "@venv"):
+            _refuse(what, text, "it is no image", f"`dolium run {text}` runs this host's own files")
         _refuse(what, text or digest, f"no digest is called {quoted(algorithm)}", "there are sha256 and sha512")
     if len(digits) != length or not HEX.issuperset(digits):
         _refuse(what, text or digest, f"a digest of {algorithm} is {length} hexadecimal digits in lower case")
@@ -175,13 +178,14 @@ def _host(host: str, what: str, text: str) -> str:
         fine = all(each and len(each) < 64 and (LOWER | {"-", "_"}).issuperset(each) and each[0] != "-" != each[-1]
                    for each in labels)  # fmt: skip
     if not fine:
-        _refuse(what, text, f"{quoted(name)} is no host")
+        _refuse(what, text, f"{quoted(name)} is no host", FILES if text.startswith((".", "/")) else "")
     return name + (f":{int(port)}" if port else "")
 
 
 def _must_be_path(path: str, what: str, text: str) -> None:
-    if path != path.lower():
-        _refuse(what, text, "names of images are in lower case", f"did you mean `{text.replace(path, path.lower())}`?")
+    name = path.removeprefix("library/")
+    if name != name.lower():
+        _refuse(what, text, "names of images are in lower case", f"did you mean `{text.replace(name, name.lower())}`?")
     if path == "library/scratch":
         _refuse(what, text, "`scratch` means no image at all, and cannot be fetched")
     if len(path) == 64 + len("library/") and path.startswith("library/") and HEX.issuperset(path[8:]):

@@ -30,7 +30,7 @@ MOST_ID = (1 << 32) - 2
 MOST_TIME = 1 << 40
 """Seconds: further than any file system goes, and so far that nanoseconds still fit where they must."""
 EMPTY = bytes(BLOCK)
-WHAT = "a rootfs is a directory, or a tar archive, which may be compressed"
+WHAT = "wanted is a tar archive, which may be compressed; a rootfs may also be a directory"
 AGAIN = "copy or download it again"
 
 

@@ -136,6 +136,8 @@ def _terminal(op: str, errno: int) -> str:
 
 def _program(step: "Step", errno: int) -> str:
     name = step.what.removeprefix("exec ")
+    if errno == ENOENT and name.startswith("-"):
+        return "it stands where the program is named; Dolium's own flags come before the image or rootfs"
     if errno == ENOENT and "/" in name:
         return "it is not in the container, or the interpreter or loader that it names is not"
     if errno == ENOENT:

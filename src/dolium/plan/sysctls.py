@@ -34,7 +34,8 @@ def write(spec: "dict[str, Any]") -> "list[Step]":
         if is_bundle(spec) and name.startswith("user."):  # how many namespaces its users may make, namespaces(7)
             needed = "user"
         if needed is None:
-            raise SpecError(why, "is not confined to a namespace, it would change the whole host")
+            raise SpecError(why, "is not confined to a namespace, it would change the whole host",
+                            hint=f"a container has its own net.*, fs.mqueue.*, {', '.join(IPC)}")  # fmt: skip
         if needed not in types:
             raise SpecError(why, f"needs a {needed} namespace of its own", hint="leave --network host out")
         steps.append(_write(key, value, why, name))
