@@ -132,6 +132,23 @@ def test_one_of_run_in_the_foreground_outlives_who_restores_it(one: Taken) -> No
     assert one.bundle.state()["pid"] == pid and one.bundle.status() == "running"
 
 
+def test_what_is_restored_runs_when_it_goes_on(one: Taken) -> None:
+    """As after `start`: however slow its status is written down, strace(1) delays that, nothing is seen of it before."""
+    strace = shutil.which("strace")
+    if not strace:
+        pytest.skip("no strace")
+    null, bundle = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}, one.bundle
+    one.run(script("while :; do echo here >/seen; sleep 0.05; done"), **null)
+    one.taken()
+    os.unlink(f"{bundle.rootfs}/seen")
+    slow = [strace, "-qq", "-o", "/dev/null", "-e", "trace=rename", "-e", "inject=rename:delay_enter=300000:when=2+", bundle.runtime]
+    words = ["--root", bundle.root, "restore", "--detach", "--image-path", one.images, "--bundle", bundle.directory, bundle.id]
+    with subprocess.Popen([*slow, *words], stdin=subprocess.DEVNULL, env=bundle.environment, **null) as restoring:
+        wait_for(lambda: os.path.exists(f"{bundle.rootfs}/seen"))
+        assert bundle.status() == "running"
+    assert restoring.returncode == 0
+
+
 def test_its_terminal_goes_to_the_console_socket(one: Taken) -> None:
     path = f"{one.bundle.directory}/console"
     spec = script("while read line; do echo got $line; done", process__terminal=True)

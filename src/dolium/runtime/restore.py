@@ -77,6 +77,11 @@ class Restoration(creation.Creation):
                 raise DoliumError(f"cannot restore the container: it has come back without {why}",
                                   hint="criu before 3.19 forgets no_new_privs; or it was checkpointed without")
 
+    def goes_on(self) -> None:
+        """Written down first, as by `start`: who has heard of a program finds that it runs."""
+        self.container.fields["status"] = "started"
+        self.container.save()
+
     def kill(self) -> None:
         """What there is of it, and criu, which is in its groups; whom criu holds goes on where that dies first."""
         if self.first:
@@ -106,8 +111,6 @@ def restore(top: str, identity: str, asked: creation.Asked, wanted: checkpoint.A
     try:
         try:
             _make(made, program, options, wanted, asked)
-            container.fields["status"] = "started"
-            container.save()
             _tell(made, asked)
             made.let_go()
         except BaseException:
@@ -251,6 +254,7 @@ def _listener(made: Restoration) -> "criu.Heard":
             made.found(answer.pid)
         elif answer.script == "pre-resume":
             made.keeps_its_bounds()
+            made.goes_on()
 
     return heard
 
