@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import pty
+import re
 import signal
+import struct
 import subprocess
+import termios
 import threading
 import time
 from collections.abc import Iterator
@@ -122,21 +126,37 @@ def test_lines_events_and_nothing(here: Debian, place: Place, folder: str) -> No
 
 
 def test_bars_at_a_terminal(here: Debian, place: Place, folder: str) -> None:
-    name = filled(here, folder, MADE, "v1")
-    ours, theirs = pty.openpty()
-    ended = place("pull", name, stderr=theirs, env={"TERM": "xterm"})
-    os.close(theirs)
-    shown = b""
-    try:
-        while piece := os.read(ours, 4096):
-            shown += piece
-    except OSError:
-        pass
-    os.close(ours)
-    text = shown.decode()
-    assert ended.code == 0 and "\x1b[" in text and text.count("fetched") >= 2, text
+    text = at_a_terminal(place, filled(here, folder, MADE, "v1"), 24, 80)
+    assert "\x1b[" in text and text.count("fetched") >= 2, text
     final = text.rpartition("\x1b[J")[2].splitlines()
     assert [each.split()[1] for each in final[:2]] == ["fetched", "fetched"], "one line for each layer stays"
+
+
+def test_more_layers_than_the_terminal_has_lines(hostile: Hostile, place: Place) -> None:
+    """What is drawn again and again must fit, or it would scroll away with each drawing."""
+    name = serve(hostile, Made([layer(f"file-{at}") for at in range(30)]))
+    drawings = re.split(r"\x1b\[\d+A\x1b\[J", at_a_terminal(place, name, 8, 30))
+    assert len(drawings) > 1
+    for each in drawings:
+        lines = [line for line in each.splitlines() if not line.startswith(("dolium: ", "sha256:"))]
+        assert len(lines) <= 6 and max(map(len, lines), default=0) < 30, each
+
+
+def at_a_terminal(place: Place, name: str, lines: int, columns: int) -> str:
+    """What a pull writes there."""
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("4H", lines, columns, 0, 0))
+    with place.start("pull", name, stderr=theirs, env={"TERM": "xterm"}) as process:
+        os.close(theirs)
+        shown = b""
+        try:
+            while piece := os.read(ours, 4096):
+                shown += piece
+        except OSError:  # nobody has the other end any more
+            pass
+        os.close(ours)
+        assert process.wait() == 0, shown
+    return shown.decode()
 
 
 def test_for_another_machine(here: Debian, place: Place, folder: str) -> None:

@@ -21,7 +21,7 @@ def must_not_be_terminal(found: "words.Words", command: str) -> None:
         raise UsageError("an archive is not written to a terminal", hint=f"dolium {command} -o FILE, or `| tar -t`")
 
 
-EXPORT = (Flag("output", "o", "FILE", path, "write it there; else to standard output"),)
+EXPORT = (Flag("output", "o", "FILE", path, "write it there; `-` or nothing: to standard output"),)
 
 
 def export(argv: "list[str]") -> int:

@@ -53,7 +53,7 @@ COMMIT = (
 IMPORT = (CHANGE, MESSAGE, Flag("platform", "", "OS/MACHINE", _platform, "for which machines: linux/arm64"))
 SAVE = (
     Flag("format", "", "|".join(FORMATS), _format, "docker-archive is usual; every tool reads one of them"),
-    Flag("output", "o", "FILE", path, "write it there; else to standard output"),
+    Flag("output", "o", "FILE", path, "write it there; `-` or nothing: to standard output"),
     Flag("quiet", "q", "", yes, "as it is: nothing is said"),
 )
 
