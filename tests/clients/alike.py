@@ -5,11 +5,27 @@ these tests, and give the fixture `engine`."""
 from __future__ import annotations
 
 import pytest
-from lab import Pair
+from lab import GROUPS, V2, Pair
 
 SERVER = "while :; do printf \"HTTP/1.0 200 OK\\r\\n\\r\\nserved\\n\" | nc -l -p 80 >/dev/null; done"
 SLEEPING = "$run -d --name c1 $I sh -c 'trap \"exit 9\" TERM; while :; do sleep 0.1; done' >/dev/null; "
 GONE = "; $remove c1"
+
+
+def frozen(group: str) -> str:
+    """Shell that says whether the processes of a group are."""
+    return f"cat {GROUPS}/{group}/cgroup.freeze | sed s/1/FROZEN/" if V2 else f"cat {GROUPS}/freezer/{group}/freezer.state"
+
+
+def limits(group: str) -> str:
+    """Shell that prints those of a group, in the words of version 1: memory, memory and swap, quota, shares, processes, CPUs.
+
+    512 shares are weight 20 as runc 1.1 reckons, and 59 by the formula of the specification 1.3; usual is 100."""
+    if V2:
+        return (f"(cd {GROUPS}/{group}; read -r memory <memory.max; read -r swap <memory.swap.max; echo $memory; echo $((memory + swap)); cut -d ' ' -f 1 cpu.max; "
+                "case $(cat cpu.weight) in 39|100) echo 1024;; 20|59) echo 512;; esac; cat pids.max cpuset.cpus)")  # fmt: skip
+    files = "memory/$/memory.limit_in_bytes memory/$/memory.memsw.limit_in_bytes cpu/$/cpu.cfs_quota_us cpu/$/cpu.shares pids/$/pids.max cpuset/$/cpuset.cpus"
+    return f"(cd {GROUPS}; cat {files.replace('$', group)})"
 
 
 class Alike:

@@ -70,6 +70,13 @@ def limit(container: str, path: str) -> str:
         return file.read().strip()
 
 
+def without_groups() -> None:
+    """Remove the groups of pods, which are the kubelet's own."""
+    for directory, _, _ in os.walk("/sys/fs/cgroup", topdown=False):
+        if "/kubepods" in directory:
+            os.rmdir(directory)
+
+
 def main(handler: str) -> None:
     pod = {1: {1: "pod1", 2: "u1", 3: "default", 4: 0}, 2: "pod1", 3: "/tmp/logs", 8: {1: POD}}
     sandbox = call("RunPodSandbox", {1: pod, 2: handler})[1].decode()
@@ -115,9 +122,7 @@ def main(handler: str) -> None:
             print("gone")
             break
         time.sleep(0.05)
-    for directory, _, _ in os.walk("/sys/fs/cgroup", topdown=False):  # the kubelet's own
-        if "/kubepods" in directory:
-            os.rmdir(directory)
+    without_groups()
 
 
 if __name__ == "__main__":

@@ -12,3 +12,10 @@ def files(page: str) -> dict[str, str]:
     found = dict(re.findall(r"`(/etc/[^`]+)`:\n\n```\w*\n(.*?)```\n", text, re.S))
     assert found, page
     return found
+
+
+def line(page: str, words: str) -> str:
+    """The one line for the reader's shell in which those words are."""
+    text = Path(TOP, "docs/howto", page).read_text()
+    (found,) = (each[4:] for each in text.splitlines() if each.startswith("    ") and words in each)
+    return found

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import checkpoints
 import pytest
+from alike import limits
 from containers import wait_for
 from lab import HERE, Lab, Pair
 from pages import files
@@ -21,6 +22,7 @@ HERE_TOO = """
 """There is no way out to fetch the image of a sandbox, and no CAP_SYS_RESOURCE to lower the score of one."""
 NETWORK = """{"cniVersion": "0.4.0", "name": "pods", "plugins": [{"type": "bridge", "bridge": "cni0", "isGateway": true,
  "ipam": {"type": "host-local", "ranges": [[{"subnet": "10.90.0.0/24"}]]}}]}"""
+CONFIG = "/etc/containerd/config.toml"
 NEEDS = {"containerd": "containerd", "ctr": "containerd", "runc": "runc", "/usr/lib/cni/bridge": "containernetworking-plugins", "/usr/share/doc/python3-grpcio/copyright": "python3-grpcio"}
 IMAGE = "docker.io/library/alpine:latest"
 DOLIUM = "--runc-binary /usr/local/bin/dolium-oci"
@@ -29,8 +31,7 @@ DOLIUM = "--runc-binary /usr/local/bin/dolium-oci"
 
 @pytest.fixture(scope="module")
 def machine(lab: Lab, tarball: str) -> Iterator[Lab]:
-    config = "/etc/containerd/config.toml"
-    lab.write({config: files("containerd.md")[config] + HERE_TOO, "/etc/cni/net.d/10-pods.conflist": NETWORK})
+    lab.write({CONFIG: files("containerd.md")[CONFIG] + HERE_TOO, "/etc/cni/net.d/10-pods.conflist": NETWORK})
     daemon = lab.start("containerd", f"{lab.directory}/containerd.log")
     try:
         wait_for(lambda: lab.sh("ctr version").code == 0, 30)
@@ -68,14 +69,14 @@ def test_the_program_that_runs_is_ours(machine: Lab) -> None:
 
 def test_task(ctr: Pair) -> None:
     ctr.same(
-        """ctr run -d $how --memory-limit 67108864 --cpus 0.5 $I c1 sh -c 'trap "exit 7" TERM; while :; do sleep 0.05; done'
+        f"""ctr run -d $how --memory-limit 67108864 --cpus 0.5 $I c1 sh -c 'trap "exit 7" TERM; while :; do sleep 0.05; done'
         ctr task exec --exec-id e1 c1 id -u; ctr task exec --exec-id e2 c1 sh -c 'exit 42'; echo $?
-        state() { ctr task ls | tail -1 | tr -s ' ' | cut -d ' ' -f 1,3; }
-        state; ctr task metrics c1 | grep -c memory.usage
-        cat /sys/fs/cgroup/memory/default/c1/memory.limit_in_bytes /sys/fs/cgroup/cpu/default/c1/cpu.cfs_quota_us
+        state() {{ ctr task ls | tail -1 | tr -s ' ' | cut -d ' ' -f 1,3; }}
+        state; ctr task metrics c1 | grep -q memory.usage && echo measured
+        {limits("default/c1")} | sed -n '1p;3p'
         ctr task pause c1; state; ctr task resume c1; state
         ctr task kill -s TERM c1; until ctr task ls | grep -q STOPPED; do :; done; ctr task rm c1; ctr c rm c1""",
-        "^0\n42\nc1 RUNNING\n1\n67108864\n50000\nc1 PAUSED\nc1 RUNNING\n.*",
+        "^0\n42\nc1 RUNNING\nmeasured\n67108864\n50000\nc1 PAUSED\nc1 RUNNING\n.*",
     )
 
 
@@ -182,8 +183,28 @@ killed: 137
 attached: b'got word\\n'
 executed: b'out\\n' b'err\\n' 5
 back: 1001
+forwarded: True
 terminal: True True 6
 """, said
+    assert not machine.left()
+
+
+RESTARTED = """kill $(pgrep -x containerd); while pgrep -x containerd >/dev/null; do sleep 0.1; done
+            setsid containerd >/tmp/containerd.log 2>&1 & until ctr version >/dev/null 2>&1; do sleep 0.1; done; """
+
+
+def test_back_again(machine: Lab) -> None:
+    """containerd forgets the runtime under a pod of it, which is still executed in, stopped and removed; none is made any more."""
+    wired = files("containerd.md")[CONFIG]
+    table = wired[wired.index("[plugins.\"io.containerd.grpc.v1.cri\".containerd.runtimes.dolium]") :]
+    left = machine.sh(f"python3 {HERE}/left_pod.py make").stdout.strip()
+    try:
+        machine.write({CONFIG: wired.replace(table, "") + HERE_TOO})
+        said = machine.sh(f"{RESTARTED}python3 {HERE}/left_pod.py try dolium; python3 {HERE}/left_pod.py end {left}; dolium-oci --root /run/containerd/runc/k8s.io list -q")
+        assert (said.stdout, said.stderr) == ('"dolium" is configured\nin\n', ""), said
+    finally:
+        machine.write({CONFIG: wired + HERE_TOO})
+        machine.sh(RESTARTED)
     assert not machine.left()
 
 

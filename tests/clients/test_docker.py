@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from alike import GONE, SERVER, SLEEPING, Alike
+from alike import GONE, SERVER, SLEEPING, Alike, frozen, limits
 from containers import TOP, wait_for
 from lab import Lab, Pair
 from pages import files
@@ -118,22 +118,19 @@ def test_stats_and_top(docker: Pair) -> None:
 
 def test_pause(docker: Pair) -> None:
     docker.same(
-        f"""{SLEEPING}docker pause c1; docker inspect c1 --format '{{{{.State.Status}}}}'; cat /sys/fs/cgroup/freezer/docker/*/freezer.state
+        f"""{SLEEPING}docker pause c1; docker inspect c1 --format '{{{{.State.Status}}}}'; {frozen("docker/*")}
         docker exec c1 true 2>/dev/null; echo $?
         docker unpause c1; docker inspect c1 --format '{{{{.State.Status}}}}'{GONE}""",
         "c1\npaused\nFROZEN\n1\nc1\nrunning\nc1\n",
     )
 
 
-FILES = ("(cd /sys/fs/cgroup; head -n 1 memory/$G/memory.limit_in_bytes memory/$G/memory.memsw.limit_in_bytes cpu/$G/cpu.cfs_quota_us "
-         "cpu/$G/cpu.shares pids/$G/pids.max cpuset/$G/cpuset.cpus | grep -v '^$\\|==>')").replace("$G", "docker/[0-9a-f]*")  # fmt: skip
-
-
 def test_limits_and_update(docker: Pair) -> None:
+    now = limits("docker/[0-9a-f]*")
     docker.same(
-        f"""{SLEEPING.replace("--name c1", "--name c1 -m 64m --cpus 0.5 --pids-limit 50 --cpuset-cpus 0-1")}{FILES}
-        docker update -m 80m --memory-swap 160m --cpus 0.3 --cpu-shares 512 --cpuset-cpus 0 --pids-limit 60 c1; {FILES}
-        docker update --cpus 0.2 c1; {FILES}{GONE}""",
+        f"""{SLEEPING.replace("--name c1", "--name c1 -m 64m --cpus 0.5 --pids-limit 50 --cpuset-cpus 0-1")}{now}
+        docker update -m 80m --memory-swap 160m --cpus 0.3 --cpu-shares 512 --cpuset-cpus 0 --pids-limit 60 c1; {now}
+        docker update --cpus 0.2 c1; {now}{GONE}""",
         "67108864\n134217728\n50000\n1024\n50\n0-1\nc1\n83886080\n167772160\n30000\n512\n60\n0\nc1\n83886080\n167772160\n20000\n512\n60\n0\nc1\n",
     )
 

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import pytest
 from containers import wait_for
 from lab import Lab, Pair
-from pages import files
+from pages import files, line
 from test_docker import HERE, NEEDS
 
 __all__ = ["NEEDS"]
@@ -73,3 +73,24 @@ def test_users_that_are_mapped(machine: Lab, tarball: str) -> None:
             "0\n 0 200000 65536\n0\nmount: permission denied (are you root?)\nhostname: sethostname: Operation not permitted\n0:0\n0:0\n200000\n0\n0\n0\n1000\n"
             "refused\nseen\n0\nc1\nvol\n 0 0 4294967295\ndocker-init\n",
         )
+
+
+def test_back_again(machine: Lab, tarball: str) -> None:
+    """runc is the default; those of Dolium that run are what they were, and are not started any more."""
+    conf = "/etc/docker/daemon.json"
+    theirs = line("docker.md", "HostConfig.Runtime")
+    try:
+        with daemon(machine, "--live-restore"):
+            made = machine.sh(f"""docker import {tarball} alpine && docker run -d --name c1 --network none alpine sh -c 'trap "exit 9" TERM; while :; do sleep 0.1; done'
+                docker run --name c2 --network none alpine touch /made; docker create --name c3 --runtime runc alpine true""")
+            assert made.code == 0, made
+            assert machine.sh(f"{theirs} | sort").stdout == "dolium /c1\ndolium /c2\n"
+            machine.write({conf: "{}"})
+            assert machine.sh("kill -HUP $(cat /run/docker.pid); sleep 1; docker info --format '{{.DefaultRuntime}}'").stdout == "dolium\n"
+        with daemon(machine, "--live-restore"):
+            said = machine.sh("""docker info --format '{{.DefaultRuntime}}'; docker run --rm --network none alpine echo new; docker exec c1 echo in; docker pause c1; docker unpause c1
+                docker stop -t 5 c1; docker wait c1; docker cp c2:/made - | tar -t; docker start c1 2>&1 | head -1; docker rm c1 c2 c3""")  # fmt: skip
+            assert said.stdout == "runc\nnew\nin\nc1\nc1\nc1\n9\nmade\nError response from daemon: Unknown runtime specified dolium\nc1\nc2\nc3\n", said
+            assert machine.sh("dolium-oci --root /run/docker/runtime-runc/moby list -q").stdout == ""
+    finally:
+        machine.write(files("docker.md"))

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import checkpoints
 import pytest
-from alike import GONE, SERVER, SLEEPING, Alike
+from alike import GONE, SERVER, SLEEPING, Alike, frozen, limits
 from containers import TOP
 from lab import Lab, Pair
-from pages import files
+from pages import files, line
 
 IMAGE = "localhost/alpine"
 NEEDS = {"podman": "podman", "conmon": "conmon", "runc": "runc", "catatonit": "catatonit", "/usr/lib/podman/netavark": "netavark", "/usr/lib/podman/aardvark-dns": "aardvark-dns", "curl": "curl"}
@@ -19,7 +19,7 @@ HERE = {
     "/etc/containers/containers.conf.d/here.conf": """
 [containers]
 log_driver = "k8s-file"
-default_ulimits = ["nofile=1024:1024", "nproc=32768:32768"]
+default_ulimits = ["nofile=1024:1024", "nproc=4096:4096"]
 [engine]
 events_logger = "file"
 [network]
@@ -69,6 +69,33 @@ def test_an_upgrade_under_running_containers(podman: Pair) -> None:
                           "podman wait c2; podman rm c1; podman rm c2")  # fmt: skip
     assert after.stdout == "in\nc1\nc1\nc1\n9\nc2\n137\nc1\nc2\n", after
     assert not podman.lab.left()
+
+
+CONF = "/etc/containers/containers.conf"
+
+
+def test_back_again(podman: Pair) -> None:
+    """New containers are another runtime's, those of Dolium are still what they were; and what to do where it was too early."""
+    lab, theirs, wired = podman.lab, line("podman.md", "{{.OCIRuntime}}"), files("podman.md")[CONF]
+    try:
+        made = lab.sh(f"podman run -d --name c1 {IMAGE} sh -c 'trap \"exit 9\" TERM; while :; do sleep 0.1; done' && podman run -d --name c2 {IMAGE} sleep 1000")
+        assert made.code == 0, made
+        lab.write({CONF: wired.replace('runtime = "dolium"\n', "")})
+        said = lab.sh(f"""podman create --name c3 {IMAGE} true >/dev/null; podman inspect c3 --format '{{{{.OCIRuntime}}}}' | grep -v dolium >/dev/null || echo still Dolium
+            {theirs} | sort; podman exec c1 echo in; podman stop -t 5 c1; podman wait c1; podman start c1; podman rm -f -t 0 c1 c3; {theirs}""")
+        assert said.stdout == "dolium c1\ndolium c2\nin\nc1\n9\nc1\nc1\nc3\ndolium c2\n", said
+        lab.write({CONF: ""})
+        early = lab.sh("podman exec c2 true; podman stop -t 0 c2")
+        assert early.code == 125 and "runtime dolium is missing" in early.stderr, early
+        lab.write({CONF: wired})
+        assert lab.sh("podman stop -t 0 c2; podman start c2; podman exec c2 echo in").stdout == "c2\nc2\nin\n"
+        lab.write({CONF: ""})
+        said = lab.sh(f"podman rm -f -t 0 c2 2>/dev/null; podman rm -f -t 0 c2 2>/dev/null; {line('podman.md', 'dolium-oci list')} -q | wc -l; "
+                      f"{line('podman.md', 'dolium-oci delete').replace('ID', '$(dolium-oci list -q)')}; dolium-oci list -q")  # fmt: skip
+        assert said.stdout == "c2\n1\n", said
+    finally:
+        lab.write({CONF: wired})
+    assert not lab.left()
 
 
 # ---- run
@@ -129,22 +156,19 @@ def test_stats_and_top(podman: Pair) -> None:
 
 def test_pause(podman: Pair) -> None:
     podman.same(
-        f"""{SLEEPING}$podman pause c1; $podman inspect c1 --format '{{{{.State.Status}}}}'; cat /sys/fs/cgroup/freezer/libpod_parent/libpod-*/freezer.state
+        f"""{SLEEPING}$podman pause c1; $podman inspect c1 --format '{{{{.State.Status}}}}'; {frozen("libpod_parent/libpod-*")}
         $podman exec c1 true 2>/dev/null; echo $?
         $podman unpause c1; $podman inspect c1 --format '{{{{.State.Status}}}}'{GONE}""",
         "^c1\npaused\nFROZEN\n255\nc1\nrunning\nc1\n",
     )
 
 
-FILES = "cd /sys/fs/cgroup; head -n 1 memory/$G/memory.limit_in_bytes cpu/$G/cpu.cfs_quota_us cpu/$G/cpu.shares pids/$G/pids.max cpuset/$G/cpuset.cpus"
-
-
 def test_limits_and_update(podman: Pair) -> None:
-    files = FILES.replace("$G", "libpod_parent/libpod-*")
+    now = limits("libpod_parent/libpod-*")
     podman.same(
-        f"""{SLEEPING.replace("--name c1", "--name c1 -m 64m --cpus 0.5 --pids-limit 50 --cpuset-cpus 0-1")}({files}) | grep -v '^$\\|==>'
-        $podman update --memory 80m --cpus 0.3 --cpu-shares 512 --cpuset-cpus 0 c1 >/dev/null; echo $?; ({files}) | grep -v '^$\\|==>'{GONE}""",
-        "67108864\n50000\n1024\n50\n0-1\n0\n83886080\n30000\n512\n50\n0\nc1\n",
+        f"""{SLEEPING.replace("--name c1", "--name c1 -m 64m --cpus 0.5 --pids-limit 50 --cpuset-cpus 0-1")}{now}
+        $podman update --memory 80m --cpus 0.3 --cpu-shares 512 --cpuset-cpus 0 c1 >/dev/null; echo $?; {now}{GONE}""",
+        "67108864\n134217728\n50000\n1024\n50\n0-1\n0\n83886080\n167772160\n30000\n512\n50\n0\nc1\n",
     )
 
 

@@ -59,12 +59,16 @@ def machine(lab: Lab, tarball: str) -> Iterator[Lab]:
             each.wait()
 
 
-@pytest.fixture(params=["dolium", "runc"])
-def runtime(machine: Lab, request: pytest.FixtureRequest) -> str:
+def wire(machine: Lab, runtime: str) -> None:
     """A step reads oci.conf when it begins."""
     text = files("slurm.md")[OCI]
-    machine.write({OCI: text if request.param == "dolium" else text.replace("/usr/local/bin/dolium-oci", "/usr/sbin/runc").replace("dolium-slurm", "runc-slurm")})
+    machine.write({OCI: text if runtime == "dolium" else text.replace("/usr/local/bin/dolium-oci", "/usr/sbin/runc").replace("dolium-slurm", "runc-slurm")})
+
+
+@pytest.fixture(params=["dolium", "runc"])
+def runtime(machine: Lab, request: pytest.FixtureRequest) -> str:
     name: str = request.param
+    wire(machine, name)
     return name
 
 
@@ -82,4 +86,20 @@ def test_a_step_that_is_cancelled(machine: Lab, runtime: str) -> None:
         until ls /run/{runtime}-slurm 2>/dev/null | grep -q n1; do sleep 0.1; done; sleep 0.5
         scancel -u root; wait $job; echo $?; until [ -z "$(squeue -h)" ]; do sleep 0.1; done; ls /run/{runtime}-slurm""", 90)  # fmt: skip
     assert said.stdout == "143\n", said
+    assert not machine.left()
+
+
+def test_back_again(machine: Lab) -> None:
+    """New steps are runc's, one of Dolium's goes on and is cancelled; without the file a step with --container is refused."""
+    wire(machine, "dolium")
+    machine.sh("""setsid srun -n1 --container=/srv/bundle sh -c 'trap "exit 7" TERM; while :; do sleep 0.1; done' >/dev/null 2>&1 &
+        until ls /run/dolium-slurm 2>/dev/null | grep -q n1; do sleep 0.1; done; sleep 0.5""", 60)  # fmt: skip
+    wire(machine, "runc")
+    said = machine.sh("srun -n1 --container=/srv/bundle sh -c 'cat /etc/alpine-release; sleep 2' & sleep 1; ls /run/runc-slurm | grep -c n; wait", 60)
+    assert said.stdout == "3.20.3\n1\n", said
+    said = machine.sh('scancel -u root; until [ -z "$(squeue -h)" ]; do sleep 0.1; done; ls /run/dolium-slurm', 60)
+    assert (said.code, said.stdout) == (0, ""), said
+    machine.sh(f"rm {OCI}")
+    said = machine.sh("srun -n1 --container=/srv/bundle cat /etc/alpine-release; echo $?", 60)
+    assert said.stdout == "1\n", said
     assert not machine.left()
