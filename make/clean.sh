@@ -39,5 +39,5 @@ fi
 
 # A container's files that belong to others stay where the one who cleans may not remove them; that is said.
 rm -rf .build dist src/dolium/programs .hypothesis .pytest_cache .mypy_cache .ruff_cache || exit 1
-find src tests demo make examples -name __pycache__ -prune -exec rm -rf {} + 2>/dev/null
+find src tests demo make examples docs -name __pycache__ -prune -exec rm -rf {} + 2>/dev/null
 exit 0

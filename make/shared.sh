@@ -23,7 +23,7 @@ give_back() {
     owner=$(stat -c %u:%g .)
     [ "${owner%:*}" = 0 ] && return 0
     find .build dist src/dolium/programs .hypothesis -xdev -user 0 -exec chown -h "$owner" {} + 2>/dev/null
-    find src tests demo make -xdev -name __pycache__ -prune -exec chown -hR "$owner" {} + 2>/dev/null
+    find src tests demo make docs -xdev -name __pycache__ -prune -exec chown -hR "$owner" {} + 2>/dev/null
     return 0
 }
 

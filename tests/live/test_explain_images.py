@@ -45,7 +45,7 @@ def test_who_asked(registry: Hostile, machine: Machine) -> None:
     plain = machine("explain", "--network", "none", name)
     found = marks(plain)
     assert {found[each] for each in ("exec sh", "chdir /made/deep", "mkdir /made/deep", "mkdir /data", "setresuid 33, setresgid 44")} == {"i"}
-    assert found["overlay of 1 layer + what was kept"] == "i" and found["pivot_root"] == "." and found["set lo up"] == "*"
+    assert found["overlay of 1 layer + kept files"] == "i" and found["pivot_root"] == "." and found["set lo up"] == "*"
     assert fields(plain) == {**dict.fromkeys(CONFIG, "as it says"), "StopSignal": "what `dolium stop` sends"}
     yours = machine("explain", "--network", "none", "-u", "0", "-w", "/tmp", "-e", "A=1", "--stop-signal", "TERM", name, "pwd")
     found = marks(yours)

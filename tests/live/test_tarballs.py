@@ -210,6 +210,8 @@ def test_the_copy_of_a_kept_container_is_gone(place: Host, folder: str, small: b
 def test_explain_unpacks_nothing(either: Host, folder: str, small: bytes) -> None:
     path = write(f"{folder}/x.tar.gz", small)
     plan = either("explain", path, "cat")
+    notes = " ".join(plan.stdout.partition("\n\n")[0].split())
+    assert f"note: `{path}` will be unpacked first, once" in notes and max(map(len, plan.stdout.splitlines())) <= 80, "no note is cut short"
     assert plan.code == 0 and f"`{path}` will be unpacked" in json.loads(either("explain", "--json", path, "cat").stdout)["notes"][0]
     assert "will be unpacked" in plan.stdout and not os.path.exists(f"{either.data}/dolium")
     assert either("explain", "-u", "7", path).code == 0 or either.uid

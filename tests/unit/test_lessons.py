@@ -94,7 +94,7 @@ def test_every_lesson_is_of_some_step() -> None:
 
 def test_words_are_wrapped_within_their_width() -> None:
     for text in ("a" * 200, "a " * 100, "一" * 60, "", "x|" * 60, "a" * 72, "ab" * 36 + " c"):
-        lines = one_step.wrapped(text, 71, "  ")
+        lines = explain.wrapped(text, 71, "  ")
         assert max(map(explain.columns, lines)) <= 71
         assert "".join(lines).replace(" ", "") == text.replace(" ", "")
 

@@ -2,9 +2,8 @@
 
 from dolium.core.wire import Step
 from dolium.plan import askers, calls, explain, judgements, lessons, slots
-from dolium.plan.explain import WIDTH
+from dolium.plan.explain import WIDTH, wrapped
 from dolium.plan.judgements import FOLLOWS, NEUTRAL, TIGHTER, UNCLEAR, WEAKER
-from dolium.plan.one_step import wrapped
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

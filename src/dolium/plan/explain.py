@@ -47,8 +47,10 @@ def text(steps: "list[Step]", spec: "dict[str, Any]", image: str, note: str, par
     rows = numbered(steps)
     program = spec["process"]["args"][0] if spec["process"]["args"] else ""
     head = f"Plan for `{program}` in ", f": {rows[-1][0]} steps, {done}."
-    lines = [fit(head[0] + cut(image, max(20, WIDTH - columns("".join(head)))) + head[1]), *legend(spec)]
-    lines += [fit("note: " + each) for each in note.splitlines()]
+    room = max(20, WIDTH - columns("".join(head)))
+    where = image if columns(image) <= room or "/" not in image else f".../{image.rpartition('/')[2]}"
+    lines = [fit(head[0] + cut(where, room) + head[1]), *legend(spec)]
+    lines += [piece for each in note.splitlines() for piece in wrapped("note: " + printable(each), WIDTH, " " * 6)]
     lines += words.splitlines()
     chapter, own = "", spec["dolium"]
     for number, step in rows:
@@ -104,5 +106,26 @@ def cut(line: str, width: int) -> str:
 
 def fit(line: str, width: int = WIDTH) -> str:
     """The line, cut to that width; of what a terminal would obey, question marks."""
-    printable = "".join(each if each.isprintable() else "?" for each in line)
-    return cut(printable, width).rstrip()
+    return cut(printable(line), width).rstrip()
+
+
+def printable(line: str) -> str:
+    """Of what a terminal would obey, question marks."""
+    return "".join(each if each.isprintable() else "?" for each in line).rstrip()
+
+
+def wrapped(line: str, width: int, hang: str = "") -> "list[str]":
+    """The line broken at its spaces, or where a word is longer than all the width, within it; the rest begins with `hang`."""
+    found: list[str] = []
+    rest = line
+    while columns(rest) > width:
+        most = rest
+        while columns(most) > width:
+            most = most[:-1]
+        at = most.rfind(" ") if rest[len(most) : len(most) + 1] != " " else len(most)
+        if at <= len(hang):
+            at = max((most.rfind(each) + 1 for each in "|,/:"), default=0)
+        at = at if at > len(hang) else len(most)
+        found.append(rest[:at].rstrip())
+        rest = hang + rest[at:].lstrip()
+    return [*found, rest]

@@ -58,7 +58,7 @@ def layers(spec: "dict[str, Any]", facts: "Facts") -> "list[Step]":
         options.append("userxattr")
     kept = spec["dolium"]["root"]["store"]
     count = max(len(below), 1) + len(above)
-    what, note = ("what was kept", "the image stays as it is") if kept else ("the tmpfs", "a private copy that costs nothing")
+    what, note = ("kept files", "the image stays as it is") if kept else ("the tmpfs", "a private copy that costs nothing")
     why = LAYERS if below else "root"
     steps.append(Step("new_mount", OUTSIDE, why, path="overlay", data=strings(*options), n1=NODEV, out=slots.ROOT,
                       n2=facts.id_base if kept else 0, what=f"overlay of {_count(count)} + {what}", note=note))  # fmt: skip
@@ -120,7 +120,7 @@ def _lower(spec: "dict[str, Any]", facts: "Facts") -> "list[Step]":
     if own["root"]["kind"] == "filled":
         options = strings("mode=755", f"uid={facts.id_base}", f"gid={facts.id_base}")
         steps = [Step("new_mount", OUTSIDE, "root", path="tmpfs", data=options, n1=NODEV, out=slots.LOWER,
-                      what="tmpfs for what is below", note="what every program expects")]  # fmt: skip
+                      what="tmpfs for all around /usr", note="what every program expects")]  # fmt: skip
         steps += [part(each) for each in _filling(own["files"], own, OUTSIDE, slots.LOWER, facts.id_base)]
         return steps
     path = spec["root"]["path"]

@@ -75,7 +75,7 @@ def loopback(spec: "dict[str, Any]") -> "list[Step]":
     """In a network namespace of its own; with another's there is nothing to do."""
     if "network" not in wanted(spec):
         return []
-    note = "itself" if _cable(spec) else "itself, and nobody else"
+    note = "it reaches itself" if _cable(spec) else "it reaches itself and nobody else"
     return [Step("loopback", INSIDE, "network", what="set lo up", note=note)]
 
 

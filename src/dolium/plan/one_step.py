@@ -36,7 +36,7 @@ def text(steps: "list[Step]", number: int, spec: "dict[str, Any]") -> str:
         lines += _said("refuses", _refused(first))
     lines += _said("asked", askers.told(first, spec["dolium"])) + _said("acts", ACTS[first.actor])
     lines += _said("man", ", ".join(lesson.man)) + _said("see", ", ".join(_see(first, lesson)))
-    return "\n".join(_fit(each) for each in lines) + "\n"
+    return "\n".join(explain.printable(each) for each in lines) + "\n"
 
 
 WORDS = """\
@@ -74,33 +74,17 @@ def _refused(step: "Step") -> str:
 def short(step: "Step") -> "list[str]":
     """The lines below a step's own, for `-v`: what it does and its calls; of a part only the calls."""
     lesson = lessons.of(step)
-    lines = [] if step.is_part else wrapped(f"{lesson.what} See {', '.join(lesson.man)}.", WIDTH - LABEL)
+    lines = [] if step.is_part else explain.wrapped(f"{lesson.what} See {', '.join(lesson.man)}.", WIDTH - LABEL)
     for call in calls.of(step):
-        lines += wrapped(call, WIDTH - LABEL - 2, "  ")
-    return [_fit(" " * LABEL + each) for each in lines]
-
-
-def wrapped(line: str, width: int, hang: str = "") -> "list[str]":
-    """The line broken at its spaces, or where a word is longer than all the width, within it; the rest begins with `hang`."""
-    found, rest = [], line
-    while explain.columns(rest) > width:
-        most = rest
-        while explain.columns(most) > width:
-            most = most[:-1]
-        at = most.rfind(" ") if rest[len(most) : len(most) + 1] != " " else len(most)
-        if at <= len(hang):
-            at = max((most.rfind(each) + 1 for each in "|,/:"), default=0)
-        at = at if at > len(hang) else len(most)
-        found.append(rest[:at].rstrip())
-        rest = hang + rest[at:].lstrip()
-    return [*found, rest]
+        lines += explain.wrapped(call, WIDTH - LABEL - 2, "  ")
+    return [explain.printable(" " * LABEL + each) for each in lines]
 
 
 def _said(label: str, *paragraphs: str) -> "list[str]":
     lines: list[str] = []
     for each in paragraphs:
         hang = "  " if label == "call" else ""
-        for line in wrapped(each, WIDTH - LABEL, hang):
+        for line in explain.wrapped(each, WIDTH - LABEL, hang):
             lines.append(f"{'' if lines else label:<{LABEL}}{line}".rstrip())
     return lines
 
@@ -124,7 +108,3 @@ def uses(step: "Step") -> "list[int]":
     if step.op in ("new_mount", "keep"):
         slots += [int(each.partition(b"}")[0]) for each in step.data.split(b"{")[1:] if each.partition(b"}")[0].isdigit()]
     return [each for each in slots if each >= 0]
-
-
-def _fit(line: str) -> str:
-    return "".join(each if each.isprintable() else "?" for each in line).rstrip()

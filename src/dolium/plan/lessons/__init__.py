@@ -11,6 +11,7 @@ The texts are in the chapters beside this file, in a form that reads as prose:
       see       files that show it; PID is the container's first process, as the host counts it
 """
 
+from dolium.plan import slots
 from dolium.plan.lessons import engines, files, limits, mounts, namespaces, network, rights, terminal
 
 TYPE_CHECKING = False
@@ -113,6 +114,8 @@ def _end_of_new_mount(step: "Step") -> str:
         return step.path
     if step.why.startswith("mounts[") and b"size=4k" in step.data:
         return "groups"
+    if step.out == slots.LOWER:
+        return "lower"
     return {"linux.devices": "dev", "linux.maskedPaths": "empty", "root": "store" if b"upper" not in step.data else ""}.get(
         step.why, "mounted")  # fmt: skip
 

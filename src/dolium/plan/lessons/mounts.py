@@ -80,7 +80,7 @@ open_tree bind
   what     takes a copy of the mount at a path of the host, with all that is mounted below it.
   why      this is what is bound into the container. It is opened outside, with your rights, and handed in as a descriptor.
   here     before the child gets its mounts. It never looks up a path of the host.
-  without  what you asked to be shown is not there.
+  without  what you named with -v is not there; of `@host` not one program is.
   man      open_tree(2)
   see      /proc/PID/mountinfo
 
@@ -116,6 +116,15 @@ new_mount store
   without  there is nowhere to write.
   man      tmpfs(5) fsopen(2) fsmount(2)
   see      /proc/PID/mountinfo /proc/meminfo
+
+new_mount lower
+  what     makes a tmpfs, a file system in memory, with the few directories, links and files that are not the host's own: /etc,
+           /tmp, /bin, which leads to /usr/bin.
+  why      `@host` has no image: its programs are the host's, bound in read-only later, and this is the tree around them.
+  here     before the overlay, of which it is the lower part: what the container changes lies above it.
+  without  there is nothing to bind the host's programs into, and no /tmp.
+  man      tmpfs(5) fsopen(2) fsmount(2)
+  see      /proc/PID/mountinfo
 
 new_mount dev
   what     makes a small tmpfs that will be the container's /dev.
@@ -221,7 +230,7 @@ move_mount bind
            container's root.
   why      this is how both can use the same files.
   here     after the root is there, in the order of the configuration.
-  without  what you asked to be shown is not there.
+  without  what you named with -v is not there; of `@host` not one program is.
   man      move_mount(2) openat2(2)
   see      /proc/PID/mountinfo
 
