@@ -12,6 +12,8 @@ import tempfile
 
 TOP = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 PATIENCE = 120
+ALONE = ["unshare", "--mount", "--propagation", "private"]
+"""Each program has mounts of its own: what a runtime or the suite leaves mounted ends with it (linux_ns_itype with runc does)."""
 CRUN = r"""#!/bin/sh
 bundle=.
 for word in "$@"; do
@@ -100,7 +102,7 @@ def runtime(name: str, directory: str) -> str:
 def verdict(program: str, path: str, suite: str) -> "tuple[str, str]":
     """`pass`, `skip` or `FAIL`, and what failed first."""
     try:
-        ended = subprocess.run([program], cwd=suite, env={**os.environ, "RUNTIME": path}, capture_output=True, text=True,
+        ended = subprocess.run([*ALONE, program], cwd=suite, env={**os.environ, "RUNTIME": path}, capture_output=True, text=True,
                                timeout=PATIENCE, check=False, errors="replace", stdin=subprocess.DEVNULL)  # fmt: skip
     except subprocess.TimeoutExpired:
         return "FAIL", f"did not end in {PATIENCE} s"

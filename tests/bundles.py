@@ -17,6 +17,7 @@ from containers import SLOW, TOP
 RUNTIME = f"{TOP}/.build/oci/bin/dolium-oci"
 """As it is when installed (make/setup.sh): dolium-verbs, and behind it what is in bin/."""
 PYTHON_ALONE = f"{TOP}/bin/dolium-oci"
+KERNEL = tuple(int(each) for each in os.uname().release.split("-")[0].split(".")[:2])
 SAFE = ["nosuid", "noexec", "nodev"]
 DEFAULT: dict[str, Any] = {
     "ociVersion": "1.0.2-dev",
@@ -40,6 +41,12 @@ DEFAULT: dict[str, Any] = {
               "maskedPaths": ["/proc/kcore", "/proc/keys", "/sys/firmware"], "readonlyPaths": ["/proc/sys", "/proc/sysrq-trigger"]},
 }  # fmt: skip
 """Much like what `runc spec` writes."""
+
+
+def maps_ids_of(path: str) -> bool:
+    """Whether this kernel can have the ids of that file system mapped: those of a tmpfs since 6.3, those of an overlay not."""
+    kind = subprocess.run(["stat", "-f", "-c", "%T", path], capture_output=True, text=True, check=True).stdout.strip()
+    return kind != "overlayfs" and (kind != "tmpfs" or KERNEL >= (6, 3))
 
 
 def config(**changes: Any) -> dict[str, Any]:

@@ -100,7 +100,7 @@ def test_what_is_wrong_is_named(changes: dict[str, Any], message: str) -> None:
 
 
 @pytest.mark.parametrize("changes", [
-    {"process__apparmorProfile": "docker-default"}, {"process__selinuxLabel": "a:b:c:d"}, {"linux__intelRdt": {"closID": "x"}},
+    {"process__apparmorProfile": "docker-default"}, {"process__selinuxLabel": "a:b:c:d"},
     {"linux__resources": {"network": {"classID": 1}}}, {"linux__resources": {"memory": {"kernel": 1}}},
     {"linux__resources": {"memory": {"swappiness": 1}}}, {"linux__resources": {"rdma": {"x": {"hcaHandles": 1}}}},
 ])  # fmt: skip
@@ -108,6 +108,15 @@ def test_what_this_host_cannot_is_an_error(changes: dict[str, Any]) -> None:
     kind = HYBRID if "rdma" in str(changes) else V2
     with pytest.raises(Unsupported):
         build.plan(oci.read(config(**changes)), host(kind))
+
+
+@pytest.mark.parametrize("asked", [{}, {"closID": "x"}], ids=["empty", "named"])
+def test_intel_rdt_is_an_error_that_says_what_to_do(asked: dict[str, str]) -> None:
+    """Also an empty one, which asks for a group of its own, config-linux.md "Intel RDT"."""
+    with pytest.raises(Unsupported) as caught:
+        oci.read(config(linux__intelRdt=asked))
+    assert str(caught.value) == "unsupported: linux.intelRdt: Intel's resource director is not set by Dolium"
+    assert "createRuntime" in caught.value.hint and "/sys/fs/resctrl/" in caught.value.hint
 
 
 def test_kernel_memory_is_an_error_where_the_kernel_passes_it_over() -> None:

@@ -345,8 +345,9 @@ def _check_namespaces(spec: "dict[str, Any]") -> None:
             raise SpecError(f"linux.timeOffsets.{key}", "is no clock that a time namespace can set back: monotonic, boottime")
     if "mount" not in types:
         raise SpecError("linux.namespaces", "has no `mount`: a rootfs without a mount namespace would change the host's mounts")
-    if linux.get("intelRdt"):
-        raise Unsupported("linux.intelRdt", "Intel's resource director is not set by Dolium")
+    if linux.get("intelRdt") is not None:
+        raise Unsupported("linux.intelRdt", "Intel's resource director is not set by Dolium",
+                          hint="leave it out; a createRuntime hook can write the pid into /sys/fs/resctrl/GROUP/tasks")  # fmt: skip
 
 
 def host_id(spec: "dict[str, Any]") -> int:
