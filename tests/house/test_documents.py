@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 from containers import Dolium
 
+from dolium.cli.main import COMMANDS
+
 TOP = Path(__file__).parents[2]
 README = (TOP / "README.md").read_text()
 DOCUMENTS = ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md"]
@@ -64,3 +66,10 @@ def test_commands_of_the_first_screen_plan(dolium: Dolium, workshop: str) -> Non
 def test_the_python_of_the_first_screen(root: Dolium, nothing_left: None) -> None:
     failed, tried = doctest.testfile(str(TOP / "README.md"), module_relative=False)
     assert (failed, tried) == (0, 3)
+
+
+@pytest.mark.parametrize("command", sorted(COMMANDS))
+def test_every_command_is_in_the_guide(command: str) -> None:
+    """Or in the page on registries; what each flag does is in the manual, which another test looks at."""
+    pages = [(TOP / "docs" / name).read_text() for name in ("guide.md", "howto/registries.md")]
+    assert any(f"dolium {command}" in page for page in pages)
