@@ -17,7 +17,7 @@ FAULT = wire.RECORD.size - 10
 def build(directory: Path, compiler: str, *flags: str) -> Path:
     """dolium-init and dolium-keep in `directory`."""
     common = [compiler, "-std=c11", "-Wall", "-Wextra", *flags]
-    init = sorted(str(each) for each in SOURCES.glob("*.c") if each.name != "keep.c")
+    init = [str(SOURCES / "init.c"), *sorted(str(each) for each in SOURCES.glob("steps_*.c"))]
     for name, sources in (("dolium-init", init), ("dolium-keep", [str(SOURCES / "keep.c")])):
         made = subprocess.run([*common, "-o", str(directory / name), *sources], capture_output=True, text=True)
         assert made.returncode == 0, made.stderr
