@@ -46,11 +46,11 @@ FAILURES = {
         says="error: --memory: expected a size, got `64q`",
     ),
     "not-found": Failure(
-        "There is no container, network or check of that name.", "NotFound",
+        "There is no container, image, root file system, user or check of that name.", "NotFound",
         "kind, name, similar (the nearest names that exist), several (ids that begin so)",
         causes=("a slip of the pen", "a container that was started with --rm and has ended",
                 "a container of another user: each user has containers of its own, and root too"),
-        mends=("`dolium ps -a` lists all of yours",),
+        mends=("`dolium ps -a` lists all of your containers, `dolium images` your images",),
         example=("dolium logs no-such-container",),
         says="error: no container `no-such-container`",
     ),
