@@ -105,6 +105,15 @@ def test_limits(cgroups: str, missing: set[str]) -> None:
         assert (made[f"cgroup-{job}"].found, made[f"cgroup-{job}"].mend) == ("it is not there", "boot with it")
 
 
+def test_root_of_a_user_namespace_is_not_sent_for_more_privilege() -> None:
+    """With which it would still be root of a user namespace: no bridge and no device filter."""
+    here = facts("none", rootless=True)
+    here.is_root = True
+    made = examined(findings(facts=here, outer="Docker"))
+    assert [made[each].mend for each in ("bridge", "cgroup-devices")] == ["", ""]
+    assert "CAP_SYS_ADMIN" not in made["outer"].found and made["cgroup-memory"].mend == mends.OUTER["Docker"]
+
+
 USER = {"uid": 1000, "gid": 1000, "rootless": True}
 
 

@@ -202,7 +202,7 @@ def _outer(found: Findings) -> Check:
     if not found.outer:
         return Check("outer", "", True, "in no other container")
     taken = [
-        *(["CAP_SYS_ADMIN"] if found.facts.uid == 0 and found.facts.rootless else []),
+        *(["CAP_SYS_ADMIN"] if found.facts.uid == 0 and not found.facts.is_root else []),
         *(["system calls (by a seccomp filter)"] if found.filtered else []),
         *(["parts of /proc and /sys"] if found.hidden else []),
         *(["cgroups"] if found.facts.uid == 0 and not found.facts.controllers else []),
@@ -304,7 +304,7 @@ def _why_no_devices(found: Findings) -> "tuple[str, str]":
     if facts.uid:
         return why, _by_root(found, "dolium run --device /dev/null:/dev/hole:r @host sh")
     if facts.rootless:
-        return f"{why}; and you are {facts.lesser}", mends.OUTER.get(found.outer, "")
+        return f"{why}; and you are {facts.lesser}", "" if facts.is_root else mends.OUTER.get(found.outer, "")
     return why, mend or mends.OUTER.get(found.outer, "")
 
 
@@ -367,7 +367,7 @@ def _bridge(found: Findings) -> Check:
             False,
             f"you are {who}",
             f"--network bridge; {BRIDGE_ELSE}",
-            _by_root(found, "dolium run --network bridge @host sh"),
+            "" if found.facts.is_root else _by_root(found, "dolium run --network bridge @host sh"),
         )
     if found.network is None:
         return Check("bridge", "bridge", True, "not looked at")
