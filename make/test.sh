@@ -1,5 +1,6 @@
 #!/bin/sh
-# make test | test-long | test-live | test-v2 | test-systemd | lint | types | golden | bench | conformance | clients, after the set-up.
+# make test | test-long | test-live | test-v2 | test-systemd | lint | types | golden | bench | conformance | clients | clients-v2,
+# after the set-up.
 set -u
 cd "$(dirname "$0")/.." || exit 1
 . make/shared.sh
@@ -33,6 +34,15 @@ SMOKE='conformance/test_resources.py conformance/test_delegated.py conformance/t
     conformance/test_process.py::test_each_rlimit conformance/test_process.py::test_each_namespace_is_joined_by_its_path
     conformance/test_hooks.py::test_hooks_run_in_their_order_and_place conformance/test_exec.py::test_exec_is_in_all_that_is_the_containers
     conformance/test_races.py::test_two_creates_of_one_id'
+
+# Of the engines on cgroup v2 alone: `make clients-v2`, in half an hour.
+CLIENTS_V2='clients/test_podman.py::test_it_is_the_one_below clients/test_podman.py::test_logs_that_are_followed
+    clients/test_podman.py::test_exec clients/test_podman.py::test_stats_and_top clients/test_podman.py::test_pause
+    clients/test_podman.py::test_limits_and_update clients/test_podman.py::test_out_of_memory
+    clients/test_podman_rootless.py::test_limits_in_a_group_of_his_own clients/test_podman_rootless.py::test_a_life
+    clients/test_containerd.py::test_run clients/test_containerd.py::test_task
+    clients/test_docker.py::test_exec clients/test_docker.py::test_limits_and_update clients/test_docker.py::test_healthcheck
+    clients/test_docker.py::test_out_of_memory'
 
 # The directories out of those named that have tests.
 present() {
@@ -139,7 +149,7 @@ test-live)
     # shellcheck disable=SC2086
     whole $LIVE
     ;;
-test-v2 | test-systemd)
+test-v2 | test-systemd | clients-v2)
     machine=../shared/tools/vmtest
     missing=
     [ -x "$machine" ] || missing="$missing, $machine"
@@ -161,6 +171,9 @@ test-v2 | test-systemd)
     if [ "$1" = test-systemd ]; then
         say "about 15 minutes under emulation, in a machine whose init is systemd"
         chosen='--systemd' directories=tests/conformance/test_systemd.py
+    elif [ "$1" = clients-v2 ]; then
+        say "about 30 minutes under emulation, which has no network to install packages from"
+        chosen='' directories=$(printf ' tests/%s' $CLIENTS_V2)
     else
         say "about 15 minutes under emulation; TEST_V2_USER=NAME runs them as that user, in a cgroup that is delegated to it"
         chosen="${TEST_V2_USER:+--user $TEST_V2_USER}" directories=$(present live security api conformance)

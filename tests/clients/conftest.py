@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator
 
 import pytest
-from containers import TOP
+from containers import SLOW, TOP
 from lab import Lab
 
 ALPINE = f"{os.path.dirname(TOP)}/shared/rootfs/alpine-minirootfs-3.20.3-x86_64.tar.gz"
@@ -27,16 +27,27 @@ def tarball() -> str:
     return os.path.abspath(source)
 
 
-@pytest.fixture(scope="module")
-def lab(request: pytest.FixtureRequest) -> Iterator[Lab]:
-    """A machine with Dolium and the programs in NEEDS of the module that asks; those that the host has not are installed in it alone."""
+def _life(fixture_name: str, config: pytest.Config) -> str:
+    """One for all files under emulation, where to install takes minutes."""
+    return "session" if SLOW > 1 else "module"
+
+
+@pytest.fixture(scope=_life)
+def installed() -> Iterator[Lab]:
+    """A machine with Dolium."""
     found = Lab()
     try:
-        for program, package in request.module.NEEDS.items():
-            said = "" if found.has(program) else found.add(package)
-            if not found.has(program):
-                pytest.skip(f"{program} is not installed, and cannot be: apt-get install {package}: {said}")
         found.install()
         yield found
     finally:
         found.close()
+
+
+@pytest.fixture(scope="module")
+def lab(request: pytest.FixtureRequest, installed: Lab) -> Lab:
+    """That machine with the programs in NEEDS of the module that asks; those that the host has not are installed in it alone."""
+    for program, package in request.module.NEEDS.items():
+        said = "" if installed.has(program) else installed.add(package)
+        if not installed.has(program):
+            pytest.skip(f"{program} is not installed, and cannot be: apt-get install {package}: {said}")
+    return installed

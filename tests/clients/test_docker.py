@@ -126,7 +126,7 @@ def test_pause(docker: Pair) -> None:
 
 
 def test_limits_and_update(docker: Pair) -> None:
-    now = limits("docker/[0-9a-f]*")
+    now = limits("docker/[0-9a-f]*/")
     docker.same(
         f"""{SLEEPING.replace("--name c1", "--name c1 -m 64m --cpus 0.5 --pids-limit 50 --cpuset-cpus 0-1")}{now}
         docker update -m 80m --memory-swap 160m --cpus 0.3 --cpu-shares 512 --cpuset-cpus 0 --pids-limit 60 c1; {now}

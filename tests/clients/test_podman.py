@@ -82,7 +82,7 @@ def test_back_again(podman: Pair) -> None:
         assert made.code == 0, made
         lab.write({CONF: wired.replace('runtime = "dolium"\n', "")})
         said = lab.sh(f"""podman create --name c3 {IMAGE} true >/dev/null; podman inspect c3 --format '{{{{.OCIRuntime}}}}' | grep -v dolium >/dev/null || echo still Dolium
-            {theirs} | sort; podman exec c1 echo in; podman stop -t 5 c1; podman wait c1; podman start c1; podman rm -f -t 0 c1 c3; {theirs}""")
+            {theirs} | sort; podman exec c1 echo in; podman stop -t 5 c1; podman wait c1; podman start c1; podman rm -f -t 0 c1 c3 | sort; {theirs}""")
         assert said.stdout == "dolium c1\ndolium c2\nin\nc1\n9\nc1\nc1\nc3\ndolium c2\n", said
         lab.write({CONF: ""})
         early = lab.sh("podman exec c2 true; podman stop -t 0 c2")
@@ -354,6 +354,6 @@ def test_checkpoints_that_travel(podman: Pair) -> None:
         further c1 $before
         $podman container restore --import /tmp/c1.tar.gz --name c2 >/dev/null; further c2 $before; $podman exec c2 cat /etc/motd
         $podman container restore --import /tmp/c1.tar.gz --name c3 >/dev/null; further c3 $before
-        $podman stop -t 0 c1 c2 c3; $podman rm c1 c2 c3""",
+        $podman stop -t 0 c1 c2 c3 | sort; $podman rm c1 c2 c3 | sort""",
         "further\nc1\nfurther\nfurther\nchanged\nfurther\nc1\nc2\nc3\nc1\nc2\nc3\n",
     )

@@ -6,13 +6,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from lab import Lab, Pair
+from alike import frozen, limits
+from lab import GROUPS, V2, Lab, Pair
 from pages import files
 from test_podman import HERE, IMAGE
 from test_podman import NEEDS as OF_ROOT
 
 NEEDS = {**OF_ROOT, "slirp4netns": "slirp4netns", "newuidmap": "uidmap", "setpriv": "util-linux"}
 HOME, STORE, RUN = "/home/plain", "/var/lib/containers/plain", "/run/plain"
+GROUP = "/plain"
+"""On cgroup v2 it is his, as systemd gives one to each session; his processes are in one below it."""
 USER = f"setpriv --reuid plain --regid plain --clear-groups env -i HOME={HOME} USER=plain XDG_RUNTIME_DIR={RUN} PATH=/usr/local/bin:/usr/sbin:/usr/bin:/bin podman"
 STORAGE = f'[storage]\ndriver = "overlay"\ngraphroot = "{STORE}/storage"\nrunroot = "{RUN}/containers"\n'
 
@@ -21,6 +24,7 @@ STORAGE = f'[storage]\ndriver = "overlay"\ngraphroot = "{STORE}/storage"\nrunroo
 def podman(lab: Lab, tarball: str) -> Iterator[Pair]:
     lab.write({**HERE, **files("podman.md"), f"{HOME}/.config/containers/storage.conf": STORAGE})
     made = lab.sh(f"""id plain >/dev/null 2>&1 || useradd --home-dir {HOME} plain; grep -q ^plain: /etc/subuid || echo plain:400000:65536 | tee -a /etc/subuid >>/etc/subgid
+        {f"mkdir -p {GROUPS}{GROUP}/session {GROUPS}{GROUP}/pods && chown -R plain: {GROUPS}{GROUP}" if V2 else ""}
         mkdir -p {STORE} {RUN} && chown -R plain: {HOME} {STORE} {RUN} && chmod 700 {RUN} && chmod o+x /var/lib/containers; chmod 666 /dev/net/tun; cd {HOME}
         {USER} import {tarball} {IMAGE} && {USER} run --rm --network none {IMAGE} true""")
     assert made.code == 0, made
@@ -66,3 +70,21 @@ def test_no_cgroups(podman: Pair) -> None:
     done = podman.lab.sh(f"cd {HOME}; {USER} run --rm --network none --cgroups=disabled {IMAGE} echo runs")
     assert done.stdout == "runs\n", done
     assert not podman.lab.left()
+
+
+@pytest.mark.skipif(not V2, reason="only groups of cgroup v2 alone can be given to a plain user")
+def test_limits_in_a_group_of_his_own(podman: Pair) -> None:
+    """Podman makes its groups there when it is told so; else none, and a limit is an error."""
+    now = limits("plain/pods/libpod-*")
+    same(
+        podman,
+        f"""echo $$ >{GROUPS}{GROUP}/session/cgroup.procs; there="--cgroup-parent {GROUP}/pods"
+        $run $there -d --name c1 -m 64m --cpus 0.5 --pids-limit 50 --cpuset-cpus 0-1 $I sleep 1000 >/dev/null; {now}
+        $podman update -m 80m --cpus 0.3 c1 >/dev/null; echo $?; {now} | sed -n '1p;3p'
+        $podman exec c1 cat /proc/self/cgroup /sys/fs/cgroup/memory.max
+        $podman pause c1 2>/dev/null; {frozen("plain/pods/libpod-*")}; $podman unpause c1 2>/dev/null; $podman rm -f -t 0 c1
+        $run $there --rm -m 20m $I sh -c 'x=a; while :; do x=$x$x; done'; echo $?; ls {GROUPS}{GROUP}/pods | grep -c libpod""",
+        "67108864\n134217728\n50000\n1024\n50\n0-1\n0\n83886080\n30000\n0::/\n83886080\nc1\nFROZEN\nc1\nc1\n137\n0\n",
+    )
+    refused = podman.lab.sh(f"cd {HOME}; {USER} run --rm --network none -m 64m {IMAGE} true")
+    assert refused.code == 126 and "that is delegated to you" in refused.stderr, refused
