@@ -8,6 +8,7 @@ import shlex
 from pathlib import Path
 
 import pytest
+from containers import Dolium
 
 from dolium.cli import main
 
@@ -51,3 +52,13 @@ def test_each_is_told_what_is_wrong(folder: str, capfd: pytest.CaptureFixture[st
         hints = [each for each in rest if each.startswith("hint: ")]
         assert len(hints) == 1 or (not hints and any(each in first for each in COMPLETE)), now
         assert hints == rest, now
+
+
+def test_help_is_asked_for_in_either_order(dolium: Dolium) -> None:
+    asked = dolium("help", "run")
+    assert (asked.code, asked.stderr) == (0, "") and asked.stdout == dolium("run", "--help").stdout != dolium("help").stdout
+
+
+def test_a_traceback_only_for_a_flag_of_ours(dolium: Dolium) -> None:
+    assert dolium("run", "--debug", "@host", "nosuchprogram").stderr.startswith("Traceback")
+    assert "Traceback" not in dolium("run", "@host", "nosuchprogram", "--debug").stderr
