@@ -9,6 +9,7 @@ from pathlib import Path
 from containers import TOP
 
 TOOLS = "awk cat chmod chown cksum cmp cp cut date dirname env find grep head id ln ls make mkdir mv readlink rm sed sh sleep sort stat tail touch tr uname"
+COMPILER = ("python3", "musl-gcc", "gcc", "x86_64-linux-gnu-gcc", "as", "ld")
 RUN = ("/bin/sh", "make/setup.sh", "run")
 TEST = ("/bin/sh", "make/setup.sh", "test")
 

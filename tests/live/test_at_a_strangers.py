@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from containers import DOLIUM, NOBODY, TOP, Dolium, wait_for
-from stranger import RUN, TEST, Stranger
+from stranger import COMPILER, RUN, TEST, Stranger
 
 APT = ('#!/bin/sh\nprintf "%s\\n" "$DEBIAN_FRONTEND $NEEDRESTART_MODE $*" >>"$0.said"\n'
        'case "$*" in *update*) exit 0 ;; esac\necho "E: nothing is installed here"\nexit 100\n')  # fmt: skip
@@ -94,22 +94,6 @@ def test_a_clone_of_somebody_else(stranger: Stranger) -> None:
     assert "is not yours to write in (it belongs to root); clone Dolium as nobody" in stranger(*as_nobody, *RUN, code=1)
 
 
-COMPILER = ("python3", "musl-gcc", "gcc", "x86_64-linux-gnu-gcc", "as", "ld")
-SILENT = "host name,processes,network,files,time,from Python,afterwards"
-
-
-def test_a_closed_home_a_tmp_that_runs_nothing_and_no_network(stranger: Stranger) -> None:
-    """Traps 4, 7, 8, 10, 12 and 13: `make run` of a plain user, with no ping, ip or nft; the second time nothing is set up."""
-    stranger.has(*COMPILER)
-    os.chmod(stranger.clone, 0o700)
-    mounts = (f"mount --bind {stranger.clone} /mnt; for each in /tmp /var/tmp; do mount --bind $each $each; mount -o remount,bind,noexec $each; done; "
-              f"mount --bind /mnt {stranger.clone}")  # fmt: skip
-    first = stranger("make", "run", uid=NOBODY, before=mounts, ROOTFS="@host")
-    set_up, shown = first.split("Running as you, nobody: without root there are no limits on memory and CPU to show.\n")
-    assert [line.split()[0] for line in set_up.splitlines()] == ["python", "helpers", "bytecode"]
-    assert "FAILED" not in shown and {f"  ok     {each:<12}" for each in SILENT.split(",")} <= {line[:21] for line in shown.splitlines()}, shown
-    second = stranger("make", "run", uid=NOBODY, before=mounts, ROOTFS="@host")
-    assert second.startswith("Running as you, nobody") and "FAILED" not in second
 
 
 def test_a_clone_on_a_file_system_that_runs_nothing(stranger: Stranger) -> None:
