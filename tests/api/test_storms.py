@@ -137,6 +137,23 @@ def test_closed_by_one_thread_while_others_use_it() -> None:
         assert ended == [dolium.StateError] * 4
 
 
+@pytest.mark.parametrize("act", ["read", "write", "run as a user"])
+def test_what_goes_wrong_because_it_has_ended_meanwhile(act: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between the look whether it runs and the act: the error is that it does not, not what the kernel makes of that."""
+    box = dolium.Sandbox()
+    enter = box._enter
+
+    def late() -> int:
+        first = enter()
+        box.close()
+        return first
+
+    monkeypatch.setattr(box, "_enter", late)
+    with pytest.raises(dolium.StateError, match="is closed, not running"):
+        {"read": lambda: box.read("/etc/passwd"), "write": lambda: box.write("/tmp/x", "x"),
+         "run as a user": lambda: box.run(["true"], user="nobody")}[act]()  # fmt: skip
+
+
 SUDDEN = """
 import sys, os, time, threading; sys.path.insert(0, SOURCE)
 import dolium

@@ -7,7 +7,7 @@ from time import monotonic
 
 from dolium.core.interrupts import Held
 from dolium.engine import config, containers, processes, rootfs, users
-from dolium.errors import StateError
+from dolium.errors import DoliumError, StateError
 from dolium.plan import quantities
 from dolium.runtime import joining, plans
 from dolium.sandbox import asked, files
@@ -184,11 +184,19 @@ class Sandbox:
             first = self._enter()
             try:
                 return act(first)
+            except (OSError, DoliumError):
+                self._must_run()  # what went wrong may be that the container has ended meanwhile
+                raise
             finally:
                 os.close(first)
 
     def _must_run(self) -> None:
-        if self._has_ended():
+        """Raises StateError where it does not, for which its first process may have died only just now."""
+        died = poll()
+        with self._lock:
+            if self._running:
+                died.register(self._first, POLLIN)
+        if self._has_ended(MOMENT if died.poll(0) else 0.0):
             why = {"memory": ": its memory limit was reached", "timeout": ": its time was over", "signal": ": it was killed"}
             raise StateError(self.id, self.status + why.get(self.ended_by, ""), "running", hint="make a new Sandbox")
 
