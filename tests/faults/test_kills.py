@@ -71,7 +71,6 @@ def moments(machine: Machine, strace: str, words: tuple[str, ...], case: str, pa
 
 def mended(machine: Machine, where: object) -> None:
     """`ps` tells the truth; then all is removed, and nothing is left."""
-    deadline = time.monotonic() + 5 * SLOW
     wait_for(machine.is_true)
     rows = machine.rows()
     assert {*rows} <= {"x", "y", "other"} and not {"x", "y"} <= {*rows}, (where, rows)
@@ -83,6 +82,7 @@ def mended(machine: Machine, where: object) -> None:
     assert (ended.code, ended.stderr) == (0, ""), (where, ended)
     assert machine("run", "--rm", "@host", "true").code == 0, where
     assert machine.rows() == {}, where
+    deadline = time.monotonic() + 5 * SLOW  # from here on: the commands before take their time on a busy machine
     wait_for(lambda: not machine.files() or time.monotonic() > deadline)
     assert not machine.files(), where
     again = machine("run", "--name", "x", "@host", "true")  # the name is free
@@ -102,14 +102,19 @@ def test_of_the_command(machine: Machine, strace: str, case: str, folder: str) -
     prepare()
     chosen = moments(machine, strace, words, case, folder)
     mended(machine, "while it is watched")
-    kills = 0
+    tried: list[tuple[str, int]] = []
+    ended_before: set[str] = set()
     for call, number in chosen:
+        if call in ended_before:
+            continue
         prepare()
         names = ",".join(f"?{each}" for each in call.split(","))
         argv = [strace, "-qq", "-o", "/dev/null", "-e", f"trace={names}", "-e", f"inject={names}:signal=KILL:when={number}", *machine.command]
-        kills += machine(*words, argv=argv).code == -signal.SIGKILL
+        tried.append((call, number))
+        if machine(*words, argv=argv).code != -signal.SIGKILL:  # how often it looks, while it waits, is not the same each time
+            ended_before.add(call)
         mended(machine, (case, call, number))
-    assert kills > len(chosen) // 2, (kills, chosen)
+    assert len(tried) - len(ended_before) > len(tried) // 2, (ended_before, tried)
 
 
 HELPERS = ("dolium-init", "dolium-keep")
