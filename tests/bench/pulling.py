@@ -6,7 +6,7 @@ the memory of the largest process (RSS); and what a second `pull` of the unchang
 
 Nothing is removed until all has been measured: ext4 does not give an inode away again for some seconds after it was freed, and
 passes over each of those when it looks for a new one, so that who unpacks just after 20,000 files have gone pays for them.  `ahead`: all
-contenders and the registry come before whatever else the machine does (SCHED_FIFO).  Who takes longer than PATIENCE is ended, and takes
+contenders and the registry come before whatever else the machine does (SCHED_RR).  Who takes longer than PATIENCE is ended, and takes
 no further part: podman has been seen to spin.
 """
 
@@ -63,7 +63,7 @@ def call(*argv: str, env: dict[str, str] | None = None) -> float:
 
 def main() -> None:
     words = sys.argv[1:]
-    ahead = ["chrt", "-f", "5"] if "ahead" in words else []
+    ahead = ["chrt", "-r", "5"] if "ahead" in words else []
     numbers = [int(each) for each in words if each.isdigit()]
     rounds, layers = [*numbers, *(5, 4)[len(numbers) :]]
     missing = [each for each in ("docker-registry", "skopeo") if not program(each)]
@@ -75,7 +75,7 @@ def main() -> None:
         server = Debian(f"{directory}/registry")
         try:
             if ahead:
-                subprocess.run(["chrt", "-a", "-f", "-p", "5", str(server.process.pid)], check=True)
+                subprocess.run(["chrt", "-a", "-r", "-p", "5", str(server.process.pid)], check=True)
             name = f"{server.name}/bench:x"
             subprocess.run(["skopeo", "copy", "--dest-tls-verify=false", f"oci:{layout}:x", f"docker://{name}"], check=True, **NULL)  # type: ignore[call-overload]
             measure(directory, name, rounds, ahead)
