@@ -22,7 +22,7 @@ def limits(group: str) -> str:
 
     512 shares are weight 20 as runc 1.1 reckons, and 59 by the formula of the specification 1.3; usual is 100."""
     if V2:
-        return (f"(cd {GROUPS}/{group}; read -r memory <memory.max; read -r swap <memory.swap.max; echo $memory; echo $((memory + swap)); cut -d ' ' -f 1 cpu.max; "
+        return (f"(cd {GROUPS}/{group}; read -r memory <memory.max; read -r swap <memory.swap.max; echo $memory; [ $swap = max ] && echo max || echo $((memory + swap)); cut -d ' ' -f 1 cpu.max; "
                 "case $(cat cpu.weight) in 39|100) echo 1024;; 20|59) echo 512;; esac; cat pids.max cpuset.cpus)")  # fmt: skip
     files = "memory/$/memory.limit_in_bytes memory/$/memory.memsw.limit_in_bytes cpu/$/cpu.cfs_quota_us cpu/$/cpu.shares pids/$/pids.max cpuset/$/cpuset.cpus"
     return f"(cd {GROUPS}; cat {files.replace('$', group)})"
