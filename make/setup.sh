@@ -219,7 +219,7 @@ compile() {
 lay_out() {
     mkdir -p .build/oci/bin .build/oci/lib/dolium
     ln -sfn ../../../../bin/dolium-oci .build/oci/lib/dolium/dolium-oci
-    cmp -s "$programs/dolium-verbs" .build/oci/bin/dolium-oci || cp "$programs/dolium-verbs" .build/oci/bin/dolium-oci
+    [ .build/oci/bin/dolium-oci -nt "$programs/dolium-verbs" ] || cp "$programs/dolium-verbs" .build/oci/bin/dolium-oci
 }
 
 settle_programs() {

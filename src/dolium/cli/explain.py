@@ -185,7 +185,7 @@ def _rather(name: str, *, alone: bool) -> str:
     """What else of that name can be explained; `alone`: no program was named."""
     from dolium.engine.nearest import nearest
 
-    if any(name in (each.name, each.id) for each in store.every()):
+    if store.is_known(name):
         return f"there is a container of that name: dolium explain --id {name}"
     code = next(iter(nearest(name, failures.FAILURES)), "") if alone else ""
     return f"or the code of an error, `dolium explain {code}`?" if code else ""

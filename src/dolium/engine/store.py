@@ -302,6 +302,12 @@ def find(word: str) -> Container:
     )
 
 
+def is_known(word: str) -> bool:
+    """Whether a container has exactly that name or id.  Nothing is made or mended for the answer."""
+    top = places.data_path()
+    return "/" not in word and any(os.path.lexists(f"{top}/{each}/{word}") for each in ("names", "containers"))
+
+
 def rename(container: Container, name: str) -> None:
     """Give a locked container another name.  Raises Exists, and OSError on a full disk; then it has the one it had.
 
