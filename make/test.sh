@@ -23,7 +23,8 @@ LONG='faults/test_oci_verbs.py faults/test_kills.py faults/test_images_killed.py
 
 # Of the OCI runtime on cgroup v2 alone: `make test-v2` with ARGS=smoke, in less than 20 minutes.
 SMOKE='conformance/test_resources.py conformance/test_delegated.py conformance/test_rootless.py::test_cgroup_ownership
-    conformance/test_config.py::test_read_only_root conformance/test_config.py::test_devices conformance/test_config.py::test_device_rules
+    conformance/test_config.py::test_read_only_root conformance/test_config.py::test_devices
+    conformance/test_config.py::test_devices_without_a_dev_of_its_own conformance/test_config.py::test_device_rules
     conformance/test_config.py::test_user_namespace conformance/test_config.py::test_namespaces_by_path
     conformance/test_config.py::test_masked_and_read_only_paths conformance/test_config.py::test_seccomp
     conformance/test_config.py::test_resources conformance/test_config.py::test_a_program_under_half_a_megabyte

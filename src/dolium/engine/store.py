@@ -92,17 +92,23 @@ def _names() -> str:
     return places.below(places.data(), "names")
 
 
+def _fresh() -> "tuple[str, str, Lock]":
+    """A new id, its directory and the lock on that.  Before it is locked, `every` may take it for a trace: then another."""
+    while True:
+        identity = os.urandom(6).hex()
+        path = f"{_containers()}/{identity}"
+        os.mkdir(path, 0o700)
+        if held := _hold(path):
+            return identity, path, held
+
+
 def create(
     image: str, options: config.Options, user: "str | None", *, name: "str | None" = None, remove: bool = False,
     labels: "dict[str, str] | None" = None, stop_signal: "int | None" = None, stop_timeout: "float | None" = None,
     digest: str = "", manifest: str = "",
 ) -> "tuple[Container, Lock]":  # fmt: skip
     """Remember a container; nothing of it runs yet, and it is locked.  Raises Exists, OSError and DoliumError."""
-    identity = os.urandom(6).hex()
-    path = f"{_containers()}/{identity}"
-    os.mkdir(path, 0o700)
-    held = _hold(path)
-    assert held
+    identity, path, held = _fresh()
     try:
         name = _take_name(identity, name)
         plain = config.Options()
@@ -129,11 +135,7 @@ def passing(kept: bool) -> "tuple[str, str, Lock]":
 
     Raises OSError and DoliumError.
     """
-    identity = os.urandom(6).hex()
-    path = f"{_containers()}/{identity}"
-    os.mkdir(path, 0o700)
-    held = _hold(path)
-    assert held
+    identity, path, held = _fresh()
     for each in ("upper", "work") if kept else ():
         os.mkdir(f"{path}/{each}", 0o755)
     return identity, path, held

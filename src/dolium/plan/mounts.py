@@ -394,8 +394,12 @@ def cover(spec: "dict[str, Any]", facts: "Facts") -> "list[Step]":
     """Inside: masked and read-only paths; one that this kernel has not is passed over."""
     masked, read_only = spec["linux"].get("maskedPaths", ()), spec["linux"].get("readonlyPaths", ())
     null = slots.NULL if facts.rootless else slots.DEV
-    steps = []
+    steps: list[Step] = []
     if masked:
+        if is_bundle(spec):
+            from dolium.plan import bundle
+
+            steps += bundle.keep_null(spec, facts)
         steps.append(Step("mask", INSIDE, "linux.maskedPaths", fd=slots.ROOT, data=strings(*masked), n1=slots.EMPTY, fd2=null,
                           path="" if facts.rootless else "null", what=f"mask {len(masked)} paths",
                           note=_names(masked)))  # fmt: skip
