@@ -290,11 +290,11 @@ def _lent_nodes(spec: "dict[str, Any]", facts: "Facts") -> "list[tuple[str, str,
 
 
 def keep_null(spec: "dict[str, Any]", facts: "Facts") -> "list[Step]":
-    """Inside: where the tmpfs with the nodes is not /dev, it is attached to the old /: what masks files is copied out of it, and the
-    kernel before 6.15 copies only what is attached in this mount namespace (fs/namespace.c, __do_loopback)."""
+    """Inside: where the tmpfs with the nodes is not /dev, it is attached to the old /.  What masks files is copied out of it, and
+    before 6.15 the kernel copies only what is attached in this mount namespace (fs/namespace.c, __do_loopback)."""
     if facts.rootless or dev_index(spec) >= 0:
         return []
-    return [Step("move_mount", INSIDE, "linux.maskedPaths", fd=slots.DEV, path="/dev", what="attach the tmpfs for /dev to the old /",
+    return [Step("move_mount", INSIDE, "linux.maskedPaths", fd=slots.DEV, path="/dev", what="attach the nodes to the old /",
                  note="masks are copied out of it")]  # fmt: skip
 
 
