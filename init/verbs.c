@@ -264,10 +264,6 @@ static void start(void)
 static void state(const char *identity)
 {
     pid_t pid = living();
-    if (pid && !is(field("\"status\""), "\"started\"")) { /* it may be about to start */
-        lock();
-        pid = living();
-    }
     struct value written = field("\"status\"");
     const char *status = "stopped";
     if (pid)

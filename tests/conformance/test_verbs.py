@@ -167,8 +167,9 @@ def test_one_that_another_verb_holds_is_left_to_python(bundle: Bundle, alone: st
     container = state.find(bundle.root, bundle.id)
     container.lock()
     try:
-        for words in (["start"], ["state"], ["delete", "--force"]):
+        for words in (["start"], ["delete", "--force"]):
             assert call(alone, "--root", bundle.root, *words, bundle.id)[0] == PYTHON, words
+        assert call(alone, "--root", bundle.root, "state", bundle.id)[0] == 0, "who only looks waits for nobody"
     finally:
         container.unlock()
 
