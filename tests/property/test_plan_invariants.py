@@ -310,7 +310,11 @@ def test_explain_fits_a_terminal(case: Case, note: str, parts: bool) -> None:
         assert line.isprintable() and line == line.rstrip(), ascii(line)
     steps = [step for step in case.steps if parts or not step.is_part]
     listed = sum(len(items(step)) for step in steps) if parts else 0
-    assert len(lines) == len(steps) + listed + 2 * len({step.chapter for step in case.steps}) + 3 + len(note.splitlines())
+    plan = len(steps) + listed + 2 * len({step.chapter for step in case.steps})
+    noted = lines[3 : len(lines) - plan]  # below the head and the legend; a long one is broken, and nothing of it lost
+    assert len([each for each in noted if not each.startswith("      ")]) == len(note.splitlines())
+    told = "".join(explain.printable("note: " + each) for each in note.splitlines())
+    assert "".join("".join(noted).split()) == "".join(told.split())
     assert {step.chapter for step in case.steps} <= {*explain.CHAPTERS}
 
 

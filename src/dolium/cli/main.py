@@ -57,8 +57,10 @@ def main() -> None:
 
 def run(argv: "list[str]") -> int:
     """The exit code of one command line."""
+    global tracebacks
     from dolium.errors import DoliumError
 
+    tracebacks = False
     try:
         return _dispatch(argv)
     except DoliumError as problem:
