@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from bundles import Bundle, Verb, config, script, wait_for
+from containers import program
 from networks import Site
 
 
@@ -65,9 +66,9 @@ def test_an_index_that_is_taken_is_changed(site: Site, bundle: Bundle) -> None:
     index = site.sh("ip -o link show one").partition(":")[0]
     with subprocess.Popen(["unshare", "-n", "sleep", "1000"]) as holder:
         try:
+            wait_for(lambda: program(holder.pid) == "sleep")  # before that it is in ours
             enter = ["nsenter", f"--net=/proc/{holder.pid}/ns/net"]
-            while subprocess.run([*enter, "ip", "link", "add", "taken", "index", index, "type", "veth", "peer", "name", "far"], capture_output=True).returncode:
-                pass
+            subprocess.run([*enter, "ip", "link", "add", "taken", "index", index, "type", "veth", "peer", "name", "far"], check=True)
             spaces = [{"type": "mount"}, {"type": "pid"}, {"type": "network", "path": f"/proc/{holder.pid}/ns/net"}]
             ended = run(site, bundle, script("ip -o link", linux__namespaces=spaces, linux__netDevices={"one": {"name": "net%d"}}))
             assert {"lo", "taken", "far", "net0"} <= {*links(ended.out)}, ended
