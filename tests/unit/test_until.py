@@ -32,6 +32,9 @@ def test_what_a_step_names_was_filled_before(host: invent.Facts, init: bool) -> 
     for number in range(1, until.last(steps) + 1):
         begun = until.first(steps, number)
         assert begun == steps[: len(begun)] and explain.numbered(begun)[-1][0] == number
+        alone = until.alone(steps, number)  # a child that had ended would be gone before outside has looked at it
+        assert alone[: len(begun)] == begun and [(each.op, each.actor, each.is_part) for each in alone[len(begun) :]] == (
+            [("sync", wire.BOTH, True)] if any(each.op == "clone" for each in begun) else [])  # fmt: skip
         whole = until.shell(steps, number, spec, "dumb")
         assert whole[: len(begun)] == begun and [each.op for each in whole[-2:]] == ["exec", "keep"]
         filled = {each.out for each in begun} | given

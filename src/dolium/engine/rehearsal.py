@@ -49,7 +49,7 @@ class Rehearsal:
             attachment = life.attach(options.network, taken.number, more)
             prepared = containers.prepare(image, options, user, taken.id_base, self._identity, attachment, digest)
             whole = build.plan(prepared.spec, prepared.facts)
-            steps = until.shell(whole, number, prepared.spec, shell) if shell else until.first(whole, number)
+            steps = until.shell(whole, number, prepared.spec, shell) if shell else until.alone(whole, number)
         except BaseException:
             for fd in more.values():
                 os.close(fd)

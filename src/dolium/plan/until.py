@@ -1,6 +1,6 @@
 """The beginning of a plan, up to a step, and perhaps a shell where the next one would have been.  Pure."""
 
-from dolium.core.wire import BOTH, HOST, INSIDE, OUTSIDE, Step, strings
+from dolium.core.wire import BOTH, HOST, INSIDE, OUTSIDE, Step, part, strings
 from dolium.plan import explain, namespaces, program, slots
 
 TYPE_CHECKING = False
@@ -20,6 +20,19 @@ def first(steps: "list[Step]", number: int) -> "list[Step]":
     return [step for place, step in explain.numbered(steps) if place <= number]
 
 
+def alone(steps: "list[Step]", number: int) -> "list[Step]":
+    """The same, at the end of which the child waits for dolium-init, which may still have to look at it."""
+    done = first(steps, number)
+    if any(step.op == "clone" for step in done):
+        done.append(part(_meet()))
+        done[-1].chapter = done[-2].chapter
+    return done
+
+
+def _meet() -> Step:
+    return Step("sync", BOTH, "process", what="meet: all is done so far", note="inside waits for outside")
+
+
 def shell(steps: "list[Step]", number: int, spec: "dict[str, Any]", term: str) -> "list[Step]":
     """The same, then a shell in place of whoever would act next; `term` is the type of the caller's terminal.
 
@@ -32,7 +45,7 @@ def shell(steps: "list[Step]", number: int, spec: "dict[str, Any]", term: str) -
     if "pivot_root" not in made:
         env["PATH"] = program.DEFAULT_PATH
     if "clone" in made:
-        tail = [Step("sync", BOTH, "process", what="meet: all is done so far", note="inside waits for outside")]
+        tail = [_meet()]
     else:
         tail = [Step("clone", OUTSIDE, "process", what="clone3", note="in the same namespaces, for the shell")]
     if "reset" not in made:
