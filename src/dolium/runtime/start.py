@@ -19,10 +19,10 @@ def start(top: str, identity: str) -> None:
     container = state.find(top, identity)
     container.lock()
     try:
-        if answer := _left(container):
-            raise _told(answer, container)
         status = container.status()
         if status != "created":
+            if answer := _left(container):
+                raise _told(answer, container)
             raise StateError(identity, status, "created")
         proxy = proxy_of(container)
         begin(container)
