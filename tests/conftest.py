@@ -71,6 +71,15 @@ def nothing_left() -> Iterator[None]:
     assert not remaining, "left behind:\n" + "\n".join(remaining)
 
 
+@pytest.fixture
+def strace() -> str:
+    """The program; the test is skipped where it is absent."""
+    found = shutil.which("strace")
+    if not found:
+        pytest.skip("no strace")
+    return found
+
+
 @pytest.fixture(scope="session")
 def workshop() -> Iterator[str]:
     """A directory that every user can read, gone after the session."""

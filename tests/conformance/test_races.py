@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import subprocess
 
@@ -12,14 +11,6 @@ from bundles import Bundle, config, script, wait_for
 from containers import SLOW
 
 ROUNDS = 3
-
-
-@pytest.fixture
-def strace() -> str:
-    found = shutil.which("strace")
-    if not found:
-        pytest.skip("no strace")
-    return found
 
 
 def race(bundle: Bundle, *calls: tuple[str, ...]) -> list[tuple[int, str]]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import random
-import shutil
 import signal
 import time
 
@@ -45,14 +44,6 @@ CASES = {
     "inspect": ((LIVES,), ("inspect", "x")),
     "ps": ((KEPT,), ("ps", "-a")),
 }  # fmt: skip
-
-
-@pytest.fixture
-def strace() -> str:
-    found = shutil.which("strace")
-    if not found:
-        pytest.skip("no strace")
-    return found
 
 
 def moments(machine: Machine, strace: str, words: tuple[str, ...], case: str, path: str) -> list[tuple[str, int]]:
