@@ -36,6 +36,7 @@
 #include <time.h>
 #include <unistd.h>
 #include "kernel.h"
+#include "put.h"
 #include "send.h"
 
 struct ending {
@@ -68,28 +69,6 @@ static struct stream streams[STREAMS];
 static void send_signal(int number)
 {
     syscall(NR_pidfd_send_signal, pidfd, number, NULL, 0);
-}
-
-static char *put(char *at, const char *text)
-{
-    while (*text)
-        *at++ = *text++;
-    return at;
-}
-
-/* A number in decimal, with zeros before it up to that width. */
-static char *put_number(char *at, uint64_t number, int width)
-{
-    char digits[20];
-    int count = 0;
-    do
-        digits[count++] = (char)('0' + number % 10);
-    while (number /= 10);
-    for (; width > count; width--)
-        *at++ = '0';
-    while (count)
-        *at++ = digits[--count];
-    return at;
 }
 
 /* A line of the log, as Kubernetes' container runtimes write it: time, stream, P(art) or F(ull), text. */

@@ -18,6 +18,7 @@
 #include <unistd.h>
 
 #include "kernel.h"
+#include "put.h"
 
 #define LARGEST 65536
 #define PYTHON "/../lib/dolium/dolium-oci"
@@ -42,21 +43,6 @@ static _Noreturn void python(void)
     if (write(2, wrong, sizeof wrong - 1) < 0)
         _exit(2);
     _exit(1);
-}
-
-static char *put(char *at, const char *text, size_t length)
-{
-    memcpy(at, text, length);
-    return at + length;
-}
-
-static char *put_number(char *at, uint64_t number)
-{
-    char digits[20], *first = digits + sizeof digits;
-    do
-        *--first = (char)('0' + number % 10);
-    while (number /= 10);
-    return put(at, first, (size_t)(digits + sizeof digits - first));
 }
 
 /* The number at the beginning of a text, and what follows it. */
@@ -113,6 +99,12 @@ static int next(const char *at, struct value *name, struct value *found)
     return 1;
 }
 
+static char *put_value(char *at, struct value value)
+{
+    size_t length = (size_t)(value.end - value.at);
+    return (char *)memcpy(at, value.at, length) + length;
+}
+
 static int is(struct value value, const char *text)
 {
     return (size_t)(value.end - value.at) == strlen(text) && !memcmp(value.at, text, strlen(text));
@@ -142,7 +134,7 @@ static char *copy(char *to, const char *end, struct value string)
     size_t length = (size_t)(string.end - string.at) - 2;
     if (*string.at != '"' || memchr(string.at, '\\', length + 2) || length >= (size_t)(end - to))
         python();
-    to = put(to, string.at + 1, length);
+    to = put_value(to, (struct value){string.at + 1, string.end - 1});
     *to = 0;
     return to;
 }
@@ -198,7 +190,7 @@ static pid_t living(void)
     copy(boot, boot + sizeof boot, (struct value){at, past(at)});
     if (content(AT_FDCWD, "/proc/sys/kernel/random/boot_id", text, sizeof text) < 36 || strncmp(text, boot, 36))
         return 0;
-    put(put_number(put(path, "/proc/", 6), pid), "/stat", 6);
+    strcpy(put_number(put(path, "/proc/"), pid, 0), "/stat");
     if (!content(AT_FDCWD, path, text, sizeof text) || !(at = strrchr(text, ')')))
         return 0;
     char letter = at[1] ? at[2] : 0;
@@ -237,14 +229,13 @@ static void start(void)
     if (getenv("NOTIFY_SOCKET") || !is(status, "\"created\"") || !living() || has_hooks("\"startContainer\"") || has_hooks("\"poststart\""))
         python();
     static char changed[LARGEST + 16];
-    char *end = put(changed, document, (size_t)(status.at - document)), answer[4096];
-    end = put(end, "\"started\"", 9);
-    end = put(end, status.end, strlen(status.end));
+    char *end = put_value(changed, (struct value){document, status.at}), answer[4096];
+    end = put(put(end, "\"started\""), status.end);
     int fd = openat(directory, "state.json.new", O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
     if (fd < 0 || write(fd, changed, (size_t)(end - changed)) != end - changed || close(fd))
         python();
     struct sockaddr_un address = {.sun_family = AF_UNIX};
-    put(put_number(put(address.sun_path, "/proc/self/fd/", 14), (uint64_t)directory), "/start", 7);
+    strcpy(put_number(put(address.sun_path, "/proc/self/fd/"), (uint64_t)directory, 0), "/start");
     int client = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
     /* It is written down first: who has heard of the program finds that it runs. */
     if (client < 0 || connect(client, (struct sockaddr *)&address, sizeof address) ||
@@ -271,24 +262,15 @@ static void state(const char *identity)
     else if (is(written, "\"creating\""))
         python();
     static char text[LARGEST + 1024];
-    char *end = put(text, "{\"ociVersion\":\"1.3.0\",\"id\":\"", 28);
-    end = put(end, identity, strlen(identity));
-    end = put_number(put(end, "\",\"pid\":", 8), (uint64_t)pid);
-    end = put(end, ",\"status\":\"", 11);
-    end = put(end, status, strlen(status));
-    end = put(end, "\"", 1);
+    char *end = put(put(text, "{\"ociVersion\":\"1.3.0\",\"id\":\""), identity);
+    end = put_number(put(end, "\",\"pid\":"), (uint64_t)pid, 0);
+    end = put(put(put(end, ",\"status\":\""), status), "\"");
     static const char *const shown[] = {"\"bundle\"", "\"rootfs\"", "\"created\"", "\"annotations\""};
-    for (int index = 0; index < 4; index++) {
-        struct value value = field(shown[index]);
-        end = put(end, ",", 1);
-        end = put(end, shown[index], strlen(shown[index]));
-        end = put(end, ":", 1);
-        end = put(end, value.at, (size_t)(value.end - value.at));
-    }
+    for (int index = 0; index < 4; index++)
+        end = put_value(put(put(put(end, ","), shown[index]), ":"), field(shown[index]));
     struct value owner = field("\"owner\"");
-    end = put(end, ",\"owner\":\"", 10);
-    end = is(owner, "0") ? put(end, "root", 4) : put(end, owner.at, (size_t)(owner.end - owner.at));
-    end = put(end, "\"}\n", 3);
+    end = put(end, ",\"owner\":\"");
+    end = put(is(owner, "0") ? put(end, "root") : put_value(end, owner), "\"}\n");
     for (char *at = text; at < end;) {
         ssize_t wrote = write(1, at, (size_t)(end - at));
         if (wrote < 0 && errno != EINTR)
