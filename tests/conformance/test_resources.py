@@ -185,7 +185,7 @@ def test_the_flags_of_update(bundle: Bundle) -> None:
     ended = bundle.verb("update", "--cpu-share", "2048", "--cpu-quota=30000", "--cpu-period", "60000", "--cpuset-cpus=0", "--memory", "128M",
                         "--memory-reservation", "16777216", bundle.id, "--pids-limit", "20")
     assert (ended.code, ended.out, ended.err) == (0, "", "")
-    wanted = ({"cpu.weight": "157", "cpu.max": "30000 60000", "cpuset.cpus": "0", "memory.max": str(128 * MIB), "memory.low": str(16 * MIB), "pids.max": "20"} if v2 else
+    wanted = ({"cpu.weight": "174", "cpu.max": "30000 60000", "cpuset.cpus": "0", "memory.max": str(128 * MIB), "memory.low": str(16 * MIB), "pids.max": "20"} if v2 else
               {"cpu.shares": "2048", "cpu.cfs_quota_us": "30000", "cpu.cfs_period_us": "60000", "cpuset.cpus": "0",
                "memory.limit_in_bytes": str(128 * MIB), "memory.soft_limit_in_bytes": str(16 * MIB), "pids.max": "20"})  # fmt: skip
     assert {name: groups(name.partition(".")[0], name) for name in wanted} == wanted

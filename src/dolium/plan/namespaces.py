@@ -74,8 +74,8 @@ def _map_own(spec: "dict[str, Any]", facts: "Facts") -> "list[Step]":
 
 
 def join(spec: "dict[str, Any]") -> "list[Step]":
-    """Outside enters the namespaces of others that an engine names, and the child is born in them: first all that take the
-    caller's rights, the user namespace last, for with it those are gone.  The mount namespace is inside's to enter."""
+    """Outside opens the namespaces of others that an engine names, and enters those that the child is born in: first all that
+    take the caller's rights, the user namespace last, for with it those are gone.  The others are inside's to enter."""
     if not is_bundle(spec):
         return []
     opened, entered = [], []
@@ -86,19 +86,23 @@ def join(spec: "dict[str, Any]") -> "list[Step]":
         slot = slots.USERS if kind == "user" else slots.FIRST_JOINED + index
         why = f"linux.namespaces[{index}]"
         opened.append(Step("open", OUTSIDE, why, path=path, out=slot, what=f"open {path}", note=f"a {kind} namespace of another's"))
-        entered.append((kind == "user", kind == "mount",
-                        Step("join", INSIDE if kind == "mount" else OUTSIDE, why, fd=slot, n1=FLAGS[kind],
-                             what=f"join the {kind} namespace {path}", note="setns(2) refuses one of another kind")))  # fmt: skip
+        if kind not in ("mount", "cgroup"):
+            entered.append((kind == "user", Step("join", OUTSIDE, why, fd=slot, n1=FLAGS[kind],
+                            what=f"join the {kind} namespace {path}", note="setns(2) refuses one of another kind")))  # fmt: skip
     entered.sort(key=lambda each: each[0])
-    return opened + [step for _, later, step in entered if not later]
+    return opened + [step for _, step in entered]
 
 
 def join_mounts(spec: "dict[str, Any]") -> "list[Step]":
-    """Inside enters the mount namespace that an engine names: what is mounted from here on is mounted there."""
-    return [Step("join", INSIDE, f"linux.namespaces[{index}]", fd=slots.FIRST_JOINED + index, n1=FLAGS["mount"],
-                 what="join that mount namespace", note="what follows is mounted in it")
+    """Inside enters the mount namespace that an engine names."""
+    return _join_inside(spec, "mount", "what follows is mounted in it")
+
+
+def _join_inside(spec: "dict[str, Any]", kind: str, note: str) -> "list[Step]":
+    return [Step("join", INSIDE, f"linux.namespaces[{index}]", fd=slots.FIRST_JOINED + index, n1=FLAGS[kind],
+                 what=f"join the {kind} namespace {each['path']}", note=note)
             for index, each in enumerate(spec["linux"]["namespaces"])
-            if is_bundle(spec) and each["type"] == "mount" and "path" in each]  # fmt: skip
+            if is_bundle(spec) and each["type"] == kind and "path" in each]  # fmt: skip
 
 
 def clone(spec: "dict[str, Any]", facts: "Facts") -> "list[Step]":
@@ -152,6 +156,8 @@ def settle(spec: "dict[str, Any]", facts: "Facts") -> "list[Step]":
         *become_root(facts),
         Step("undumpable", INSIDE, "process", what="PR_SET_DUMPABLE 0", note="none may trace this helper"),
         *([] if is_moved(spec) else limits.enter(spec, facts)),
+        # from within it nobody can be put into a group beyond its root (cgroups(7), "nsdelegate")
+        *_join_inside(spec, "cgroup", "its own group is entered before"),
     ]
     types = wanted(spec) & {"cgroup", "ipc", "network", "uts"}
     if types:
