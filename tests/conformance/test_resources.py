@@ -191,6 +191,40 @@ def test_the_flags_of_update(bundle: Bundle) -> None:
     assert {name: groups(name.partition(".")[0], name) for name in wanted} == wanted
 
 
+def test_an_update_of_one_leaves_the_other(bundle: Bundle) -> None:
+    """A quota stays when the period is changed, though cpu.max of v2 has both; swap is counted from the limit that stands; without
+    a limit of memory there is none of swap."""
+    groups = made(bundle, cpu={"quota": 20000, "period": 50000}, memory={"limit": 64 * MIB})
+    update(bundle, cpu={"period": 60000})
+    v2 = groups.version("cpu") == 2
+    names = ("cpu.max",) if v2 else ("cpu.cfs_quota_us", "cpu.cfs_period_us")
+    assert " ".join(groups("cpu", each) for each in names) == "20000 60000"
+    name = "memory.swap.max" if groups.version("memory") == 2 else "memory.memsw.limit_in_bytes"
+    if not groups.has("memory", name):
+        return
+    update(bundle, memory={"swap": 96 * MIB})
+    assert groups("memory", name) == str(32 * MIB if groups.version("memory") == 2 else 96 * MIB)
+    update(bundle, memory={"limit": -1})
+    assert groups("memory", name) == "max" or int(groups("memory", name)) > 1 << 60
+    ended = bundle.verb("update", "--memory-swap", str(MIB), bundle.id)
+    assert ended.code == 1 and "memory.swap" in ended.err, ended
+
+
+def test_no_process_more_from_now_on(bundle: Bundle) -> None:
+    groups = made(bundle, pids={"limit": 10})
+    update(bundle, pids={"limit": 0})
+    assert groups("pids", "pids.max") == "0"
+
+
+def test_an_idle_one_keeps_its_weight(bundle: Bundle) -> None:
+    """The kernel takes no weight of a group that is idle."""
+    groups = made(bundle, cpu={"idle": 1, "shares": 512})
+    assert groups("cpu", "cpu.idle") == "1"
+    update(bundle, cpu={"idle": 0, "shares": 2048})
+    name, value = ("cpu.weight", "174") if groups.version("cpu") == 2 else ("cpu.shares", "2048")
+    assert (groups("cpu", "cpu.idle"), groups("cpu", name)) == ("0", value)
+
+
 DENIED = "Operation not permitted"
 NODES = [("c", 5), ("c", 6), ("b", 5)]
 ALL = {"allow": False, "access": "rwm"}

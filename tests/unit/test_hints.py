@@ -9,7 +9,7 @@ import invent
 import pytest
 
 from dolium.core.wire import HOST, INSIDE, OPERATIONS, OUTSIDE, Step
-from dolium.plan import hints
+from dolium.plan import hints, slots
 
 ROOT = invent.facts("v2", id_base=invent.RANGE)
 NESTED = invent.facts("none", rootless=True)
@@ -39,6 +39,7 @@ TABLE = [
     (step("unshare"), errno.EPERM, PLAIN, "only root make user namespaces"),
     (step("unshare"), errno.EPERM, ROOT, "outer container"),
     (step("clone"), errno.EACCES, PLAIN, "only root make user namespaces"),
+    (step("clone", fd=slots.CGROUP), errno.EACCES, PLAIN, "delegated to you with it: call from within that group"),
     (step("clone"), errno.EPERM, ROOT, "outer container"),
     (step("hostname"), errno.EPERM, PLAIN, "outer container or its seccomp profile"),
     (step("keyring"), errno.EPERM, ROOT, "outer container or its seccomp profile"),

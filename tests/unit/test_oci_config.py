@@ -188,6 +188,7 @@ def test_the_five_sets_are_what_they_say() -> None:
     ({"pids": {"limit": 0}}, {"pids.max": "0"}, {"pids.max": "0"}),
     ({"cpu": {"shares": 0}, "memory": {"limit": 0, "swap": 0}, "blockIO": {"weight": 0}}, {}, {}),
     ({"blockIO": {"weight": 500}}, {"io.bfq.weight": "500"}, {"blkio.weight": "500"}),
+    ({"blockIO": {"weightDevice": [{"major": 8, "minor": 0, "weight": 500}]}}, {"io.bfq.weight": "8:0 500"}, {"blkio.weight_device": "8:0 500"}),
     ({"blockIO": {"throttleReadBpsDevice": [{"major": 8, "minor": 0, "rate": 5}]}}, {"io.max": "8:0 rbps=5"},
      {"blkio.throttle.read_bps_device": "8:0 5"}),
     ({"hugepageLimits": [{"pageSize": "2MB", "limit": 7}]}, {"hugetlb.2MB.max": "7", "hugetlb.2MB.rsvd.max": "7"},
@@ -197,6 +198,58 @@ def test_the_five_sets_are_what_they_say() -> None:
 def test_resources(resources: dict[str, Any], v2: dict[str, str], hybrid: dict[str, str]) -> None:
     assert written(config(linux__resources=resources)) == v2
     assert written(config(linux__resources=resources), HYBRID) == hybrid
+
+
+@pytest.mark.parametrize(("wrong", "words"), [
+    ({"memory": {"limit": -1, "swap": 64}}, "memory.swap: is memory and swap together, so it needs memory.limit"),
+    ({"memory": {"swap": 64}}, "memory.swap: is memory and swap together, so it needs memory.limit"),
+    ({"memory": {"limit": 64, "swap": 32}}, "memory.swap: is memory and swap together, so it cannot be less than memory.limit"),
+    ({"blockIO": {"weight": 5}}, "blockIO.weight: is from 10 to 1000, not 5"), ({"blockIO": {"weight": 1001}}, "blockIO.weight: is from 10 to 1000, not 1001"),
+], ids=["swap without a limit", "swap alone", "less than the limit", "light", "heavy"])  # fmt: skip
+@pytest.mark.parametrize("kind", [V2, HYBRID], ids=["v2", "hybrid"])
+def test_resources_that_make_no_sense(wrong: dict[str, Any], words: str, kind: dict[str, Any]) -> None:
+    with pytest.raises(SpecError, match=words):
+        plan(config(linux__resources=wrong), kind=kind)
+
+
+def test_only_minus_one_is_unlimited() -> None:
+    """Other negative numbers are the kernel's to refuse."""
+    assert written(config(linux__resources={"memory": {"limit": -2, "reservation": -2}, "pids": {"limit": -2}})) == \
+        {"memory.max": "-2", "memory.low": "-2", "pids.max": "-2"}
+
+
+def test_a_weight_of_a_disk_where_there_is_no_bfq() -> None:
+    """io.weight has another scale."""
+    steps = plan(config(linux__resources={"blockIO": {"weight": 1000, "weightDevice": [{"major": 8, "minor": 0, "weight": 10}]}}))
+    other = [step.other for step in steps if step.path.endswith("io.bfq.weight")]
+    assert [(step.path.rpartition("/")[2], step.data) for step in other if step] == [("io.weight", b"default 10000"), ("io.weight", b"8:0 1")]
+
+
+@pytest.mark.parametrize(("idle", "order"), [(1, ["cpu.weight", "cpu.idle"]), (0, ["cpu.idle", "cpu.weight"])])
+def test_a_weight_is_written_while_a_group_is_not_idle(idle: int, order: list[str]) -> None:
+    assert [*written(config(linux__resources={"cpu": {"idle": idle, "shares": 512}}))] == order
+
+
+@pytest.mark.parametrize(("given", "before", "found"), [
+    ({"cpu": {"period": 60}}, {"cpu": {"quota": 30, "shares": 7}}, {"cpu": {"period": 60, "quota": 30}}),
+    ({"cpu": {"period": 60, "quota": 0, "shares": 0}}, {"cpu": {"quota": 30}}, {"cpu": {"period": 60, "quota": 30}}),
+    ({"cpu": {"quota": 60}}, {"cpu": {"quota": 30, "period": 50}}, {"cpu": {"quota": 60, "period": 50}}),
+    ({"cpu": {"shares": 60}}, {"cpu": {"quota": 30, "period": 50}}, {"cpu": {"shares": 60}}),
+    ({"cpu": {"period": 60}}, {}, {"cpu": {"period": 60}}),
+    ({"memory": {"swap": 9}}, {"memory": {"limit": 5, "swap": 6}}, {"memory": {"swap": 9, "limit": 5}}),
+    ({"memory": {"swap": -1}}, {"memory": {"limit": 5, "swap": 6}}, {"memory": {"swap": -1}}),
+    ({"memory": {"limit": 4, "swap": 0}}, {"memory": {"limit": 5, "swap": 6}}, {"memory": {"limit": 4}}),
+    ({"memory": {"limit": -1}}, {"memory": {"limit": 5, "swap": 6}}, {"memory": {"limit": -1, "swap": -1}}),
+    ({"pids": {"limit": 0}, "cpu": {"idle": 0, "burst": 0}}, {}, {"pids": {"limit": 0}, "cpu": {"idle": 0, "burst": 0}}),
+], ids=["period", "zeros", "quota", "shares", "unknown", "swap", "no swap limit", "zero swap", "no limit", "zeros that are values"])  # fmt: skip
+def test_what_stands_together_is_updated_together(given: dict[str, Any], before: dict[str, Any], found: dict[str, Any]) -> None:
+    assert resources.completed(given, before) == found
+
+
+def test_no_process_more_from_now_on() -> None:
+    """pids.limit 0 of one that lives is written at once."""
+    where = {"pids": "/sys/fs/cgroup/x"}
+    assert [step.data for step in resources.writes({"pids": {"limit": 0}}, where, host(), first=False)] == [b"0"]
 
 
 @pytest.mark.parametrize("shares", [1, 262145])

@@ -13,7 +13,8 @@ USERNS = ("this host lets only root make user namespaces, or an outer container 
 OUTER = ("an outer container or its seccomp profile forbids it; start that one with more privilege, for Docker: "
          "--privileged, or --cap-add SYS_ADMIN and seccomp=unconfined, systempaths=unconfined in --security-opt; "
          "see `dolium doctor outer`")  # fmt: skip
-
+BEYOND = ("a group is entered only from within the one that is delegated to you with it: call from within that group, or by "
+          "`systemd-run --user --scope -p Delegate=yes`")  # fmt: skip
 
 VERBS = {"set_limit": "set", "rlimit": "set", "write": "set", "undumpable": "set", "die_with": "set", "no_new_privs": "set",
          "new_mount": "mount", "map_ids": "write", "seccomp": "load", "read_only": "make", "reset": "do the",
@@ -45,6 +46,8 @@ def hint(step: "Step", errno: int, facts: "Facts") -> str:
         return "the limit of open files is too low: `ulimit -n 64`, and one more for each mount"
     if op == "clone" and errno == EAGAIN:
         return "the limit of processes is reached: `ulimit -u`, or pids.max of the cgroup that dolium is in"
+    if op == "clone" and errno == EACCES and step.fd >= 0:  # cgroups(7), "Cgroup delegation: delegation containment"
+        return BEYOND
     if op in ("unshare", "clone") and errno in (EPERM, EACCES):
         return USERNS if facts.rootless and facts.uid else OUTER
     if op in ("hostname", "keyring") and errno == EPERM:  # in a namespace of one's own only a filter forbids it

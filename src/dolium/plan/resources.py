@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
     from dolium.plan.facts import Facts
 
-ENOENT = 2
+ENOENT, EINVAL = 2, 22
 MAX = "max"
 NOT_YOURS = "or not yours: name a group below one of cgroup v2 that is delegated to you (linux.cgroupsPath, or --cgroup-parent)"
 THROTTLES = {"throttleReadBpsDevice": ("read_bps", "rbps"), "throttleWriteBpsDevice": ("write_bps", "wbps"),
@@ -68,12 +68,31 @@ def writes(resources: "dict[str, Any]", where: "dict[str, str]", facts: "Facts",
     _memory(resources.get("memory", {}), to, first)
     _cpu(resources.get("cpu", {}), to)
     pids = resources.get("pids", {}).get("limit")
-    if pids:  # none at all (0) would not let the container be born: `late` writes it
+    if pids or pids == 0 and not first:  # none at all (0) would not let the container be born: `late` writes it
         to.put("pids", "pids.limit", ("pids.max", _max(pids)), ("pids.max", _max(pids)))
     _block(resources.get("blockIO", {}), to)
     _others(resources, to)
     _unified(resources.get("unified", {}), to)
     return to.steps
+
+
+def completed(given: "dict[str, Any]", before: "dict[str, Any]") -> "dict[str, Any]":
+    """The resources of an update without what is left as it is (0), and with what is written together with them: cpu.max of v2 has
+    quota and period, a property of systemd's their quotient, memory.swap.max the difference of memory.swap and memory.limit."""
+    found = dict(given)
+    for group, keys in (("memory", ("limit", "swap", "reservation")), ("cpu", ("shares", "quota", "period"))):
+        if group in given:
+            found[group] = {key: value for key, value in given[group].items() if value or key not in keys}
+    memory, cpu = found.get("memory", {}), found.get("cpu", {})
+    if memory.get("limit") == -1:  # an old one of swap would stay, on v1 be in the way
+        memory.setdefault("swap", -1)
+    old = before.get("cpu", {})
+    for key, other in (("period", "quota"), ("quota", "period")):
+        if key in cpu and other in old:
+            cpu.setdefault(other, old[other])
+    if memory.get("swap", -1) > 0 and "limit" in (old := before.get("memory", {})):
+        memory.setdefault("limit", old["limit"])
+    return found
 
 
 def late(spec: "dict[str, Any]", facts: "Facts") -> "list[Step]":
@@ -104,23 +123,25 @@ def owned(spec: "dict[str, Any]", where: "dict[str, str]", facts: "Facts") -> "l
 
 
 def _max(value: int) -> "int | str":
-    return MAX if value < 0 else value
+    """Other negative numbers are the kernel's to refuse."""
+    return MAX if value == -1 else value
 
 
 def _memory(memory: "dict[str, Any]", to: Writing, first: bool) -> None:
     limit, swap = memory.get("limit", 0), memory.get("swap", 0)
-    if swap and not limit and first and swap > 0:
+    v1 = (limit or swap) and to.version("memory", "memory.limit") == 1
+    if swap > 0 and limit <= 0 and (first or limit or not v1):  # v1 has a file for both together
         raise SpecError("linux.resources.memory.swap", "is memory and swap together, so it needs memory.limit")
     if 0 < swap < limit:
         raise SpecError("linux.resources.memory.swap", "is memory and swap together, so it cannot be less than memory.limit")
     both = ("memory.memsw.limit_in_bytes", swap)
-    v1 = (limit or swap) and to.version("memory", "memory.limit") == 1
+    unlimited = (ENOENT,) if swap == -1 else ()  # where the kernel does not count swap nothing limits it
     if swap and v1 and not first:  # whichever is in the way of the other comes second; the kernel says EINVAL then
-        to.put("memory", "memory.swap", None, both, accept=(22,))
+        to.put("memory", "memory.swap", None, both, accept=(EINVAL, *unlimited))
     if limit:
         to.put("memory", "memory.limit", ("memory.max", _max(limit)), ("memory.limit_in_bytes", limit))
     if swap:
-        to.put("memory", "memory.swap", ("memory.swap.max", _max(swap - max(limit, 0) if swap > 0 else swap)), both)
+        to.put("memory", "memory.swap", ("memory.swap.max", _max(swap - limit if swap > 0 else swap)), both, accept=unlimited)
     if memory.get("reservation"):
         value = memory["reservation"]
         to.put("memory", "memory.reservation", ("memory.low", _max(value)), ("memory.soft_limit_in_bytes", value))
@@ -139,13 +160,16 @@ def _memory(memory: "dict[str, Any]", to: Writing, first: bool) -> None:
 
 def _cpu(cpu: "dict[str, Any]", to: Writing) -> None:
     quota, period, burst = cpu.get("quota", 0), cpu.get("period", 0), cpu.get("burst")
-    if "idle" in cpu:
-        to.put("cpu", "cpu.idle", ("cpu.idle", cpu["idle"]), ("cpu.idle", cpu["idle"]))
+    idle = ("cpu.idle", cpu.get("idle"))
+    if cpu.get("idle") == 0:  # while it is idle the kernel takes no weight (sched_group_set_shares)
+        to.put("cpu", "cpu.idle", idle, idle)
     if cpu.get("shares"):
         shares = cpu["shares"]
         if not 2 <= shares <= 262144 and to.version("cpu", "cpu.shares") == 1:  # the kernel would take the nearest, and say nothing
             raise SpecError("linux.resources.cpu.shares", f"is from 2 to 262144, not {shares}")
         to.put("cpu", "cpu.shares", ("cpu.weight", shares_to_weight(shares)), ("cpu.shares", shares))
+    if cpu.get("idle"):
+        to.put("cpu", "cpu.idle", idle, idle)
     if (quota or period) and to.version("cpu", "cpu.quota") == 2:
         value = (MAX if quota < 0 else str(quota)) if quota else MAX
         to.put("cpu", "cpu.quota", ("cpu.max", f"{value} {period}" if period else value), None)
@@ -174,11 +198,16 @@ def _block(block: "dict[str, Any]", to: Writing) -> None:
         name = "io" if "io" in to.where else "blkio"
         return to.version(name, "blockIO") == 2
 
+    def scaled(weight: int) -> int:
+        """As io.weight has it, from 1 to 10000."""
+        return 1 + (weight - 10) * 9999 // 990
+
     controller = "io" if "io" in to.where else "blkio"
     if weight := block.get("weight"):
-        if on_v2():  # io.weight goes from 1 to 10000, and 100 is the middle of either
-            to.put(controller, "blockIO.weight", ("io.bfq.weight", weight), None,
-                   other=("io.weight", f"default {1 + (weight - 10) * 9999 // 990}"))  # fmt: skip
+        if not 10 <= weight <= 1000:
+            raise SpecError("linux.resources.blockIO.weight", f"is from 10 to 1000, not {weight}")
+        if on_v2():
+            to.put(controller, "blockIO.weight", ("io.bfq.weight", weight), None, other=("io.weight", f"default {scaled(weight)}"))
         else:
             to.put(controller, "blockIO.weight", None, ("blkio.weight", weight), other=("blkio.bfq.weight", weight))
     if leaf := block.get("leafWeight"):
@@ -187,9 +216,12 @@ def _block(block: "dict[str, Any]", to: Writing) -> None:
         why = f"blockIO.weightDevice[{index}]"
         for key, name in (("weight", "weight"), ("leafWeight", "leaf_weight")):
             if each.get(key):
-                value = f"{each['major']}:{each['minor']} {each[key]}"
-                v2 = ("io.bfq.weight", value) if key == "weight" else None
-                to.put(controller, why, v2, (f"blkio.{name}_device", value), other=None)
+                device = f"{each['major']}:{each['minor']}"
+                value = f"{device} {each[key]}"
+                if key == "weight" and on_v2():
+                    to.put(controller, why, ("io.bfq.weight", value), None, other=("io.weight", f"{device} {scaled(each[key])}"))
+                else:
+                    to.put(controller, why, None, (f"blkio.{name}_device", value))
     for key, (old, new) in THROTTLES.items():
         for index, each in enumerate(block.get(key, ())):
             number = f"{each['major']}:{each['minor']}"

@@ -18,6 +18,7 @@ def update(top: str, identity: str, given: "dict[str, Any]") -> None:
         if not container.pid():
             raise StateError(identity, container.status(), "running")
         spec = container.config()
+        given = resources.completed(given, spec["linux"]["resources"])
         facts = bundle.facts(spec)
         where = container.fields["groups"]
         _check_room(given, container)
