@@ -168,7 +168,16 @@ def state(container: "Container") -> "dict[str, Any]":
 
     Settles what has ended and nobody has settled.  Raises NotFound for one that was to be removed then, OSError, DoliumError.
     """
-    now = settling.running(container)
+    return _state(container, settling.running(container))
+
+
+def state_once_begun(container: "Container") -> "dict[str, Any]":
+    """As `state`, for who acts on it: one that somebody is starting runs (settling.begun).  Raises what `state` does."""
+    return _state(container, settling.begun(container))
+
+
+def _state(container: "Container", now: "dict[str, Any]") -> "dict[str, Any]":
+    """`now` is what is written about its run."""
     if now and lease.held(now["lease"], container.id):
         return {"status": "running", **now}
     if now:
@@ -182,12 +191,6 @@ def state(container: "Container") -> "dict[str, Any]":
     if not ended and not store.load(container.id):  # somebody removes it, or has
         raise NotFound("container", container.name)
     return {"status": "exited", **ended} if ended else {"status": "created"}
-
-
-def state_once_begun(container: "Container") -> "dict[str, Any]":
-    """As `state`, for who acts on it: one that somebody is starting runs (settling.begun).  Raises what `state` does."""
-    settling.begun(container)
-    return state(container)
 
 
 def every() -> "list[Container]":
