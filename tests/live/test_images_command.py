@@ -12,6 +12,8 @@ from containers import Ended
 from layouts import Made, layer, write_layout
 from machine import Machine
 
+from dolium.cli import images
+
 BASE = layer("base")
 ONE = Made([BASE, layer("one")], {"Cmd": ["/bin/one"], "Labels": {"kind": "test"}, "Env": ["A=1"], "Volumes": {"/v": {}}})
 TWO = Made([BASE, layer("two")], {"Cmd": ["/bin/two"]}, created="2023-11-15T00:13:21.5+02:00")
@@ -118,6 +120,8 @@ def test_inspect_and_history(place: Machine) -> None:
     lines = done(place("history", "one:1")).splitlines()
     assert lines[0].split()[:2] == ["IMAGE", "CREATED"] and ["layer 1" in lines[1], "layer 0" in lines[2]] == [True, True] and len(lines) == 3
     assert done(place("history", "-q", "one:1")) == f"{ONE.id[7:19]}\n<missing>\n"
+    assert [*json.loads(done(place("images", "--format", "{{json .}}", "one")))] == [*images.FIELDS]
+    assert [*json.loads(done(place("history", "--format", "{{json .}}", "one:1")).splitlines()[0])] == [*images.EVENT_FIELDS]
     assert [json.loads(line)["CreatedBy"] for line in done(place("history", "--no-trunc", "--format", "json", "one:1")).splitlines()] == ["layer 1", "layer 0"]
 
 

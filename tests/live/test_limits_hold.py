@@ -75,6 +75,18 @@ def test_exit_codes(dolium: Dolium, words: list[str], code: int) -> None:
     assert dolium("run", "@host", *words).code == code
 
 
+@pytest.mark.parametrize(("text", "code", "why"), [
+    ("#!/bin/sh\r\necho hi\r\n", 127, "a script whose lines end in CR LF"), ("#!/none\n", 127, "the interpreter or loader that it names"),
+    ("hello\n", 126, "neither a program of this machine's kind nor a script")], ids=["windows", "interpreter", "text"])
+def test_what_the_kernel_cannot_execute(dolium: Dolium, folder: str, text: str, code: int, why: str) -> None:
+    """It is there, and executable; exit codes as Docker documents them."""
+    with open(f"{folder}/x", "w", newline="") as file:
+        file.write(text)
+    os.chmod(f"{folder}/x", 0o755)
+    ended = dolium("run", "-v", f"{folder}/x:/tmp/x", "@host", "/tmp/x")
+    assert ended.code == code and "cannot exec /tmp/x: execve(2): " in ended.stderr and why in ended.stderr, ended
+
+
 def test_signals_are_forwarded(dolium: Dolium) -> None:
     with dolium.start("run", "@host", "sh", "-c", "trap 'echo got it; exit 5' TERM; echo ready; while :; do sleep 0.05; done") as process:
         assert read_line(process) == "ready"

@@ -319,3 +319,6 @@ def test_a_bundle_of_an_engine(root: Dolium, folder: str) -> None:
     assert by_hand.code == 125 and "started in two parts" in by_hand.stderr
     missing = root("explain", "--bundle", f"{folder}/none")
     assert missing.code == 125 and "there is no directory" in missing.stderr
+    os.unlink(f"{folder}/other/config.json")
+    without = root("explain", "--bundle", f"{folder}/other")
+    assert without.code == 125 and "no config.json in" in without.stderr and "`dolium-oci spec` writes it" in without.stderr, without

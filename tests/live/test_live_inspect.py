@@ -13,6 +13,8 @@ from containers import SLOW, TOP, Begin, Dolium, wait_for
 from networks import Site
 from test_live_exec import rootfs
 
+from dolium.cli import ps
+
 NESTED = ("State", "HostConfig", "Config", "NetworkSettings", "Dolium")
 
 
@@ -257,4 +259,4 @@ def test_fields_of_ps(root: Dolium, begin: Begin, alpine: str) -> None:
     assert row.split("   ") == [name, f"row-{os.getpid()}", "sleep 1000", "a=b,c=d"]
     shown = root("ps", "-f", f"id={name}", "--format", "{{.CreatedAt}} {{.RunningFor}}").stdout
     assert shown.startswith(time.strftime("%Y-", time.gmtime())) and shown.endswith(" ago\n")
-    assert "did you mean Names?" in root("ps", "--format", "{{.Name}}").stderr
+    assert [*json.loads(root("ps", "-f", f"id={name}", "--format", "{{json .}}").stdout)] == [*ps.FIELDS]

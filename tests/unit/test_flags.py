@@ -357,6 +357,8 @@ def test_a_plan_to_compare_with_is_named_or_not(tmp_path):
     assert explained("--diff", "nosuch.plan", "@host").diff == "nosuch.plan"
     read = explained("--diff", f"{tmp_path}/saved", "@host")
     assert (read.diff, read.image) == (f"{tmp_path}/saved", "@host")
+    read = explained("--diff", f"{tmp_path}/gone", "@host")  # what is wrong is said of the plan
+    assert (read.diff, read.image) == (f"{tmp_path}/gone", "@host")
     read = explained("--diff", str(tmp_path), "sh")  # a rootfs
     assert (read.diff, read.image) == ("", str(tmp_path))
     assert explained("--diff=x", "@host").diff == "x" and explained("@host").diff is None

@@ -246,6 +246,8 @@ def engines(directory: str) -> Shown:
     from dolium.plan import oci
     from dolium.runtime import bundle, host
 
+    if os.path.isdir(directory) and not os.path.exists(f"{directory}/config.json"):
+        raise NotFound("config.json in", directory, hint="a bundle is a directory with one; `dolium-oci spec` writes it")
     spec = bundle.load(os.path.abspath(directory), "explained")
     notes = bundle.explained(spec)
     if not spec["process"]["args"]:

@@ -97,8 +97,11 @@ def is_volume(word: str) -> bool:
 
 
 def _is_plan(word: str) -> bool:
-    """Whether the word after `--diff` is a saved plan: else it is the next flag, or the rootfs."""
-    return word.endswith((".plan", ".json")) or (not word.startswith(("-", "@")) and os.path.isfile(word))
+    """Whether the word after `--diff` is a saved plan: else it is the next flag, or the rootfs.  A path that leads nowhere is
+    taken for one, whose error says how to make it."""
+    if word.endswith((".plan", ".json")):
+        return True
+    return not os.path.isdir(word) if quantities.is_path(word) else not word.startswith(("-", "@")) and os.path.isfile(word)
 
 
 GROUP = ("Explain", (

@@ -11,12 +11,16 @@ from dolium.plan.quantities import quoted, show_size
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
 FILTERS = ("dangling", "reference", "label", "before", "since")
 TIMES = ("before", "since")
 """Those whose value is another image; it is told by when each was made, as its config says."""
 NONE = "<none>"
+FIELDS = ("Repository", "Tag", "ID", "Digest", "CreatedAt", "CreatedSince", "Size", "Platform", "Containers")
+EVENT_FIELDS = ("ID", "CreatedAt", "CreatedSince", "Size", "CreatedBy", "Comment")
+"""What a template can name, of an image and of a step of its history."""
 
 
 def _filter(text: str, flag: str) -> "list[tuple[str, str]]":
@@ -27,10 +31,13 @@ def _filter(text: str, flag: str) -> "list[tuple[str, str]]":
     return [(name, value)]
 
 
-def _format(text: str, flag: str) -> str:
-    from dolium.cli import template
+def _format(fields: "tuple[str, ...]") -> "Callable[[str, str], str]":
+    def read(text: str, flag: str) -> str:
+        from dolium.cli import template
 
-    return template.check(text, flag)
+        return template.check(text, flag, fields)
+
+    return read
 
 
 def _text(text: str, flag: str) -> str:
@@ -45,7 +52,7 @@ def _platform(text: str, flag: str) -> str:
 
 
 WHOLE = Flag("no-trunc", "", "", yes, "nothing cut short")
-FORMAT = Flag("format", "", "TEMPLATE", _format, "json: an object a line; table; {{.Repository}}")
+FORMAT = Flag("format", "", "TEMPLATE", _format(FIELDS), "json: an object a line; table; {{.Repository}}")
 IMAGES = (
     Flag("all", "a", "", yes, "as it is: there are none between"),
     Flag("quiet", "q", "", yes, "only the ids"),
@@ -56,13 +63,13 @@ IMAGES = (
 )
 RMI = (Flag("force", "f", "", yes, "names of one that a container needs, too; no error if there is none"),)
 HISTORY = (Flag("quiet", "q", "", yes, "only the ids"), WHOLE,
-           Flag("format", "", "TEMPLATE", _format, "json: an object a line; table; {{.CreatedBy}}"))  # fmt: skip
+           Flag("format", "", "TEMPLATE", _format(EVENT_FIELDS), "json: an object a line; table; {{.CreatedBy}}"))  # fmt: skip
 LOAD = (
     Flag("input", "i", "FILE", _text, "the archive, or the directory of a layout; else standard input"),
     Flag("platform", "", "OS/MACHINE", _platform, "of one that is for several"),
     Flag("quiet", "q", "", yes, "as it is: nothing but names is said"),
 )
-INSPECT = (Flag("format", "f", "TEMPLATE", _format, "such as {{.Config.Cmd}}; json: on one line"),)
+INSPECT = (Flag("format", "f", "TEMPLATE", _format(()), "such as {{.Config.Cmd}}; json: on one line"),)
 PRUNE = (
     Flag("all", "a", "", yes, "also those with a name, if no container was made from them"),
     Flag("force", "f", "", yes, "as it is: nothing is asked"),

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
 STATUSES = ("created", "running", "exited", "dead")
 FILTERS = ("status", "name", "id", "label", "ancestor", "exited")
+FIELDS = ("ID", "Names", "Image", "Command", "CreatedAt", "State", "Status", "Labels", "Pid", "ExitCode", "StartedAt", "FinishedAt",
+          "RunningFor")  # fmt: skip
+"""What a template can name."""
 
 
 def _filter(text: str, flag: str) -> "list[tuple[str, str]]":
@@ -37,7 +40,7 @@ def _filter(text: str, flag: str) -> "list[tuple[str, str]]":
 def _format(text: str, flag: str) -> str:
     from dolium.cli import template
 
-    return template.check(text, flag)
+    return template.check(text, flag, FIELDS)
 
 
 TABLE = (

@@ -3,9 +3,10 @@
 import os
 
 from dolium.cli.flags import Flags
+from dolium.engine import rootfs
 from dolium.engine.config import Options
 from dolium.errors import UsageError
-from dolium.plan.quantities import is_path
+from dolium.plan.quantities import is_path, quoted
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -20,6 +21,8 @@ def image(flags: Flags) -> str:
     if flags.image is None:
         raise UsageError("no image or rootfs is named",
                          hint="after the flags: IMAGE, ./DIRECTORY, ./TARBALL or @host, then the program")  # fmt: skip
+    if flags.platform and not rootfs.is_image(flags.image):
+        raise UsageError(f"`{flags.asked['platform']}` is for images, and {quoted(flags.image)} is none", hint="leave it out")
     return _absolute(flags.image) if is_path(flags.image) else flags.image
 
 

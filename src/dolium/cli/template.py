@@ -17,8 +17,9 @@ WORDS = ("json", "table")
 ESCAPES = (("\\t", "\t"), ("\\n", "\n"))
 
 
-def check(text: str, flag: str) -> str:
-    """The template itself, if it is one that can be filled.  Raises SpecError."""
+def check(text: str, flag: str, fields: "tuple[str, ...]" = ()) -> str:
+    """The template itself, if it is one that can be filled; `fields` are those that there are, where that is known before
+    there is a document.  Raises SpecError."""
     if text in WORDS:
         return text
     if "{{" not in text:
@@ -29,7 +30,9 @@ def check(text: str, flag: str) -> str:
         expression, end, _ = each.partition("}}")
         if not end:
             raise SpecError(flag, f"there is no `}}}}` after {quoted('{{' + each)}")
-        _path(expression.strip(), flag)
+        names = _path(expression.strip(), flag)
+        if fields and names and names[0] not in fields:
+            raise _absent(names[0], expression.strip(), fields, flag)
     return text
 
 
@@ -67,15 +70,18 @@ def _value(expression: str, document: "dict[str, Any]", flag: str) -> str:
     found: Any = document
     for name in _path(expression, flag):
         if not isinstance(found, dict) or name not in found:
-            from dolium.engine.nearest import nearest
-
-            known = list(found) if isinstance(found, dict) else []
-            similar = nearest(name, known)
-            hint = f"did you mean {similar[0]}?" if similar else "there are " + ", ".join(known) if known else ""
-            raise SpecError(flag, f"there is no {quoted(name)} in {quoted(expression)}", hint=hint)
+            raise _absent(name, expression, tuple(found) if isinstance(found, dict) else (), flag)
         found = found[name]
     if expression.startswith("json "):
         return json.dumps(found)
     if isinstance(found, (dict, list)):
         raise SpecError(flag, f"{quoted(expression)} is more than one value", hint=f"write {{{{json {expression}}}}}")
     return str(found).lower() if isinstance(found, bool) else "<no value>" if found is None else str(found)
+
+
+def _absent(name: str, expression: str, known: "tuple[str, ...]", flag: str) -> SpecError:
+    from dolium.engine.nearest import nearest
+
+    similar = nearest(name, known)
+    hint = f"did you mean {similar[0]}?" if similar else "there are " + ", ".join(known) if known else ""
+    return SpecError(flag, f"there is no {quoted(name)} in {quoted(expression)}", hint=hint)

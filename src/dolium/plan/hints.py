@@ -141,8 +141,11 @@ def _program(step: "Step", errno: int) -> str:
     name = step.what.removeprefix("exec ")
     if errno == ENOENT and name.startswith("-"):
         return "it stands where the program is named; Dolium's own flags come before the image or rootfs"
+    if errno == ENOENT and "/" in name and step.op == "probe":
+        return "it is not in the container"
     if errno == ENOENT and "/" in name:
-        return "it is not in the container, or the interpreter or loader that it names is not"
+        return ("it is not in the container, or the interpreter or loader that it names is not; a script whose lines end in CR LF, "
+                "as on Windows, names one that ends in CR")
     if errno == ENOENT:
         return "it is in no directory of the container's PATH"
     if errno == EACCES:
