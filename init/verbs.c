@@ -1,4 +1,5 @@
-/* dolium-verbs: `start`, `state`, `kill` and `delete` of dolium-oci, in their usual case, without the start of an interpreter.
+/* dolium-verbs: `start`, `state`, `kill` and `delete` of dolium-oci, in their usual case, without the start of an interpreter; and
+ * `exec` of what has been executed before (exec_again.c).
  *
  * `make install` puts it where engines look for dolium-oci.  It does what needs no message, no hook and no waiting.  Whatever else
  * is asked for, found, or goes wrong, it becomes the Python program, which begins anew: so nothing is changed here before it is
@@ -19,27 +20,33 @@
 
 #include "kernel.h"
 #include "put.h"
+#include "verbs.h"
 
-#define LARGEST 65536
 #define PYTHON "/../lib/dolium/dolium-oci"
 
 static char **arguments;
-static int directory = -1;      /* ROOT/ID */
+int directory = -1;             /* ROOT/ID */
 static char document[LARGEST];  /* its state.json */
 
 /* A value of the document as it is written there. */
 struct value { const char *at, *end; };
 
-static _Noreturn void python(void)
+int beside(char path[PLACE], const char *rest)
+{
+    ssize_t length = readlink("/proc/self/exe", path, PLACE);
+    char *name = length > 0 && length < PLACE ? memrchr(path, '/', (size_t)length) : NULL;
+    if (!name || strlen(rest) >= (size_t)(path + PLACE - name))
+        return 0;
+    strcpy(name, rest);
+    return 1;
+}
+
+_Noreturn void python(void)
 {
     static const char wrong[] = "error: the Python program of dolium-oci cannot be run: install Dolium again\n";
-    static char path[4096 + sizeof PYTHON];
-    ssize_t length = readlink("/proc/self/exe", path, 4096);
-    char *name = length > 0 && length < 4096 ? strrchr(path, '/') : NULL;
-    if (name) {
-        strcpy(name, PYTHON);
+    char path[PLACE];
+    if (beside(path, PYTHON))
         execv(path, arguments);
-    }
     if (write(2, wrong, sizeof wrong - 1) < 0)
         _exit(2);
     _exit(1);
@@ -141,9 +148,9 @@ static char *copy(char *to, const char *end, struct value string)
 
 /* ---- a container */
 
-static size_t content(int at, const char *path, char *to, size_t size)
+size_t content(int at, const char *path, char *to, size_t size)
 {
-    int fd = openat(at, path, O_RDONLY | O_CLOEXEC);
+    int fd = openat(at, path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
     if (fd < 0)
         return 0;
     size_t length = 0;
@@ -172,7 +179,7 @@ static void lock(void)
 }
 
 /* Its first process, if that very one lives; else 0. */
-static pid_t living(void)
+pid_t living(void)
 {
     struct value found = field("\"pid\"");
     const char *at = found.at;
@@ -201,7 +208,7 @@ static pid_t living(void)
     return (pid_t)pid;
 }
 
-static int frozen(void)
+int frozen(void)
 {
     struct value groups = field("\"groups\""), version = member(field("\"versions\""), "\"freezer\"");
     struct value first = member(groups, "\"freezer\""), group = version.at && is(version, "1") && first.at ? first : member(groups, "\"unified\"");
@@ -291,7 +298,7 @@ static void kill_it(int signal)
 
 static void delete(int root, const char *identity)
 {
-    static const char *const files[] = {"start", "notify/notify.sock", "config.json", "config.json.new", "answer", "state.json.new", "state.json"};
+    static const char *const files[] = {"start", "notify/notify.sock", "exec.0", "exec.1", "exec.2", "exec.3", "exec.new", "config.json", "config.json.new", "answer", "state.json.new", "state.json"};
     lock();
     if (living() || is(field("\"status\""), "\"creating\"") || member((struct value){document, NULL}, "\"unit\"").at || has_hooks("\"poststop\""))
         python();
@@ -333,26 +340,37 @@ int main(int count, char **words)
     for (int fd = 0; fd < 3; fd++) /* one that is closed would be given to the next thing opened */
         if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", O_RDWR) != fd)
             python();
-    const char *root = "", *verb = NULL, *said[2] = {NULL, NULL};
-    int force = 0, given = 0;
+    const char *root = "", *verb = NULL, *said[2] = {NULL, NULL}, *process = NULL, *pid_file = NULL;
+    int force = 0, detached = 0, given = 0, is_exec = 0;
     for (int index = 1; index < count; index++) {
         char *word = words[index], *equals = strchr(word, '=');
-        if (*word != '-' && !verb)
+        if (is_exec && given) /* it belongs to a program */
+            python();
+        if (*word != '-' && !verb) {
             verb = word;
-        else if (*word != '-') {
+            is_exec = !strcmp(verb, "exec");
+        } else if (*word != '-') {
             if (given == 2)
                 python();
             said[given++] = word;
-        } else if (verb) {
+        } else if (verb && !is_exec) {
             if (strcmp(verb, "delete") || (strcmp(word, "--force") && strcmp(word, "-f")))
                 python();
             force = 1;
-        } else if (strcmp(word, "--debug") && strcmp(word, "--systemd-cgroup")) {
+        } else if (is_exec && (!strcmp(word, "--detach") || !strcmp(word, "-d"))) {
+            detached = 1;
+        } else if (is_exec || (strcmp(word, "--debug") && strcmp(word, "--systemd-cgroup"))) {
             struct value name = {word, equals ? equals : word + strlen(word)};
             const char *value = equals ? equals + 1 : words[++index];
             if (!value)
                 python();
-            if (is(name, "--root"))
+            if (is_exec && (is(name, "--process") || is(name, "-p")))
+                process = value;
+            else if (is_exec && is(name, "--pid-file"))
+                pid_file = value;
+            else if (is_exec)
+                python();
+            else if (is(name, "--root"))
                 root = value;
             else if (is(name, "--log-format") ? strcmp(value, "json") && strcmp(value, "text") : !is(name, "--log") && !is(name, "--cgroup-manager"))
                 python();
@@ -369,7 +387,8 @@ int main(int count, char **words)
     if (!verb || !given || !*identity || *identity == '.' || strlen(identity) > 255 || identity[strspn(identity, letters)])
         python();
     int is_kill = !strcmp(verb, "kill");
-    if ((given == 2 && !is_kill) || (!is_kill && strcmp(verb, "start") && strcmp(verb, "state") && strcmp(verb, "delete")))
+    if ((given == 2 && !is_kill) || (is_exec && (!process || !*process || !detached || (pid_file && !*pid_file))) ||
+        (!is_kill && !is_exec && strcmp(verb, "start") && strcmp(verb, "state") && strcmp(verb, "delete")))
         python();
     int signal = said[1] ? signal_of(said[1]) : 15;
     int top = open(root, O_PATH | O_DIRECTORY | O_CLOEXEC);
@@ -382,6 +401,8 @@ int main(int count, char **words)
     load();
     if (is_kill)
         kill_it(signal);
+    else if (is_exec)
+        exec_again(process, pid_file);
     else if (!strcmp(verb, "start"))
         start();
     else if (!strcmp(verb, "state"))

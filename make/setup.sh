@@ -210,7 +210,7 @@ compile() {
     # shellcheck disable=SC2086
     "$compiler" $FLAGS -o "$programs/.init.new" init/init.c init/steps_*.c &&
         "$compiler" $FLAGS -o "$programs/.keep.new" init/keep.c &&
-        "$compiler" $FLAGS -o "$programs/.verbs.new" init/verbs.c &&
+        "$compiler" $FLAGS -o "$programs/.verbs.new" init/verbs.c init/exec_again.c &&
         mv "$programs/.verbs.new" "$programs/dolium-verbs" &&
         mv "$programs/.keep.new" "$programs/dolium-keep" && mv "$programs/.init.new" "$programs/dolium-init"
 }
@@ -219,6 +219,7 @@ compile() {
 lay_out() {
     mkdir -p .build/oci/bin .build/oci/lib/dolium
     ln -sfn ../../../../bin/dolium-oci .build/oci/lib/dolium/dolium-oci
+    ln -sfn ../../../../src/dolium .build/oci/lib/dolium/dolium
     [ .build/oci/bin/dolium-oci -nt "$programs/dolium-verbs" ] || cp "$programs/dolium-verbs" .build/oci/bin/dolium-oci
 }
 

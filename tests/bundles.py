@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import os
+import shutil
 import signal
 import subprocess
 import tempfile
@@ -64,6 +65,29 @@ def config(**changes: Any) -> dict[str, Any]:
 def script(text: str, **changes: Any) -> dict[str, Any]:
     """A config that runs a shell script."""
     return config(process__args=["sh", "-c", text], **changes)
+
+
+PYTHON = 77
+"""The exit code of what stands for the Python program behind dolium-verbs."""
+
+
+def without_python(folder: str) -> str:
+    """dolium-oci as it is installed, with something behind it that only says that it was called."""
+    shutil.copytree(f"{TOP}/.build/oci/bin", f"{folder}/prefix/bin")
+    behind = f"{folder}/prefix/lib/dolium"
+    os.makedirs(behind)
+    os.symlink(f"{TOP}/src/dolium", f"{behind}/dolium")
+    with open(f"{behind}/dolium-oci", "w") as file:
+        file.write(f'#!/bin/sh\n[ -z "$SEEN" ] || printf "%s\\n" "$@" >"$SEEN"\nexit {PYTHON}\n')
+    os.chmod(file.name, 0o755)
+    return f"{folder}/prefix/bin/dolium-oci"
+
+
+def call(program: str, *words: str, **environment: str) -> tuple[int, str, str]:
+    """Its exit code, and what it has printed."""
+    done = subprocess.run([program, *words], capture_output=True, text=True, errors="replace", stdin=subprocess.DEVNULL,
+                          env={"PATH": "/usr/bin:/bin", **environment}, check=False)  # fmt: skip
+    return done.returncode, done.stdout, done.stderr
 
 
 class Verb:

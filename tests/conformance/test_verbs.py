@@ -15,25 +15,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from bundles import PYTHON_ALONE, RUNTIME, Bundle, config, script, wait_for
+from bundles import PYTHON, PYTHON_ALONE, RUNTIME, Bundle, call, config, script, wait_for, without_python
 from containers import TOP
 
 from dolium.core import document
 from dolium.runtime import state
 
-PYTHON = 77
-"""The exit code of what stands for the Python program here."""
-
 
 @pytest.fixture
 def alone(folder: str) -> str:
-    """dolium-oci with something behind it that only says that it was called."""
-    shutil.copytree(f"{TOP}/.build/oci/bin", f"{folder}/prefix/bin")
-    behind = Path(folder, "prefix/lib/dolium/dolium-oci")
-    behind.parent.mkdir(parents=True)
-    behind.write_text(f'#!/bin/sh\n[ -z "$SEEN" ] || printf "%s\\n" "$@" >"$SEEN"\nexit {PYTHON}\n')
-    behind.chmod(0o755)
-    return f"{folder}/prefix/bin/dolium-oci"
+    return without_python(folder)
 
 
 @pytest.fixture
@@ -49,12 +40,6 @@ def made(tmp_path: Path) -> Iterator[Callable[..., str]]:
         return str(tmp_path)
 
     yield write
-
-
-def call(program: str, *words: str, **environment: str) -> tuple[int, str, str]:
-    done = subprocess.run([program, *words], capture_output=True, text=True, errors="replace", stdin=subprocess.DEVNULL,
-                          env={"PATH": "/usr/bin:/bin", **environment}, check=False)  # fmt: skip
-    return done.returncode, done.stdout, done.stderr
 
 
 def tree(top: str) -> dict[str, bytes]:
@@ -234,7 +219,7 @@ def sanitized() -> Iterator[str]:
         os.mkdir(f"{directory}/bin")
         program = f"{directory}/bin/dolium-oci"
         built = subprocess.run(["cc", "-std=c11", "-g", "-O1", "-Wall", "-Wextra", "-Werror", "-fsanitize=address,undefined",
-                                "-fno-sanitize-recover=all", "-o", program, f"{TOP}/init/verbs.c"], capture_output=True, check=False)  # fmt: skip
+                                "-fno-sanitize-recover=all", "-o", program, f"{TOP}/init/verbs.c", f"{TOP}/init/exec_again.c"], capture_output=True, check=False)  # fmt: skip
         if built.returncode:
             pytest.skip("no compiler with sanitizers")
         os.makedirs(f"{directory}/lib/dolium")

@@ -76,10 +76,10 @@ def number(text: str, flag: str) -> int:
     return int(text)
 
 
-def described(asked: Extra, own: "dict[str, Any]") -> "dict[str, Any]":
-    """The process that is asked for; `own` is the container's.  Raises SpecError."""
+def described(asked: Extra, given: str, own: "dict[str, Any]") -> "dict[str, Any]":
+    """The process that is asked for; `given` is the text of `asked.process`, `own` the container's.  Raises SpecError."""
     if asked.process:
-        found = oci.complete_process(document.read(document.text(asked.process), "process"))
+        found = oci.complete_process(document.read(given, "process"))
         if "execCPUAffinity" in own:  # the container's is for those that say nothing
             found.setdefault("execCPUAffinity", own["execCPUAffinity"])
     else:
@@ -120,7 +120,8 @@ def start(top: str, identity: str, asked: Extra) -> "tuple[Helping, int]":
         raise StateError(identity, status, "running")
     spec = container.config()
     facts = bundle.facts(spec)
-    spec = {**spec, "process": described(asked, spec["process"])}
+    given = document.text(asked.process) if asked.process else ""
+    spec = {**spec, "process": described(asked, given, spec["process"])}
     spec["dolium"] = {**spec["dolium"], "watch": {"detached": asked.detached}, "preserve": asked.preserve, "asked": set()}
     if asked.cgroup:
         _inner_group(spec, container, asked.cgroup)
@@ -156,6 +157,11 @@ def start(top: str, identity: str, asked: Extra) -> "tuple[Helping, int]":
     except BaseException:
         helping.abandon()
         raise
+    if asked.process and asked.detached:
+        from dolium.runtime import exec_again
+
+        if exec_again.is_usual(asked, steps):
+            exec_again.keep(container, given, steps, facts)
     return helping, joined
 
 

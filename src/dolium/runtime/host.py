@@ -36,10 +36,10 @@ def _collect(uid: int) -> Facts:
         raise Unsupported("containers", "/proc is not mounted, or not that of this process", hint="mount -t proc proc /proc")
     ids = read("/proc/self/uid_map").split()
     in_first = ids[-1:] == ["4294967295"]  # root of another user namespace makes no nodes
-    is_root = uid == 0 and bool(_capabilities(status, "CapEff") >> CAP_SYS_ADMIN & 1)
+    is_root = uid == 0 and bool(capabilities(status, "CapEff") >> CAP_SYS_ADMIN & 1)
     rootless = not in_first or not is_root
     found = Facts(uid=uid, gid=os.getegid(), kernel=_version(name.release), machine=name.machine,
-                  capabilities=_capabilities(status, "CapBnd"), rootless=rootless,
+                  capabilities=capabilities(status, "CapBnd"), rootless=rootless,
                   exempt=uid == 0 and ids[:2] == ["0", "0"])  # fmt: skip
     found.is_root = is_root
     found.memory_nodes = read("/sys/devices/system/node/online").strip() or "0"
@@ -82,7 +82,8 @@ def _version(release: str) -> "tuple[int, int]":
     return int(major), int(minor or 0)
 
 
-def _capabilities(status: str, name: str) -> int:
+def capabilities(status: str, name: str) -> int:
+    """A set as a number; `status` is the text of /proc/PID/status, `name` the set's in it."""
     for line in status.splitlines():
         if line.startswith(name):
             return int(line.split()[1], 16)

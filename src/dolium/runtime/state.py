@@ -3,6 +3,7 @@
     ROOT/ID/state.json   `format` 1: see Container.fields      ROOT/ID/config.json   the config as it was at `create`
     ROOT/ID/start        the socket on which a created container waits
     ROOT/ID/notify/      what it says to systemd is said here (runtime/notify.py)
+    ROOT/ID/exec.N       plans of `exec` that may be asked for again (runtime/exec_again.py)
     ROOT/ID/answer       of a container that could not go on: what it told dolium-verbs (init/verbs.c), which does not explain
 
 The lock is on ROOT/ID itself; it is held by whoever changes the container.  A pid counts only together with the boot and the
@@ -25,6 +26,9 @@ SIGKILL = 9
 FORMAT = 1
 READABLE = (1,)
 """The formats that can be read: this one and, when there is one, the one before."""
+FILES = ("start", "notify/notify.sock", "exec.0", "exec.1", "exec.2", "exec.3", "exec.new", "config.json", "config.json.new",
+         "answer", "state.json.new", "state.json")  # fmt: skip
+"""All that there can be of a container, in the order in which it goes."""
 LETTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_+-.")
 PATIENCE = 10.0
 """Seconds that a verb waits for another one on the same container."""
@@ -125,7 +129,7 @@ class Container:
 
     def forget(self) -> None:
         """Remove its directory."""
-        for name in ("start", "notify/notify.sock", "config.json", "config.json.new", "answer", "state.json.new", "state.json"):
+        for name in FILES:
             try:
                 os.unlink(f"{self.path}/{name}")
             except FileNotFoundError:

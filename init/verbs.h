@@ -1,0 +1,30 @@
+/* What the two files of dolium-verbs share. */
+#ifndef DOLIUM_VERBS_H
+#define DOLIUM_VERBS_H
+
+#include <stddef.h>
+#include <sys/types.h>
+
+#define LARGEST 65536 /* bytes of a document that is looked at */
+#define PLACE 4096
+
+extern int directory;   /* ROOT/ID */
+
+/* The path of a file by its place beside this program; whether there can be one. */
+int beside(char path[PLACE], const char *rest);
+
+/* Become the Python program, which does it all anew. */
+_Noreturn void python(void);
+
+/* The bytes of a file, with a NUL behind them: as many as there is room for; 0 for none. */
+size_t content(int at, const char *path, char *to, size_t size);
+
+/* Its first process, if that very one lives; else 0. */
+pid_t living(void);
+
+int frozen(void);
+
+/* One more process in a container that runs: that of the file `process`, whose pid is written to `pid_file`, unless NULL. */
+void exec_again(const char *process, const char *pid_file);
+
+#endif

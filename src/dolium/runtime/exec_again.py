@@ -1,0 +1,76 @@
+"""The same `exec` again, as a health check is: its plan is kept beside the container's state, and dolium-verbs carries it out
+without Python (init/verbs_exec.c).
+
+A plan follows from the container's config, the process that is asked for, and what the host and the caller are.  The config is
+that of `create`; a plan is taken again only for the same document of a process, to the byte, by a caller of the same rights, and
+by the very dolium-init that it was made for.
+"""
+
+import os
+from _struct import Struct
+from fcntl import LOCK_EX, LOCK_NB, flock
+
+from dolium.core import PROGRAMS, wire
+from dolium.plan import program, slots
+from dolium.runtime import host
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from dolium.core.wire import Step
+    from dolium.plan.facts import Facts
+    from dolium.runtime.exec import Extra
+    from dolium.runtime.state import Container
+
+FORMAT = b"doexec1\n"
+HEAD = Struct("=8sQQqqQQQIIIiI4x")
+"""FORMAT; inode, bytes, and change in s and ns of dolium-init; the caller's user namespace, effective and bounding capabilities,
+and uid; bytes of the document and of the plan; whose HOME is to be found out, or -1; the slot for a pidfd of the first process."""
+NAMES = tuple(f"exec.{number}" for number in range(4))
+"""A container has seldom more probes than three; what does not fit takes the place of another one."""
+FRESH = "exec.new"
+PLAIN = ("process", "detached", "pid_file")
+"""What may be asked for of one that is done again."""
+
+
+def is_usual(asked: "Extra", steps: "list[Step]") -> bool:
+    """Whether one that is asked for by a `process` file and leaves at once can be done without Python."""
+    if any(getattr(asked, name) for name in asked.__slots__ if name not in PLAIN):
+        return False
+    return all(step.op == "home" for step in steps if step.actor == wire.HOST)
+
+
+def keep(container: "Container", document: str, steps: "list[Step]", facts: "Facts") -> None:
+    """Write the plan down for the next time, unless another verb is at work on the container, or there is no room: then it is
+    planned again."""
+    own = os.stat(f"{PROGRAMS}/dolium-init")
+    wanted, message = document.encode(), wire.encode(steps, {}).data
+    uid = next((step.n1 for step in steps if step.op == "home"), -1)
+    seconds, nanoseconds = divmod(own.st_ctime_ns, 10**9)
+    effective = host.capabilities(host.read("/proc/self/status"), "CapEff")
+    head = HEAD.pack(FORMAT, own.st_ino, own.st_size, seconds, nanoseconds, os.stat("/proc/self/ns/user").st_ino, effective,
+                     facts.capabilities, facts.uid, len(wanted), len(message), uid, slots.CONTAINER)  # fmt: skip
+    try:
+        directory = os.open(container.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError:
+        return
+    try:
+        flock(directory, LOCK_EX | LOCK_NB)
+        _write(directory, head + wanted + message)
+        names = os.listdir(directory)
+        free = next((name for name in NAMES if name not in names), NAMES[os.getpid() % len(NAMES)])
+        os.rename(FRESH, free, src_dir_fd=directory, dst_dir_fd=directory)
+    except OSError:
+        pass
+    finally:
+        os.close(directory)
+
+
+def _write(directory: int, data: bytes) -> None:
+    """The room for /etc/passwd is left out: it is zeros, and a hole takes no memory.  Raises OSError."""
+    before, room, after = data.partition(bytes(program.LARGEST))
+    fd = os.open(FRESH, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600, dir_fd=directory)
+    try:
+        if os.write(fd, before) + os.pwrite(fd, after, len(before) + len(room)) != len(before) + len(after):
+            raise OSError
+    finally:
+        os.close(fd)
