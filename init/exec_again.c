@@ -1,6 +1,6 @@
-/* `exec` of a process that has been executed in this container before, as a health check is, from the plan that Python has kept
- * (runtime/exec_again.py): the same document, to the byte, a caller of the same rights, and the same dolium-init.  Nothing in the
- * document is understood here.  What a plan asks of Python besides HOME, Python does not keep. */
+/* `exec` of a process that differs from one before in its words only, from the plan that Python has kept of that one
+ * (runtime/exec_again.py): all else of the document is the same, to the byte, and so are the rights of the caller and dolium-init.
+ * Only the words are understood here.  What a plan asks of Python besides HOME, Python does not keep. */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
@@ -24,6 +24,8 @@
 
 #define INIT "/../lib/dolium/dolium/programs/dolium-init"
 #define ROOM 256 /* of `HOME=...` in a plan, plan/program.py */
+#define PATHS 64 /* where a program may be */
+#define MOST (1u << 20) /* bytes of words, paths and environment */
 
 /* runtime/exec_again.py writes it; the document follows, and then the plan. */
 struct kept {
@@ -56,8 +58,31 @@ static int may_the_same(const struct kept *kept)
         !syscall(SYS_capget, &header, sets) && kept->effective == (sets[0].effective | (uint64_t)sets[1].effective << 32);
 }
 
-/* The kept plan of that document, mapped; NULL for none. */
-static const struct kept *find(const char *document, size_t length, const struct stat *init)
+/* The words of a process, as they are written in its document. */
+static struct value words_of(const char *document)
+{
+    struct value name, found, words = {NULL, NULL};
+    for (const char *at = document; next(at, &name, &found); at = found.end) {
+        if (!is(name, "\"args\""))
+            continue;
+        if (words.at || *found.at != '[') /* the last one counts in JSON */
+            python();
+        words = found;
+    }
+    return words;
+}
+
+/* Whether a kept document is the same but for its words. */
+static int differs_in_words(const struct kept *kept, const char *document, size_t length, struct value words)
+{
+    const char *other = (const char *)(kept + 1);
+    size_t before = (size_t)(words.at - document), after = length - (size_t)(words.end - document);
+    return kept->document > before + after && !memcmp(other, document, before) && other[before] == '[' &&
+        !memcmp(other + kept->document - after, words.end, after) && past(other + before) == other + kept->document - after;
+}
+
+/* The kept plan for that document, mapped; NULL for none. */
+static const struct kept *find(const char *document, size_t length, struct value words, const struct stat *init)
 {
     char name[] = "exec.0";
     for (; name[5] < '4'; name[5]++) {
@@ -67,15 +92,12 @@ static const struct kept *find(const char *document, size_t length, const struct
             continue;
         const struct kept *kept = fstat(fd, &st) ? MAP_FAILED : mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
         close(fd);
-        if (kept == MAP_FAILED)
-            continue;
-        if ((size_t)st.st_size > sizeof *kept && !memcmp(kept->format, "doexec1\n", 8) && kept->document == length &&
-            (uint64_t)st.st_size == sizeof *kept + length + kept->plan && kept->plan > sizeof(struct header) &&
-            !memcmp(kept + 1, document, length) && kept->inode == init->st_ino && kept->size == (uint64_t)init->st_size &&
-            kept->seconds == init->st_ctim.tv_sec && kept->nanoseconds == init->st_ctim.tv_nsec &&
-            may_the_same(kept) && kept->slot >= 0 && kept->slot < SLOTS)
+        if (kept != MAP_FAILED && (size_t)st.st_size > sizeof *kept && !memcmp(kept->format, "doexec1\n", 8) &&
+            (uint64_t)st.st_size == sizeof *kept + (uint64_t)kept->document + kept->plan && kept->plan > sizeof(struct header) &&
+            kept->inode == init->st_ino && kept->size == (uint64_t)init->st_size && kept->seconds == init->st_ctim.tv_sec &&
+            kept->nanoseconds == init->st_ctim.tv_nsec && kept->slot >= 0 && kept->slot < SLOTS && may_the_same(kept) &&
+            differs_in_words(kept, document, length, words))
             return kept;
-        munmap((void *)(uintptr_t)kept, (size_t)st.st_size);
     }
     return NULL;
 }
@@ -92,15 +114,104 @@ static int sealed(int init, off_t size)
     return fd;
 }
 
-/* The plan in a memfd of its own, mapped; NULL for none. */
-static struct header *copied(const struct kept *kept, int *fd)
+static struct record *first_of(struct header *plan, int op)
 {
-    *fd = memfd_create("dolium-plan", 1);
-    if (*fd < 0 || write(*fd, (const char *)(kept + 1) + kept->document, kept->plan) != (ssize_t)kept->plan)
+    struct record *record = (struct record *)(plan + 1);
+    for (uint32_t index = 0; index < plan->records; index++, record++)
+        if (record->op == op)
+            return record->data < plan->size && record->length < plan->size - record->data ? record : NULL;
+    return NULL;
+}
+
+/* A string of JSON as it is meant, with a NUL behind it; where that ends.  What is beyond ASCII and escaped is for Python. */
+static char *meant(char *to, struct value string)
+{
+    static const char escaped[] = "\"\"\\\\//b\bf\fn\nr\rt\t", digits[] = "0123456789abcdef";
+    if (*string.at != '"')
+        python();
+    for (const char *at = string.at + 1; at < string.end - 1; at++) {
+        unsigned char letter = (unsigned char)*at;
+        if (letter < ' ')
+            python();
+        if (letter == '\\' && *++at == 'u') {
+            const char *high, *low;
+            if (string.end - at < 6 || at[1] != '0' || at[2] != '0' || at[3] > '7' || !(high = strchr(digits, at[3])) ||
+                !(low = strchr(digits, at[4] | ' ')))
+                python();
+            letter = (unsigned char)((high - digits) << 4 | (low - digits));
+            at += 4;
+        } else if (letter == '\\') {
+            const char *pair = escaped;
+            while (*pair && *pair != *at)
+                pair += 2;
+            letter = *pair ? (unsigned char)pair[1] : 0;
+        }
+        if (!letter)
+            python();
+        *to++ = (char)letter;
+    }
+    *to++ = 0;
+    return to;
+}
+/* The words of what is executed, each with a NUL behind it, in place of those in the plan: its strings are the paths where the
+ * program may be, then its words, then all else (plan/program.py).  Where that ends; NULL where it cannot be. */
+static char *put_words(char *to, const struct header *plan, struct record *execute, struct value words)
+{
+    static char said[LARGEST];
+    char *end = said, *begin = to;
+    int64_t count = 0;
+    for (const char *at = words.at; *at != ']'; count++) {
+        struct value word = {at + 1, past(at + 1)};
+        end = meant(end, word);
+        at = word.end;
+    }
+    const char *path = (const char *)plan + execute->data, *limit = path + execute->length, *name = path, *rest;
+    if (!*said || execute->n1 < 1 || execute->n1 > PATHS || execute->n2 < 1 || execute->length > MOST)
         return NULL;
-    struct header *plan = mmap(NULL, kept->plan, PROT_READ | PROT_WRITE, MAP_SHARED, *fd, 0);
-    return plan == MAP_FAILED || plan->magic != WIRE_MAGIC || plan->size != kept->plan || plan->records > 4096 ||
-        sizeof *plan + plan->records * sizeof(struct record) > kept->plan ? NULL : plan;
+    for (int64_t index = 0; index < execute->n1; index++, name++)
+        if (!(name = memchr(name, 0, (size_t)(limit - name))))
+            return NULL;
+    rest = name;
+    for (int64_t index = 0; index < execute->n2; index++, rest++)
+        if (!(rest = memchr(rest, 0, (size_t)(limit - rest))))
+            return NULL;
+    if (!strchr(said, '/') != !strchr(name, '/')) /* the one is looked for, the other not */
+        return NULL;
+    for (; path < name; path += strlen(path) + 1) {
+        if (strlen(path) < strlen(name))
+            return NULL;
+        size_t above = strlen(path) - strlen(name);
+        memcpy(to, path, above);
+        to = put(to + above, said);
+        *to++ = 0;
+    }
+    memcpy(to, said, (size_t)(end - said));
+    to += end - said;
+    memcpy(to, rest, (size_t)(limit - rest));
+    to += limit - rest;
+    execute->data = (uint32_t)(begin - (const char *)plan);
+    execute->length = (uint32_t)(to - begin);
+    execute->n2 = count;
+    return to;
+}
+
+/* The plan in a memfd of its own, mapped, with these words; NULL where that cannot be. */
+static struct header *copied(const struct kept *kept, struct value words, int *fd)
+{
+    const size_t most = kept->plan + 2 * MOST + (PATHS + 2) * (size_t)LARGEST;
+    *fd = memfd_create("dolium-plan", 1);
+    if (*fd < 0 || write(*fd, (const char *)(kept + 1) + kept->document, kept->plan) != (ssize_t)kept->plan || ftruncate(*fd, (off_t)most))
+        return NULL;
+    struct header *plan = mmap(NULL, most, PROT_READ | PROT_WRITE, MAP_SHARED, *fd, 0);
+    if (plan == MAP_FAILED || plan->magic != WIRE_MAGIC || plan->size != kept->plan || plan->records > 4096 ||
+        sizeof *plan + plan->records * sizeof(struct record) > kept->plan)
+        return NULL;
+    struct record *execute = first_of(plan, OP_exec);
+    char *end = execute ? put_words((char *)plan + kept->plan, plan, execute, words) : NULL;
+    if (!end)
+        return NULL;
+    plan->size = (uint32_t)(end + 1 - (char *)plan);
+    return ftruncate(*fd, plan->size) ? NULL : plan;
 }
 
 /* The home of a user in the text of passwd(5), as runtime/home.py finds it: up to `end`. */
@@ -127,13 +238,8 @@ static const char *home_of(const char *text, const char *limit, uint64_t uid, co
 /* dolium-init has read the container's passwd: what is to be found in it is put into the plan.  Whether that could be. */
 static int put_home(struct header *plan, uint64_t uid)
 {
-    struct record *reading = NULL, *execute = NULL, *record = (struct record *)(plan + 1);
-    for (uint32_t index = 0; index < plan->records; index++, record++) {
-        reading = !reading && record->op == OP_read_file ? record : reading;
-        execute = !execute && record->op == OP_exec ? record : execute;
-    }
-    if (!reading || !execute || execute->length < ROOM || execute->data > plan->size - execute->length || reading->n3 < 0 ||
-        (uint64_t)reading->n3 > reading->length || reading->data > plan->size - reading->length)
+    struct record *reading = first_of(plan, OP_read_file), *execute = first_of(plan, OP_exec);
+    if (!reading || !execute || execute->length < ROOM || reading->n3 < 0 || (uint64_t)reading->n3 > reading->length)
         return 0;
     char *to = (char *)plan + execute->data + execute->length - ROOM;
     const char *text = (const char *)plan + reading->data, *end, *home = home_of(text, text + reading->n3, uid, &end);
@@ -177,11 +283,12 @@ void exec_again(const char *process, const char *pid_file)
         getrlimit(RLIMIT_FSIZE, &largest) || largest.rlim_cur != RLIM_INFINITY)
         python();
     umask(022);
-    const struct kept *kept = find(document, length, &st);
+    struct value words = words_of(document);
+    const struct kept *kept = words.at ? find(document, length, words, &st) : NULL;
     if (!kept)
         python();
     int program = sealed(init, st.st_size), memory, ends[2], written = -1;
-    struct header *plan = copied(kept, &memory);
+    struct header *plan = copied(kept, words, &memory);
     int container = (int)syscall(NR_pidfd_open, first, 0);
     if (program < 0 || !plan || container < 0 || living() != first || socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends))
         python();

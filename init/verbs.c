@@ -28,9 +28,6 @@ static char **arguments;
 int directory = -1;             /* ROOT/ID */
 static char document[LARGEST];  /* its state.json */
 
-/* A value of the document as it is written there. */
-struct value { const char *at, *end; };
-
 int beside(char path[PLACE], const char *rest)
 {
     ssize_t length = readlink("/proc/self/exe", path, PLACE);
@@ -63,10 +60,9 @@ static uint64_t number(const char *at, const char **end)
     return found;
 }
 
-/* ---- the document, as core/document.py writes it: no space between words */
+/* ---- JSON as core/document.py and Go write it: no space between words */
 
-/* Past one value; brackets in strings are no brackets. */
-static const char *past(const char *at)
+const char *past(const char *at)
 {
     int depth = 0;
     do {
@@ -92,8 +88,7 @@ static const char *past(const char *at)
     return at;
 }
 
-/* Of an object's pairs the next one; `at` is its bracket at first, then the end of the value before. */
-static int next(const char *at, struct value *name, struct value *found)
+int next(const char *at, struct value *name, struct value *found)
 {
     if (*at == '}' || (*at == '{' && at[1] == '}'))
         return 0;
@@ -112,7 +107,7 @@ static char *put_value(char *at, struct value value)
     return (char *)memcpy(at, value.at, length) + length;
 }
 
-static int is(struct value value, const char *text)
+int is(struct value value, const char *text)
 {
     return (size_t)(value.end - value.at) == strlen(text) && !memcmp(value.at, text, strlen(text));
 }

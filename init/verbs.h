@@ -24,6 +24,17 @@ pid_t living(void);
 
 int frozen(void);
 
+/* A value of a document as it is written there. */
+struct value { const char *at, *end; };
+
+/* Past one value; brackets in strings are no brackets.  What is no JSON is for Python to say. */
+const char *past(const char *at);
+
+/* Of an object's pairs the next one; `at` is its bracket at first, then the end of the value before. */
+int next(const char *at, struct value *name, struct value *found);
+
+int is(struct value value, const char *text);
+
 /* One more process in a container that runs: that of the file `process`, whose pid is written to `pid_file`, unless NULL. */
 void exec_again(const char *process, const char *pid_file);
 

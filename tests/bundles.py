@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+import pytest
 from containers import SLOW, TOP
 
 RUNTIME = f"{TOP}/.build/oci/bin/dolium-oci"
@@ -71,9 +72,17 @@ PYTHON = 77
 """The exit code of what stands for the Python program behind dolium-verbs."""
 
 
-def without_python(folder: str) -> str:
-    """dolium-oci as it is installed, with something behind it that only says that it was called."""
-    shutil.copytree(f"{TOP}/.build/oci/bin", f"{folder}/prefix/bin")
+def without_python(folder: str, sanitized: bool = False) -> str:
+    """dolium-oci as it is installed, with something behind it that only says that it was called; `sanitized`: built so that a
+    wrong step in memory ends it."""
+    os.makedirs(f"{folder}/prefix/bin")
+    if sanitized:
+        built = subprocess.run(["cc", "-std=c11", "-g", "-O1", "-Wall", "-Wextra", "-Werror", "-fsanitize=address,undefined", "-fno-sanitize-recover=all",
+                                "-o", f"{folder}/prefix/bin/dolium-oci", f"{TOP}/init/verbs.c", f"{TOP}/init/exec_again.c"], check=False)  # fmt: skip
+        if built.returncode:
+            pytest.skip("no compiler with sanitizers")
+    else:
+        shutil.copy(RUNTIME, f"{folder}/prefix/bin/dolium-oci")
     behind = f"{folder}/prefix/lib/dolium"
     os.makedirs(behind)
     os.symlink(f"{TOP}/src/dolium", f"{behind}/dolium")

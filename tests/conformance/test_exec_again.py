@@ -1,9 +1,10 @@
-"""`exec` of what has been executed before needs no Python (init/exec_again.c), and is all that the first one was."""
+"""`exec` of what differs in its words only from one before needs no Python (init/exec_again.c), and is all that the first one was."""
 
 from __future__ import annotations
 
 import json
 import os
+import random
 import shutil
 import subprocess
 from collections.abc import Callable
@@ -24,7 +25,7 @@ def alone(folder: str) -> str:
 
 def document(bundle: Bundle, *argv: str, **fields: object) -> str:
     own = {"cwd": "/", "user": {"uid": 0, "gid": 0}, "args": [*argv], "env": ["PATH=/bin:/usr/bin"], **fields}
-    Path(bundle.directory, "process.json").write_text(json.dumps(own))
+    Path(bundle.directory, "process.json").write_text(json.dumps(own, separators=(",", ":")))  # as Go writes it
     return f"{bundle.directory}/process.json"
 
 
@@ -91,18 +92,62 @@ def test_home_is_looked_up_each_time(bundle: Bundle, again: Callable[..., tuple[
         for text in (line, f"{known}{line}", f"{line}\n{known}"):
             passwd.write_text(text)
             assert again() == (0, f"{home}\n"), text
-            document(bundle, "sh", "-c", "echo $HOME ", user={"uid": 42, "gid": 0})  # another document: Python's answer
-            assert again(python=True) == (0, f"{home}\n"), text
-            document(bundle, "sh", "-c", "echo $HOME", user={"uid": 42, "gid": 0})
-            for number in "123":  # and not kept
-                Path(bundle.root, bundle.id, f"exec.{number}").unlink(missing_ok=True)
+        assert bundle.verb("exec", "--user", "42", bundle.id, "sh", "-c", "echo $HOME").out == f"{home}\n", "Python says the same"
     passwd.unlink()
     assert again() == (0, "/\n")
     passwd.symlink_to("passwd")
     assert again()[0] == PYTHON, "which says what is wrong with it"
 
 
-@pytest.mark.parametrize("what", ["another document", "a space in it", "none", "a pipe", "a flag", "a limit of files", "fewer rights", "another dolium-init",
+WORDS = {
+    "another program": ["cat", "/etc/alpine-release"],
+    "one by its path": ["/bin/echo", "x"],
+    "one by its path from here": ["./busybox", "echo", "x"],
+    "one that is not there": ["nothing"],
+    "one that is none": ["/etc/passwd"],
+    "no name": ["", "x"],
+    "empty words": ["printf", "<%s>", "", "", "x", ""],
+    "what JSON escapes": ["printf", "%s|", '"', "\\", "/", "\n\t\r\b\f", "\x01\x1f\x7f", "[{]}", '","', "\\u0041"],
+    "what Go escapes": ["sh", "-c", "echo a && echo '<b>' >&2"],
+    "not in ASCII": ["echo", "\u00fc\u2192\U0001f600"],
+    "many": ["echo", *map(str, range(3000))],
+    "a long one": ["echo", "x" * 40000],
+    "one that is longer than the rest": ["sh", "-c", "echo " + "y" * 60000],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("first", [["true"], ["/bin/true"], ["sh", "-c", "exit 0", "with", "some", "words"]], ids=["searched", "path", "words"])
+def test_with_other_words(bundle: Bundle, again: Callable[..., tuple[int, str]], first: list[str]) -> None:
+    """They are as Python reads them, and looked for where it looks."""
+    bundle.running()
+    for name, words in WORDS.items():
+        for kept in Path(bundle.root, bundle.id).glob("exec.*"):
+            kept.unlink()
+        path = Path(document(bundle, *words))
+        if name == "what Go escapes":
+            path.write_text(path.read_text().replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003E"))
+        elif name == "not in ASCII":
+            path.write_text(json.dumps(json.loads(path.read_text()), separators=(",", ":"), ensure_ascii=False))
+        text, expected = path.read_text(), again(python=True)
+        for kept in Path(bundle.root, bundle.id).glob("exec.*"):
+            kept.unlink()
+        document(bundle, *first)
+        assert again(python=True)[0] == 0
+        path.write_text(text)
+        is_path = "/" in words[0]
+        assert again() == ((PYTHON, "") if expected[0] or is_path != ("/" in first[0]) else expected), name
+
+
+@pytest.mark.parametrize("word", ["\\u0000", "\\u00fc", "\\u2028", "\\ud83d\\ude00", "\\x", "\\u00", "\\u00g0", "\\u004", "\x01", '","', '"],"args":["x'])
+def test_words_that_are_escaped_in_other_ways_are_left_to_python(bundle: Bundle, again: Callable[..., tuple[int, str]], word: str) -> None:
+    bundle.running()
+    path = Path(document(bundle, "true"))
+    assert again(python=True) == again() == (0, "")
+    path.write_text(path.read_text().replace('"true"', f'"true","{word}"'))
+    assert again() == ((0, "") if word == '","' else (PYTHON, ""))
+
+
+@pytest.mark.parametrize("what", ["a variable", "another user", "no words", "a space in it", "a space before it", "words said twice", "none", "a pipe", "a flag", "a limit of files", "fewer rights", "another dolium-init",
                                   "paused", "ended"])  # fmt: skip
 def test_what_is_not_quite_the_same_is_left_to_python(bundle: Bundle, again: Callable[..., tuple[int, str]], alone: str, what: str) -> None:
     bundle.running()
@@ -111,10 +156,18 @@ def test_what_is_not_quite_the_same_is_left_to_python(bundle: Bundle, again: Cal
     flags: tuple[str, ...] = ()
     before: tuple[str, ...] = ()
     match what:
-        case "another document":
+        case "a variable":
             document(bundle, "true", env=["PATH=/bin:/usr/bin", "X="])
+        case "another user":
+            document(bundle, "true", user={"uid": 0, "gid": 1})
+        case "no words":
+            document(bundle)
         case "a space in it":
-            Path(path).write_text(Path(path).read_text() + " ")
+            Path(path).write_text(Path(path).read_text().replace("[", "[ "))
+        case "a space before it":
+            Path(path).write_text(" " + Path(path).read_text())
+        case "words said twice":
+            Path(path).write_text(Path(path).read_text().replace("{", '{"args":["true"],', 1))
         case "none":
             os.unlink(path)
         case "a pipe":
@@ -166,7 +219,7 @@ def test_no_more_than_four_are_kept_and_all_go(bundle: Bundle, again: Callable[.
     for program in (bundle.runtime, alone):
         bundle.running()
         for number in range(6):
-            document(bundle, "echo", str(number))
+            document(bundle, "echo", str(number), env=["PATH=/bin", f"X={number}"])
             assert again(python=True) == again() == (0, f"{number}\n")
         assert sorted(each for each in os.listdir(f"{bundle.root}/{bundle.id}") if each.startswith("exec")) == [f"exec.{each}" for each in range(4)]
         Path(bundle.root, bundle.id, "exec.new").write_text("what a kill left")
@@ -206,3 +259,37 @@ def test_a_file_that_is_damaged_is_not_taken(bundle: Bundle, again: Callable[...
             assert again()[0] == (0 if changed == whole or place in (76, 84) else PYTHON), "of HOME, which this one has; unused"
         path.write_bytes(whole[: place + 1])
         assert again()[0] == PYTHON
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_documents_that_make_no_sense(bundle: Bundle, folder: str, seed: int) -> None:
+    """With bytes changed, gone or said twice: left to Python, or executed as they are; built so that a wrong step in memory ends it."""
+    program = without_python(folder, sanitized=True)
+    bundle.running()
+    path = Path(document(bundle, "echo", 'a "b" \\ c', "d"))
+    words = ["--root", bundle.root, "exec", "--detach", "--process", str(path), bundle.id]
+    assert bundle.verb(*words[2:]).code == 0
+    chance, whole, ran = random.Random(seed), path.read_bytes(), 0
+    for _ in range(150):
+        data = bytearray(whole)
+        at = chance.randrange(data.index(b"[") - 10, data.index(b"]") + 10)
+        match chance.randrange(4):
+            case 0:
+                del data[at:]
+            case 1:
+                data[at] = chance.choice(b'\0"\\{}[],:09au\xff')
+            case 2:
+                data[at:at] = data[chance.randrange(len(data)) :][: chance.randrange(40)]
+            case 3:
+                del data[at : at + chance.randrange(1, 10)]
+        path.write_bytes(data)
+        code, _, said = call(program, *words)
+        assert code in (0, PYTHON) and "Sanitizer" not in said, (data, code, said)
+        ran += code == 0
+    assert ran > 5
+    for size in (65534, 65535, 65536, 70000):
+        path.write_bytes(whole.replace(b'"d"', b'"%s"' % (b"d" * (size - len(whole) + 1))))
+        assert call(program, *words)[0] == (0 if size < 65535 else PYTHON)
+    for number in (1, 2, 1000, 10000):
+        path.write_bytes(whole.replace(b'"d"', b",".join([b'""'] * number)))
+        assert call(program, *words)[0] == 0

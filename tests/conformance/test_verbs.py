@@ -214,18 +214,8 @@ def test_it_shows_what_python_shows(alone: str, made: Callable[..., str], seed: 
 
 @pytest.fixture(scope="module")
 def sanitized() -> Iterator[str]:
-    """The same, built so that a wrong step in memory ends it."""
     with tempfile.TemporaryDirectory(prefix="dolium-test-") as directory:
-        os.mkdir(f"{directory}/bin")
-        program = f"{directory}/bin/dolium-oci"
-        built = subprocess.run(["cc", "-std=c11", "-g", "-O1", "-Wall", "-Wextra", "-Werror", "-fsanitize=address,undefined",
-                                "-fno-sanitize-recover=all", "-o", program, f"{TOP}/init/verbs.c", f"{TOP}/init/exec_again.c"], capture_output=True, check=False)  # fmt: skip
-        if built.returncode:
-            pytest.skip("no compiler with sanitizers")
-        os.makedirs(f"{directory}/lib/dolium")
-        Path(directory, "lib/dolium/dolium-oci").write_text(f"#!/bin/sh\nexit {PYTHON}\n")
-        os.chmod(f"{directory}/lib/dolium/dolium-oci", 0o755)
-        yield program
+        yield without_python(directory, sanitized=True)
 
 
 @pytest.mark.parametrize("seed", range(4))
