@@ -88,7 +88,7 @@ def page(rows: "dict[str, dict[str, str]]", paths: "dict[str, str]") -> str:
 def runtime(name: str, directory: str) -> str:
     """The path of a runtime, or nothing where it is not installed."""
     if name == "dolium-oci":
-        return f"{TOP}/bin/dolium-oci"
+        return f"{TOP}/.build/oci/bin/dolium-oci"  # as it is when installed, dolium-verbs in front
     found = shutil.which(name)
     if not found or name != "crun":
         return found or ""

@@ -8,17 +8,15 @@ import ctypes
 import ctypes.util
 import json
 import os
-import sys
 
 import pytest
+from bpf import ENOSYS, I386, KILL_PROCESS, X32, X86_64, decode, rule, run
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from dolium.plan import seccomp, seccomp_default
+from dolium.plan.capabilities import DEFAULT
 from dolium.plan.syscalls import numbers
-
-sys.path.insert(0, os.path.join(os.path.dirname(__file__), "..", "unit"))
-from test_seccomp import DOCKER, ENOSYS, I386, KILL_PROCESS, X32, X86_64, decode, rule, run
 
 for _name in ("libseccomp.so.2", ctypes.util.find_library("seccomp")):
     try:
@@ -285,7 +283,7 @@ class Draw:
         return []
 
 
-CAPABILITIES = [frozenset(), DOCKER, frozenset({"CAP_SYS_ADMIN"}), frozenset(seccomp_default.BY_CAPABILITY)]
+CAPABILITIES = [frozenset(), frozenset(DEFAULT), frozenset({"CAP_SYS_ADMIN"}), frozenset(seccomp_default.BY_CAPABILITY)]
 
 
 @pytest.mark.parametrize("capabilities", CAPABILITIES, ids=["none", "docker", "admin", "all"])

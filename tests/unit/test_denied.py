@@ -6,7 +6,7 @@ import random
 import struct
 
 import pytest
-from test_seccomp import decode, make, rule, run
+from bpf import AARCH64, I386, NR, X86_64, decode, make, rule, run
 
 from dolium.errors import Unsupported
 from dolium.plan import denied, seccomp
@@ -14,8 +14,6 @@ from dolium.plan.capabilities import DEFAULT
 from dolium.plan.seccomp_default import ALLOWED, BY_CAPABILITY, DENIED, default_profile
 from dolium.plan.syscalls import numbers
 
-X86_64, I386, AARCH64 = 0xC000003E, 0x40000003, 0xC00000B7
-NR = numbers("x86_64")
 PROFILE = seccomp.compile(default_profile(frozenset(DEFAULT)))
 
 

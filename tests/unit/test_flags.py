@@ -5,30 +5,9 @@ import sys
 
 import pytest
 
-from dolium.cli import docker, flags, help_page, main
-from dolium.cli.explain_flags import GROUP, ExplainFlags
-from dolium.engine import nearest
+from dolium.cli import docker, flags, help_page
+from dolium.cli.explain_flags import GROUP
 from dolium.errors import DoliumError, SpecError, UsageError
-
-# Every flag of `docker run` and `docker create`, Docker 28, with the aliases that its help does not show.
-_FLAGS = """add-host annotation attach blkio-weight blkio-weight-device cap-add cap-drop cgroup-parent cgroupns cidfile
-    cpu-count cpu-percent cpu-period cpu-quota cpu-rt-period cpu-rt-runtime cpu-shares cpus cpuset-cpus cpuset-mems
-    detach detach-keys device device-cgroup-rule device-read-bps device-read-iops device-write-bps device-write-iops
-    disable-content-trust dns dns-opt dns-option dns-search domainname entrypoint env env-file expose gpus group-add
-    health-cmd health-interval health-retries health-start-interval health-start-period health-timeout help hostname
-    init interactive io-maxbandwidth io-maxiops ip ip6 ipc isolation kernel-memory label label-file link
-    link-local-ip log-driver log-opt mac-address memory memory-reservation memory-swap memory-swappiness mount name
-    net net-alias network network-alias no-healthcheck oom-kill-disable oom-score-adj pid pids-limit platform
-    privileged publish publish-all pull quiet read-only restart rm runtime security-opt shm-size sig-proxy
-    stop-signal stop-timeout storage-opt sysctl tmpfs tty ulimit use-api-socket user userns uts volume volume-driver
-    volumes-from workdir"""
-DOCKER = _FLAGS.split()
-DOCKER_SHORT = "acdehilmPpqtuvw"
-_COMMANDS = """attach build builder buildx checkpoint commit compose config container context cp create diff
-    events exec export history image images import info inspect kill load login logout logs manifest network node
-    pause plugin port ps pull push rename restart rm rmi run save search secret service stack start stats stop swarm
-    system tag top trust unpause update version volume wait"""
-DOCKER_COMMANDS = _COMMANDS.split()
 
 TABLE = {flag.name: flag for _, rows in flags.GROUPS for flag in rows}
 parse = flags.parse
@@ -272,121 +251,6 @@ def test_flags_that_contradict_each_other():
     assert parse(["--memory-swap", "64m", "-m", "64m"]).memory_swap == 64 << 20
 
 
-# Docker's names
-
-@pytest.mark.parametrize("name", DOCKER)
-def test_every_flag_of_docker_is_ours_or_answered_by_name(name):
-    if name in TABLE or name in flags.ALIASES:
-        assert name not in docker.FLAGS, "it exists now: take it out of the advice"
-        return
-    for words in ([f"--{name}", "x"], [f"--{name}=x"]):
-        error = refused(*words)
-        assert isinstance(error, UsageError)
-        assert str(error) == f"dolium has no `--{name}`"
-        assert error.hint == docker.FLAGS[name]
-
-
-@pytest.mark.parametrize("letter", DOCKER_SHORT)
-def test_every_letter_of_docker_is_ours_or_answered_by_name(letter):
-    ours = {flag.short for flag in TABLE.values()}
-    assert (letter in ours) != (letter in docker.SHORT)
-    if letter not in ours:
-        error = refused(f"-{letter}", "x")
-        assert f"`-{letter}`" in str(error) and error.hint == docker.FLAGS[docker.SHORT[letter]]
-
-
-@pytest.mark.parametrize("name", docker.FLAGS)
-def test_advice_is_about_flags_that_exist(name):
-    assert name in DOCKER
-    for word in docker.FLAGS[name].replace("`", " ").replace(":", " ").split():
-        if word.startswith("--") and word not in ("--runtime",):
-            assert word[2:] in TABLE, word
-
-
-@pytest.mark.parametrize("name", DOCKER_COMMANDS)
-def test_every_command_of_docker_is_ours_or_answered_by_name(name):
-    if name in main.COMMANDS:
-        assert name not in docker.COMMANDS
-        return
-    error = docker.unknown_command(name, main.COMMANDS)
-    assert str(error) == f"dolium has no `{name}`"
-    assert error.hint == docker.COMMANDS[name]
-
-
-def test_a_misspelt_command():
-    assert docker.unknown_command("rnu", main.COMMANDS).hint == "did you mean `run`?"
-    assert docker.unknown_command("explian", main.COMMANDS).hint == "did you mean `explain`?"
-    assert docker.unknown_command("biuld", main.COMMANDS).hint.startswith("did you mean `build`? Dolium does not")
-    assert "--help" in docker.unknown_command("zzzzzzzz", main.COMMANDS).hint
-
-
-# explain
-
-def explained(*words):
-    read = ExplainFlags()
-    parse([*words], "explain", read)
-    read.check()
-    return read
-
-
-def test_explain_shares_the_flags_and_has_more():
-    read = explained("--verbose", "--json", "-v", "/a:/b", "-m", "64m", "@host")
-    assert read.verbose and read.json and read.volume == [("/a", "/b", False)] and read.memory == 64 << 20
-    error = refused("--json")
-    assert str(error) == "`dolium run` has no `--json`" and error.hint == "`dolium explain` has"
-
-
-@pytest.mark.parametrize("words", [["-v", "@host"], ["-v", "./x", "sh"], ["-v"], ["-v", "-m", "64m", "@host"],
-                                   ["-v", "alpine:3.20", "sh"], ["-v", "localhost:5000/a:b", "sh"], ["-v", "oci:/tmp/x"]])  # fmt: skip
-def test_v_alone_is_verbose(words):
-    read = explained(*words)
-    assert read.verbose and read.volume == [] and read.image == next((each for each in words[1:] if each[0] not in "-6"), None)
-
-
-@pytest.mark.parametrize("wrong", ["data:/data", "/tmp:x", "./a:b", "/tmp:/x:rx"])
-def test_v_with_a_volume_that_is_wrong_is_no_image(wrong):
-    with pytest.raises(DoliumError) as caught:
-        explained("-v", wrong, "alpine")
-    assert str(caught.value).startswith("-v: ")
-
-
-def test_a_plan_to_compare_with_is_named_or_not(tmp_path):
-    (tmp_path / "saved").write_text("")
-    assert explained("--diff", "--memory", "64m", "@host").diff == ""
-    assert explained("--diff", "@host", "sh").diff == "" and explained("--diff").diff == ""
-    assert explained("--diff", "nosuch.plan", "@host").diff == "nosuch.plan"
-    read = explained("--diff", f"{tmp_path}/saved", "@host")
-    assert (read.diff, read.image) == (f"{tmp_path}/saved", "@host")
-    read = explained("--diff", f"{tmp_path}/gone", "@host")  # what is wrong is said of the plan
-    assert (read.diff, read.image) == (f"{tmp_path}/gone", "@host")
-    read = explained("--diff", str(tmp_path), "sh")  # a rootfs
-    assert (read.diff, read.image) == ("", str(tmp_path))
-    assert explained("--diff=x", "@host").diff == "x" and explained("@host").diff is None
-
-
-@pytest.mark.parametrize(("words", "says"), [
-    (["--step", "0", "@host"], "--step: expected a whole number from 1 to 1048576, got `0`"),
-    (["--step", "", "@host"], "--step: expected a whole number from 1 to 1048576, got nothing"),
-    (["--step", "-1", "@host"], "--step: expected a whole number from 1 to 1048576, got `-1`"),
-    (["--until", "x", "@host"], "--until: expected a whole number from 1 to 1048576, got `x`"),
-    (["--shell", "@host"], "`--shell` needs `--until N`"),
-    (["--step", "3", "--json", "@host"], "`--json` and `--step` show different things"),
-    (["--run", "--until", "3", "@host"], "`--run` and `--until` show different things"),
-    (["--run", "-d", "@host"], "`--run` waits for the end, and `--detach` does not"),
-    (["--until", "3", "-t", "@host"], "`--until` leaves the shell your own terminal"),
-    (["--until", "3", "--why-denied", "@host"], "`--why-denied` is about the program, which `--until` does not start"),
-    (["--id", "a", "--bundle", "b"], "`--id` and `--bundle` name different containers"),
-    (["--id", "a", "@host"], "`--id` names a container whose words are known: `@host` is one too many"),
-    (["--id", "a", "-m", "64m"], "`--id` names a container whose words are known: `-m` is one too many"),
-    (["--bundle", "b", "--run"], "`--run` starts a container of its own, and `--bundle` names one that is there"),
-    (["--save", "", "@host"], "--save: no file is named"),
-])  # fmt: skip
-def test_words_of_explain_that_are_wrong(words, says):
-    with pytest.raises(DoliumError) as caught:
-        explained(*words)
-    assert str(caught.value) == says and (caught.value.hint or says.startswith("--step"))
-
-
 # Help
 
 @pytest.mark.parametrize("command", flags.COMMANDS)
@@ -428,22 +292,6 @@ def test_an_unknown_root_of_ours(word, hint):
     with pytest.raises(UsageError) as caught:
         flags.classify(word)
     assert str(caught.value) == f"no root `{word}`" and caught.value.hint == hint
-
-
-# The nearest name
-
-@pytest.mark.parametrize(("one", "other", "slips"), [
-    ("", "", 0), ("a", "", 1), ("ab", "ba", 1), ("memroy", "memory", 1), ("kitten", "sitting", 3), ("abc", "abc", 0)])
-def test_distance(one, other, slips):
-    assert nearest.distance(one, other) == nearest.distance(other, one) == slips
-
-
-def test_nearest():
-    names = ("cap-add", "cap-drop", "cpus", "memory")
-    assert nearest.nearest("cap-ad", names) == ("cap-add",)
-    assert nearest.nearest("cap", names) == ("cap-add", "cap-drop")
-    assert nearest.nearest("cap", names, most=1) == ("cap-add",)
-    assert nearest.nearest("", names) == nearest.nearest("zzzz", names) == nearest.nearest("x" * 10**6, names) == ()
 
 
 # The budget
