@@ -39,11 +39,11 @@ REASONS = {
     "linux_cgroups_hugetlb": _ABSENT.format("hugetlb"), "linux_cgroups_relative_hugetlb": _ABSENT.format("hugetlb"),
     "linux_cgroups_network": _ABSENT.format("net_cls"), "linux_cgroups_relative_network": _ABSENT.format("net_cls"),
     "linux_cgroups_memory": _KERNEL, "linux_cgroups_relative_memory": _KERNEL,
-    "linux_ns_itype": "ours: without a mount namespace a container would change the host's mounts, as with runc it does; "
-                      "crun makes one all the same",
+    "linux_ns_itype": "ours refuses a config without a mount namespace; with runc and crun its mounts are made on the host, and "
+                      "stay there. crun fails by the mount namespace that it is called in here",
     "linux_process_apparmor_profile": "host: a kernel without AppArmor",
     "misc_props": "suite: its configs name a program that is not in the rootfs, which all three say at `create`",
-    "pidfile": "suite: it kills a container whose `true` has ended, and wants no error",
+    "pidfile": "suite: it kills a container whose `true` has ended, and wants no error; who is seen running still, by chance, passes",
     "process_capabilities": "host: the caller has no CAP_SYS_RESOURCE to give",
     "process_capabilities_fail": "contrary to runtime-spec 1.1, by which unknown capabilities are left out",
     "process_rlimits": "suite: its program is one of Go's, which raises RLIMIT_NOFILE to the hard limit before it looks",

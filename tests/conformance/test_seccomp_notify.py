@@ -178,3 +178,12 @@ def test_an_agent_that_is_gone_leaves_enosys(bundle: Bundle) -> None:
     bundle.start()
     bundle.wait()
     assert "Function not implemented" in bundle.read("out")
+
+
+def test_exec_in_a_directory_takes_calls_of_its_own(bundle: Bundle, agent: Agent) -> None:
+    """Where root may not enter it, the user does, with the filter and before somebody listens."""
+    spec = config(process__args=["sleep", "1000"], process__noNewPrivileges=False, linux__seccomp=profile(agent, "getcwd"))
+    bundle.running(spec)
+    assert bundle.verb("exec", bundle.id, "true").code == 0
+    ended = bundle.verb("exec", "--cwd", "/tmp", bundle.id, "true")
+    assert ended.code == 255 and "SCMP_ACT_NOTIFY for getcwd: it takes that call to hand the listener over" in ended.err, ended

@@ -6,6 +6,7 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
+import subprocess
 
 import pytest
 from bundles import SAFE, Bundle, config, script
@@ -102,6 +103,35 @@ def test_cve_2024_21626_exec(bundle: Bundle) -> None:
     for number in range(3, 24, 4):
         ended = bundle.verb("exec", "--cwd", f"/proc/self/fd/{number}", bundle.id, "ls", "-ld", ".")
         assert (ended.code, ended.out) == (255, ""), ended
+
+
+@pytest.mark.parametrize("verb", ["run", "exec"])
+def test_cve_2024_21626_where_the_user_goes_when_root_may_not(bundle: Bundle, verb: str) -> None:
+    """By a link in a directory that is closed to root, so that it is the second try, as the user, which meets it."""
+    mapping = [{"containerID": 0, "hostID": 100000, "size": 65536}]
+    spec = config(process__args=["sleep", "1000"], linux__uidMappings=mapping, linux__gidMappings=mapping)
+    spec["linux"]["namespaces"].append({"type": "user"})
+    subprocess.run(["chown", "-hR", "100000:100000", bundle.rootfs], check=True)
+    os.mkdir(f"{bundle.rootfs}/closed", 0o700)
+    os.chown(f"{bundle.rootfs}/closed", 101000, 0)
+    bundle.write(spec)
+    if verb == "exec":
+        bundle.running(spec)
+    outside = os.open(bundle.directory, os.O_RDONLY)
+    user = {"uid": 1000, "gid": 1000}
+    try:
+        for number in (*range(3, 9), 12, 20):
+            link, cwd = f"{bundle.rootfs}/closed/{number}", f"/closed/{number}"
+            os.symlink(f"/proc/self/fd/{number}", link)
+            if verb == "run":
+                bundle.write({**spec, "process": {**spec["process"], "args": ["ls", "-ld", "."], "cwd": cwd, "user": user}})
+                words = ["run", "--bundle", bundle.directory, "--preserve-fds", "1", bundle.id]
+            else:
+                words = ["exec", "--cwd", cwd, "--user", "1000:1000", "--preserve-fds", "1", bundle.id, "ls", "-ld", "."]
+            ended = bundle.verb(*words, pass_fds=[3], preexec_fn=lambda: os.dup2(outside, 3))
+            assert (ended.code, ended.out) == (1 if verb == "run" else 255, "") and "chdir" in ended.err, ended
+    finally:
+        os.close(outside)
 
 
 def test_no_descriptor_comes_in_before_or_after_start(bundle: Bundle) -> None:

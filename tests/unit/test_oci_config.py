@@ -69,6 +69,7 @@ def written(spec: dict[str, Any], kind: dict[str, Any] = V2) -> dict[str, str]:
     ({"linux__namespaces": [{"type": "mount"}, {"type": "pid"}, {"type": "pid"}]}, "linux.namespaces[2].type: `pid` is there twice"),
     ({"linux__namespaces": [{"type": "mnt"}]},
      'linux.namespaces[0].type: expected one of pid, network, mount, ipc, uts, user, cgroup, time, got "mnt"'),
+    ({"linux__namespaces": [{"type": "pid"}]}, "linux.namespaces: has no `mount`: a rootfs without a mount namespace would change the host's mounts"),
     ({"linux__namespaces": [{"type": "mount", "path": "x"}]}, 'linux.namespaces[0].path: expected an absolute path, got "x"'),
     ({"linux__uidMappings": [{"containerID": 0, "hostID": 1, "size": 1}]}, "linux.uidMappings: needs a user namespace among linux.namespaces"),
     ({"linux__cgroupsPath": "/a/../b"}, "linux.cgroupsPath: leads upwards (`..`)"),

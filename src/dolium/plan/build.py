@@ -102,6 +102,7 @@ def plan(spec: "dict[str, Any]", facts: "Facts") -> "list[Step]":
         filter.load(spec, facts) + filter.hand_over(spec, facts) if moment == filter.PRIVILEGED else [],
         identity.bounds(spec, facts),      # takes CAP_SETPCAP, which goes next
         identity.user(spec, facts),
+        program.directory_again(spec),     # and the other way round: it may be open to the user alone
         identity.capabilities(spec, facts),
         identity.no_new_privileges(spec),
         program.finish(spec),              # after the last change of ids

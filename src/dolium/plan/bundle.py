@@ -188,7 +188,7 @@ def all_of(spec: "dict[str, Any]", facts: "Facts") -> "list[Step]":
     cwd = spec["process"]["cwd"]
     if cwd != "/":  # as runc has it
         steps.append(Step("mkdir", INSIDE, "process.cwd", fd=slots.ROOT, data=strings(cwd, "755", why="process.cwd"), n2=-1,
-                          accept=(EROFS, ENOTDIR, ELOOP), what=f"mkdir {cwd}", note="where it is not there"))  # fmt: skip
+                          accept=(EROFS, ENOTDIR, ELOOP, EACCES), what=f"mkdir {cwd}", note="where it is not there"))  # fmt: skip
     return steps + _nodes(spec, facts)
 
 

@@ -14,6 +14,8 @@ O_CREAT, O_PATH, O_DIRECTORY = 0o100, 0o10000000, 0o200000
 AT_BIRTH = ("mmap", "madvise", "close_range", "clone", "exit_group", "setsid")
 IN_BETWEEN = ("prctl", "setgroups", "setresgid", "setresuid", "capset", "umask", "dup2")
 """System calls that are made between the load of a filter, without and with privileges, and the one who decides for it."""
+TO_A_DIRECTORY = ("openat2", "fchdir", "getcwd")
+"""More of them, where root was refused the working directory."""
 
 
 def plan(spec: "dict[str, Any]", facts: "Facts") -> "list[Step]":
@@ -57,7 +59,8 @@ def plan(spec: "dict[str, Any]", facts: "Facts") -> "list[Step]":
         terminal.hand_over(spec),
     )  # fmt: skip
     moment = filter.moment(spec)
-    between = AT_BIRTH if moment == filter.CREATED else AT_BIRTH + IN_BETWEEN
+    again = program.directory_again(spec)
+    between = AT_BIRTH if moment == filter.CREATED else AT_BIRTH + IN_BETWEEN + (TO_A_DIRECTORY if again else ())
     chapter(
         "SECURITY",                              # as in plan/build.py
         process.attributes(spec),
@@ -67,6 +70,7 @@ def plan(spec: "dict[str, Any]", facts: "Facts") -> "list[Step]":
         filter.load(spec, facts) if moment == filter.PRIVILEGED else [],
         identity.bounds(spec, facts),
         identity.user(spec, facts),
+        again,
         identity.capabilities(spec, facts),
         identity.no_new_privileges(spec),
         [program.umask(spec)],

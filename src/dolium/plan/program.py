@@ -1,5 +1,7 @@
 """The last steps: what the container runs, and who watches it."""
 
+from errno import EACCES, EPERM
+
 from dolium.core.wire import BOTH, HOST, INSIDE, OUTSIDE, Step, strings
 from dolium.plan import slots, terminal
 from dolium.plan.origin import is_bundle
@@ -18,11 +20,22 @@ DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 def directory(spec: "dict[str, Any]") -> "list[Step]":
-    """chdir(2), while still root: the directory may be open to few."""
+    """chdir(2), while still root: the directory may be open to few.  What refuses root is tried again (`directory_again`)."""
     cwd = spec["process"]["cwd"]
     if cwd == "/" or is_held(spec):
         return []
-    return [Step("chdir", INSIDE, "process.cwd", fd=slots.ROOT, path=cwd, what=f"chdir {cwd}", note="checked to lie below /")]
+    return [Step("chdir", INSIDE, "process.cwd", fd=slots.ROOT, path=cwd, accept=(EACCES, EPERM) if directory_again(spec) else (),
+                 what=f"chdir {cwd}", note="checked to lie below /")]  # fmt: skip
+
+
+def directory_again(spec: "dict[str, Any]") -> "list[Step]":
+    """chdir(2) as the user it will be, where root was refused: on a file system that trusts only its owner, and where root of a
+    user namespace has no power over the directory, since one of its ids is not mapped.  As runc and crun have it."""
+    cwd, who = spec["process"]["cwd"], spec["process"]["user"]
+    if cwd == "/" or is_held(spec) or not (who["uid"] or who["gid"] or who.get("additionalGids")):
+        return []
+    return [Step("chdir", INSIDE, "process.cwd", fd=slots.ROOT, path=cwd, n1=1, what=f"chdir {cwd}",
+                 note="as the user, where root may not")]  # fmt: skip
 
 
 def finish(spec: "dict[str, Any]") -> "list[Step]":

@@ -4,7 +4,8 @@ TEXT = """
 chdir
   what     goes to the working directory of the program, and checks that it has a name below `/`.
   why      the program is to start there.
-  here     after the pivot, while still root: the directory may be open to few.
+  here     after the pivot, while still root: the directory may be open to few. Where root is refused, once more as the user: root
+           has no power over files whose ids are not mapped into its user namespace, or that a server trusts their owner alone with.
   without  with a directory such as /proc/self/fd/7 the program would stand on the host (CVE-2024-21626).
   man      openat2(2) chdir(2) getcwd(2)
   see      /proc/PID/cwd
