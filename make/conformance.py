@@ -43,7 +43,7 @@ REASONS = {
                       "stay there. crun fails by the mount namespace that it is called in here",
     "linux_process_apparmor_profile": "host: a kernel without AppArmor",
     "misc_props": "suite: its configs name a program that is not in the rootfs, which all three say at `create`",
-    "pidfile": "suite: it kills a container whose `true` has ended, and wants no error; who is seen running still, by chance, passes",
+    "pidfile": "suite: it kills a container whose `true` has ended, and wants no error; one that by chance still runs passes",
     "process_capabilities": "host: the caller has no CAP_SYS_RESOURCE to give",
     "process_capabilities_fail": "contrary to runtime-spec 1.1, by which unknown capabilities are left out",
     "process_rlimits": "suite: its program is one of Go's, which raises RLIMIT_NOFILE to the hard limit before it looks",
