@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from bundles import DEFAULT, Bundle
 from containers import SLOW
+from test_cwd import CASES, is_as, said
 
 SEEDS = range(int(os.environ.get("DOLIUM_DIFFERENTIAL", "8")))
 PROGRAM = """
@@ -167,3 +168,15 @@ def test_the_same_as(bundle: Bundle, other: str, seed: int) -> None:
     mine, others = comparable(seen(bundle, spec, [bundle.runtime])), comparable(seen(bundle, spec, theirs))
     for chapter, lines in mine.items():
         assert lines == others[chapter], (chapter, json.dumps(spec["process"]))
+
+
+UNLIKE = {("runc", "below-the-users", "run"): "denied", ("runc", "nothing-below", "run"): "denied", ("crun", "nobody", "exec"): "/a"}
+"""runc 1.1 makes a working directory that root does not see, and fails; crun enters it as the user, as we do.  `exec` of crun 1.8
+enters as root of the host, to whom this one belongs."""
+
+
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("other", ["runc", "crun"])
+def test_the_same_may_enter_the_working_directory(bundle: Bundle, other: str, case: str) -> None:
+    for verb, found in said(bundle, command(other), case).items():
+        assert is_as(found, UNLIKE.get((other, case, verb), CASES[case][3])), (verb, found)
