@@ -1,7 +1,5 @@
 """The last steps: what the container runs, and who watches it."""
 
-from errno import EACCES, EPERM
-
 from dolium.core.wire import BOTH, HOST, INSIDE, OUTSIDE, Step, strings
 from dolium.plan import slots, terminal
 from dolium.plan.origin import is_bundle
@@ -12,6 +10,7 @@ if TYPE_CHECKING:
 
     from dolium.plan.facts import Facts
 
+EPERM, EACCES = 1, 13
 ROOM = 256
 """Bytes in the plan for `HOME=...`."""
 LARGEST = 1 << 16
