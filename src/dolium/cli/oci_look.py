@@ -142,15 +142,21 @@ def _everything() -> str:
 
 
 def events(found: Words, root: str) -> int:
-    """`events`: one line of JSON each time, as runc has them."""
+    """`events`: one line of JSON each time, as runc has them, and one when the kernel has killed for want of memory."""
     from time import sleep
 
     from dolium.plan.quantities import seconds
 
     every = seconds(found.flags.get("interval", "5s"), "--interval")
+    container = state.find(root, found.id)
+    before = _memory_kills(container)
     while True:
         container = state.find(root, found.id)
-        if container.status() == "stopped":
+        status = container.status()
+        if (kills := _memory_kills(container)) > before:
+            before = kills
+            show(document.write({"type": "oom", "id": found.id}) + "\n")
+        if status == "stopped":
             if "stats" in found.flags:
                 raise StateError(found.id, "stopped", "running")
             return 0
@@ -158,6 +164,14 @@ def events(found: Words, root: str) -> int:
         if "stats" in found.flags:
             return 0
         sleep(every)
+
+
+def _memory_kills(container: state.Container) -> int:
+    group = container.fields["groups"].get("memory")
+    try:
+        return cgroup.memory_kills(group, container.fields["versions"]["memory"]) if group else 0
+    except OSError:  # of one that is just being deleted
+        return 0
 
 
 def statistics(container: state.Container) -> "dict[str, Any]":
