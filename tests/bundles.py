@@ -14,13 +14,15 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from containers import SLOW, TOP
+from containers import NOBODY, SLOW, TOP
 
 RUNTIME = f"{TOP}/.build/oci/bin/dolium-oci"
 """As it is when installed (make/setup.sh): dolium-verbs, and behind it what is in bin/."""
 PYTHON_ALONE = f"{TOP}/bin/dolium-oci"
 KERNEL = tuple(int(each) for each in os.uname().release.split("-")[0].split(".")[:2])
 SAFE = ["nosuid", "noexec", "nodev"]
+PLAIN = f"setpriv --reuid {NOBODY} --regid {NOBODY} --clear-groups"
+"""The words with which a plain user is somebody."""
 DEFAULT: dict[str, Any] = {
     "ociVersion": "1.0.2-dev",
     "root": {"path": "rootfs"},
@@ -207,6 +209,17 @@ class Bundle:
         started = self.start()
         assert started.code == 0, started
         return int(self.state()["pid"])
+
+    def called_by(self, owner: int, words: str) -> None:
+        """Have the runtime called by somebody else: `words` are of a shell, and end in exec of who that is."""
+        path = f"{self.directory}/caller"
+        with open(path, "w") as file:
+            file.write(f'#!/bin/sh\n{words} "{self.runtime}" "$@"\n')
+        os.chmod(path, 0o755)
+        os.makedirs(self.root, exist_ok=True)
+        for each in (self.root, self.directory):
+            os.chown(each, owner, owner)
+        self.runtime = path
 
     def close(self) -> None:
         ended = self.verb("delete", "--force", self.id)

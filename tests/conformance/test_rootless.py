@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from bundles import RUNTIME, SAFE, Bundle, config, script, wait_for
+from bundles import PLAIN, RUNTIME, SAFE, Bundle, config, script, wait_for
 from containers import NOBODY, program
 
 FIRST = 200000
@@ -21,40 +21,25 @@ OTHERS = [{"containerID": 0, "hostID": FIRST, "size": 65536}]
 SPACES = ("pid", "network", "ipc", "uts", "mount", "cgroup", "user")
 
 
-def caller(bundle: Bundle, words: str, owner: int = NOBODY) -> None:
-    """Have the runtime called by somebody else: `words` end in exec of who that is."""
-    path = f"{bundle.directory}/caller"
-    with open(path, "w") as file:
-        file.write(f'#!/bin/sh\n{words} "{bundle.runtime}" "$@"\n')
-    os.chmod(path, 0o755)
-    os.makedirs(bundle.root, exist_ok=True)
-    for each in (bundle.root, bundle.directory):
-        os.chown(each, owner, owner)
-    subprocess.run(["chown", "-hR", f"{owner}:{owner}", bundle.rootfs], check=True)
-    bundle.runtime = path
-
-
-PLAIN = f"setpriv --reuid {NOBODY} --regid {NOBODY} --clear-groups"
-
-
 def plain(bundle: Bundle, more: str = "", subordinate: str = f"{NOBODY}:{FIRST}:65536\n") -> None:
     """A plain user with those subordinate ids, whatever this host's files say."""
     for name in ("newuidmap", "setpriv"):
         if not shutil.which(name):
             pytest.skip(f"no {name} here")
-    own_rootfs(bundle)
+    own_rootfs(bundle, NOBODY)
     with open(f"{bundle.directory}/ids", "w") as file:
         file.write(subordinate)
     binds = "".join(f"mount --bind {bundle.directory}/ids /etc/{name} && " for name in ("subuid", "subgid"))
-    caller(bundle, f"exec unshare -m --propagation private sh -c '{binds}{more} exec {PLAIN} \"$@\"' -")
+    bundle.called_by(NOBODY, f"exec unshare -m --propagation private sh -c '{binds}{more} exec {PLAIN} \"$@\"' -")
 
 
-def own_rootfs(bundle: Bundle) -> None:
-    """Not links to files that other tests have."""
+def own_rootfs(bundle: Bundle, owner: int) -> None:
+    """His, and so no links to files that other tests have."""
     fresh = f"{bundle.directory}/fresh"
     subprocess.run(["cp", "-a", bundle.rootfs, fresh], check=True)
     shutil.rmtree(bundle.rootfs)
     os.rename(fresh, bundle.rootfs)
+    subprocess.run(["chown", "-hR", f"{owner}:{owner}", bundle.rootfs], check=True)
 
 
 def users(spec: dict[str, Any], mapping: list[dict[str, int]]) -> dict[str, Any]:
@@ -154,7 +139,7 @@ def test_groups_that_were_given_to_him(bundle: Bundle) -> None:
 @pytest.fixture
 def within(bundle: Bundle) -> Iterator[Bundle]:
     """The runtime is called by root of a user namespace, which goes on from call to call, as rootless podman's does."""
-    own_rootfs(bundle)
+    own_rootfs(bundle, FIRST)
     with open(f"{bundle.directory}/ids", "w") as file:
         file.write(f"root:{FIRST}:70000\n")
     binds = "".join(f"mount --bind {bundle.directory}/ids /etc/{name} && " for name in ("subuid", "subgid"))
@@ -162,7 +147,7 @@ def within(bundle: Bundle) -> Iterator[Bundle]:
     line = f"{binds} exec unshare --user --mount {maps} sleep infinity"
     with subprocess.Popen(["unshare", "-m", "--propagation", "private", "sh", "-c", line]) as holder:
         wait_for(lambda: program(holder.pid) == "sleep")
-        caller(bundle, f"exec nsenter --target {holder.pid} --user --mount --setuid 0 --setgid 0", FIRST)
+        bundle.called_by(FIRST, f"exec nsenter --target {holder.pid} --user --mount --setuid 0 --setgid 0")
         yield bundle
         bundle.close()
         bundle.runtime = RUNTIME

@@ -21,10 +21,15 @@ def load(directory: str, identity: str, config: str = "", systemd: bool = False)
         raise SpecError("bundle", f"there is no directory `{directory}`")
     given = document.read(document.text(config or f"{directory}/config.json", "config.json"), "config.json")
     spec = oci.read(given, directory, identity)
+    group = (given.get("linux") or {}).get("cgroupsPath") or ""
     if systemd:
         from dolium.runtime import units
 
-        units.settle(spec, (given.get("linux") or {}).get("cgroupsPath") or "", identity)
+        units.settle(spec, group, identity)
+    elif not group and host.facts().rootless:
+        from dolium.runtime import rootless
+
+        rootless.place(spec, host.facts(), identity)
     root = spec["root"]["path"]
     if not os.path.isdir(root):
         raise SpecError("root.path", f"there is no directory `{root}`")

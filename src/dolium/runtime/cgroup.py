@@ -90,6 +90,7 @@ def _pass_on(directory: str) -> None:
     missing = {*read(f"{directory}/cgroup.controllers").split()} - {*read(f"{directory}/cgroup.subtree_control").split()}
     if not missing:
         return
+    _leave(directory)
     try:
         write(f"{directory}/cgroup.subtree_control", " ".join(f"+{each}" for each in missing).encode())
     except OSError:

@@ -15,6 +15,13 @@ PATHS = ("/usr/bin", "/bin", "/usr/sbin", "/sbin", "/usr/local/bin")
 SHOWN = 300
 
 
+def place(spec: "dict[str, Any]", facts: "Facts", identity: str) -> None:
+    """Where a container has its group whose config names none: in the caller's own, if he may divide that."""
+    own, top = facts.controllers.get("unified"), facts.hierarchies.get("unified")
+    if own and top:
+        spec["linux"]["cgroupsPath"] = f"{own.parent.removeprefix(top.parent)}/{identity}"
+
+
 def of_groups(spec: "dict[str, Any]", facts: "Facts") -> "Facts":
     """The facts with those cgroup hierarchies only in which this user can make the container's groups, or has made them.
 
