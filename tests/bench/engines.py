@@ -1,4 +1,5 @@
-"""`true` in a container by Podman, Docker and containerd's ctr, with each runtime below: `python tests/bench/engines.py [ROUNDS]`.
+"""`true` in a container of its own, and in one that sleeps, by Podman, Docker and containerd's ctr, with each runtime below:
+`python tests/bench/engines.py [ROUNDS]`.
 
 All is done in a machine of namespaces (tests/clients/lab.py), which shows cgroup v1 alone, because crun refuses a host with both.
 Each round calls every engine with every runtime once, in turn.  No network: that is the engine's own work and the same for all."""
@@ -21,10 +22,18 @@ from lab import HERE, Lab
 from pages import files
 
 RUNTIMES = {"dolium-oci": "/usr/local/bin/dolium-oci", "runc": "/usr/sbin/runc", "crun": "/usr/bin/crun"}
-ENGINES = {
-    "podman": "podman --runtime {path} run --rm --network none localhost/alpine true",
-    "docker": "docker run --rm --network none --runtime {name} alpine true",
-    "ctr": f"ctr run --rm --runc-binary {{path}} {test_containerd.IMAGE} b1 true",
+SLEEPERS = (
+    "podman --runtime {path} run -d --network none --name s-{name} localhost/alpine sleep 100000",
+    "docker run -d --network none --runtime {name} --name s-{name} alpine sleep 100000",
+    f"ctr run -d --runc-binary {{path}} {test_containerd.IMAGE} s-{{name}} sleep 100000",
+)
+ROWS = {
+    "podman run --rm": "podman --runtime {path} run --rm --network none localhost/alpine true",
+    "docker run --rm": "docker run --rm --network none --runtime {name} alpine true",
+    "ctr run --rm": f"ctr run --rm --runc-binary {{path}} {test_containerd.IMAGE} b1 true",
+    "podman exec": "podman exec s-{name} true",
+    "docker exec": "docker exec s-{name} true",
+    "ctr task exec": "ctr task exec --exec-id e1 s-{name} true",
 }
 CLOCK = 'began=$(date +%s%N); {line} || exit 1; echo $((($(date +%s%N) - began) / 1000))'
 FIFTY = "for i in $(seq 50); do podman --runtime {path} run --rm --network none localhost/alpine true & done; wait"
@@ -65,16 +74,20 @@ def timed(lab: Lab, line: str) -> float:
 
 
 def measure(lab: Lab, rounds: int) -> None:
-    rows: dict[str, dict[str, list[float]]] = {engine: {name: [] for name in RUNTIMES} for engine in ENGINES}
+    for line in SLEEPERS:
+        for name, path in RUNTIMES.items():
+            timed(lab, line.format(name=name, path=path))
+    rows: dict[str, dict[str, list[float]]] = {row: {name: [] for name in RUNTIMES} for row in ROWS}
     for number in range(rounds + 1):
-        for engine, line in ENGINES.items():
+        for row, line in ROWS.items():
             for name in sorted(RUNTIMES, key=lambda each: hash((number, each))):
                 took = timed(lab, line.format(name=name, path=RUNTIMES[name]))
                 if number:  # the first warms up
-                    rows[engine][name].append(took)
+                    rows[row][name].append(took)
     print(f"{'':24}" + "".join(f"{name:>14}" for name in RUNTIMES) + "   of runc   of crun")
-    for engine, found in rows.items():
-        show(f"{engine} run --rm", {name: statistics.median(times) for name, times in found.items()}, "ms")
+    for row, found in rows.items():
+        show(row, {name: statistics.median(times) for name, times in found.items()}, "ms")
+    lab.sh("podman rm -a -f -t 0")
     fifty: dict[str, list[float]] = {name: [] for name in RUNTIMES}
     for _ in range(3):
         for name, path in RUNTIMES.items():

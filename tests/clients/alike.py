@@ -49,6 +49,14 @@ class Alike:
             "running\n5\nout\nerr\nexited 5 false\nc1 Exited (5)\nc1\n",
         )
 
+    def test_exec_again_needs_no_python(self, engine: Pair) -> None:
+        """What an engine asks for is the same each time but for the words (docs/decisions/0045): Dolium's Python is taken away."""
+        name = "/usr/local/lib/dolium/dolium-oci"
+        said = engine.lab.sh(f"""{SLEEPING}
+            $engine exec c1 true; mv {name} {name}.away; $engine exec c1 echo 'one & two'; echo in | $engine exec -i c1 cat; $engine exec c1 sh -c 'exit 42'; echo $?
+            mv {name}.away {name}{GONE}""", **engine.ways["dolium"])  # fmt: skip
+        assert said.stdout == "one & two\nin\n42\nc1\n", said
+
     def test_signals(self, engine: Pair) -> None:
         engine.same(
             """$run -d --name c1 $I sh -c 'trap "echo got" HUP; echo ready; while :; do sleep 0.05; done' >/dev/null

@@ -80,6 +80,14 @@ def test_task(ctr: Pair) -> None:
     )
 
 
+def test_exec_again_needs_no_python(ctr: Pair) -> None:
+    name = "/usr/local/lib/dolium/dolium-oci"
+    said = ctr.lab.sh(f"""ctr run -d $how $I c1 sleep 100; ctr task exec --exec-id e1 c1 true; mv {name} {name}.away
+        ctr task exec --exec-id e2 c1 echo 'one & two'; ctr task exec --exec-id e3 c1 sh -c 'exit 42'; echo $?; mv {name}.away {name}
+        ctr task rm -f c1 2>/dev/null; ctr c rm c1""", **ctr.ways["dolium"])  # fmt: skip
+    assert said.stdout == "one & two\n42\n", said
+
+
 def test_kill_and_forced_removal(ctr: Pair) -> None:
     ctr.same("ctr run -d $how $I c1 sleep 100; ctr task kill -s 9 c1; until ctr task ls | grep -q STOPPED; do :; done; ctr task ls | tail -1 | tr -s ' ' | cut -d ' ' -f 3; "
              "ctr task rm c1 2>/dev/null; ctr c rm c1", "STOPPED\n")  # fmt: skip
