@@ -228,7 +228,7 @@ static void start(void)
 {
     lock();
     struct value status = field("\"status\"");
-    if (getenv("NOTIFY_SOCKET") || !is(status, "\"created\"") || !living() || has_hooks("\"startContainer\"") || has_hooks("\"poststart\""))
+    if (getenv("NOTIFY_SOCKET") || !is(status, "\"created\"") || !living() || frozen() || has_hooks("\"startContainer\"") || has_hooks("\"poststart\""))
         python();
     static char changed[LARGEST + 16];
     char *end = put_value(changed, (struct value){document, status.at}), answer[4096];
@@ -260,7 +260,7 @@ static void state(const char *identity)
     struct value written = field("\"status\"");
     const char *status = "stopped";
     if (pid)
-        status = is(written, "\"started\"") ? frozen() ? "paused" : "running" : is(written, "\"created\"") ? "created" : "creating";
+        status = is(written, "\"creating\"") ? "creating" : frozen() ? "paused" : is(written, "\"created\"") ? "created" : "running";
     else if (is(written, "\"creating\""))
         python();
     static char text[LARGEST + 1024];
@@ -284,7 +284,7 @@ static void state(const char *identity)
 static void kill_it(int signal)
 {
     pid_t pid = living();
-    if (!pid || (signal == 9 && frozen()))
+    if (!pid || is(field("\"status\""), "\"creating\"") || (signal == 9 && frozen()))
         python();
     int fd = (int)syscall(NR_pidfd_open, pid, 0);
     if (fd < 0 || living() != pid || (syscall(NR_pidfd_send_signal, fd, signal, NULL, 0) && errno != ESRCH))

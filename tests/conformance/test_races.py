@@ -60,6 +60,34 @@ def test_create_and_delete(bundle: Bundle) -> None:
         gone(bundle)
 
 
+def test_a_create_whose_directory_is_taken_for_remains(bundle: Bundle, strace: str) -> None:
+    """`delete --force` comes between its making and its lock, and takes it away: another is made."""
+    bundle.write(config(process__args=["sleep", "1000"]))
+    slow = [strace, "-qq", "-o", "/dev/null", "-e", "trace=flock", "-e", "inject=flock:delay_enter=1000000:when=1"]  # microseconds
+    with open("/dev/null", "r+") as null:
+        creating = subprocess.Popen([*slow, bundle.runtime, "--root", bundle.root, "create", "-b", bundle.directory, bundle.id], stdin=null, stdout=null,
+                                    stderr=null, env=bundle.environment)  # fmt: skip
+        wait_for(lambda: os.path.exists(f"{bundle.root}/{bundle.id}"))
+        assert bundle.verb("delete", "--force", bundle.id).code == 0
+        assert creating.wait(60 * SLOW) == 0 and bundle.status() == "created"
+
+
+def test_kill_and_create(bundle: Bundle) -> None:
+    """What is neither created nor running hears of no signal (runtime-spec, runtime.md "Kill")."""
+    with open(f"{bundle.directory}/hook", "w") as file:
+        file.write(f"#!/bin/sh\n: >{bundle.directory}/here\nwhile [ ! -e {bundle.directory}/go ]; do sleep 0.01; done\n")
+    os.chmod(f"{bundle.directory}/hook", 0o755)
+    bundle.write(config(process__args=["sleep", "1000"], hooks={"createRuntime": [{"path": f"{bundle.directory}/hook"}]}))
+    with open("/dev/null", "r+") as null:
+        creating = subprocess.Popen([bundle.runtime, "--root", bundle.root, "create", "-b", bundle.directory, bundle.id], stdin=null, stdout=null,
+                                    stderr=null, env=bundle.environment)  # fmt: skip
+        wait_for(lambda: os.path.exists(f"{bundle.directory}/here"))
+        assert bundle.verb("kill", bundle.id, "KILL").err == f"error: container not running: `{bundle.id}` is creating\n"
+        with open(f"{bundle.directory}/go", "w"):
+            pass
+        assert creating.wait(60 * SLOW) == 0 and bundle.status() == "created"
+
+
 @pytest.mark.parametrize("delete", [("delete", "--force"), ("delete",)], ids=["force", "plain"])
 def test_start_and_delete(bundle: Bundle, delete: tuple[str, ...]) -> None:
     for _ in range(ROUNDS):

@@ -115,6 +115,7 @@ UNUSUAL: "dict[str, tuple[list[str], dict[str, Any]]]" = {
     "rootless": (["--rootless", "true", "state", "c"], {}),
     "a start of what has started": (["start", "c"], {}),
     "a start of what has ended": (["start", "c"], {"status": "created"}),
+    "a signal to what is being made": (["kill", "c", "0"], {"status": "creating", "pid": state.identify(os.getpid())}),
     "hooks after the end": (["delete", "c"], {"hooks": ["poststart", "poststop"]}),
     "a unit of systemd's": (["delete", "c"], {"unit": "c.scope"}),
     "one that is being made": (["state", "c"], {"status": "creating"}),
@@ -179,6 +180,19 @@ def test_a_paused_one(bundle: Bundle, alone: str) -> None:
     assert json.loads(paused[1])["status"] == "paused" and paused == call(PYTHON_ALONE, *words, "state", bundle.id)
     assert call(alone, *words, "kill", bundle.id, "KILL")[0] == PYTHON, "it must be let go first"
     assert bundle.status() == "paused"
+
+
+def test_one_that_is_paused_before_it_is_started(bundle: Bundle, alone: str) -> None:
+    """`start` would wait for its answer, and every other verb for `start`."""
+    bundle.create(config(process__args=["sleep", "1000"]))
+    words = ["--root", bundle.root]
+    assert bundle.verb("pause", bundle.id).code == 0
+    paused = call(alone, *words, "state", bundle.id)
+    assert json.loads(paused[1])["status"] == "paused" and paused == call(PYTHON_ALONE, *words, "state", bundle.id)
+    assert call(alone, *words, "start", bundle.id)[0] == PYTHON
+    assert "is paused, not created" in bundle.start().err
+    assert bundle.verb("resume", bundle.id).code == 0 and bundle.status() == "created"
+    assert bundle.start().code == 0 and bundle.status() == "running"
 
 
 def test_without_python_behind_it(folder: str) -> None:

@@ -3,7 +3,7 @@
 import os
 from time import sleep
 
-from dolium.errors import DoliumError, HookError, StateError
+from dolium.errors import DoliumError, HookError, NotFound, StateError
 from dolium.runtime import cgroup, state
 
 TYPE_CHECKING = False
@@ -17,9 +17,13 @@ def delete(top: str, identity: str, force: bool) -> "list[HookError]":
     try:
         container = state.find(top, identity)
         container.lock()
-    except DoliumError:
-        if force and _forget_remains(top, identity):
+    except DoliumError as problem:
+        if not force:
+            raise
+        if _forget_remains(top, identity):
             return []
+        if isinstance(problem, NotFound):  # it has been made meanwhile
+            return delete(top, identity, force)
         raise
     try:
         status = container.status()
@@ -33,14 +37,21 @@ def delete(top: str, identity: str, force: bool) -> "list[HookError]":
 
 def _forget_remains(top: str, identity: str) -> bool:
     """After a --force: nothing is there, or what a `create` that was killed at once has left."""
-    directory = f"{top}/{identity}"
+    remains = state.Container(top, identity, {})
     try:
-        written = os.stat(f"{directory}/state.json").st_size
-    except FileNotFoundError:
-        written = 0
-    if not written and os.path.isdir(directory):
-        state.Container(top, identity, {}).forget()
-    return not os.path.exists(directory)
+        remains.hold()
+    except NotFound:
+        return True
+    try:
+        try:
+            written = os.stat(f"{remains.path}/state.json").st_size
+        except FileNotFoundError:
+            written = 0
+        if not written:
+            remains.forget()
+        return not written
+    finally:
+        remains.unlock()
 
 
 def destroy(container: state.Container) -> None:

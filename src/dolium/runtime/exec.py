@@ -3,7 +3,7 @@
 import os
 
 from dolium.core import document, wire
-from dolium.errors import SpecError, StateError
+from dolium.errors import DoliumError, SpecError, StateError
 from dolium.plan import joining, oci, slots
 from dolium.runtime import bundle, console, hooks, process, state
 from dolium.runtime.containerhooks import Helping
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from dolium.runtime.ending import Ending
 
+ESRCH = 3
 MOST = (1 << 32) - 2
 """The largest id that there is."""
 
@@ -118,6 +119,15 @@ def start(top: str, identity: str, asked: Extra) -> "tuple[Helping, int]":
     status, pid = container.status(), container.pid()
     if status not in ("running", "created", *(("paused",) if asked.ignore_paused else ())) or not pid:
         raise StateError(identity, status, "running")
+    try:
+        return _join(container, status, pid, asked)
+    except (DoliumError, OSError) as problem:
+        if container.pid() and getattr(problem, "errno", 0) != ESRCH:
+            raise
+        raise StateError(identity, "stopped", "running") from None  # setns(2) says so of one that is about to
+
+
+def _join(container: state.Container, status: str, pid: int, asked: Extra) -> "tuple[Helping, int]":
     spec = container.config()
     facts = bundle.facts(spec)
     given = document.text(asked.process) if asked.process else ""
@@ -128,7 +138,7 @@ def start(top: str, identity: str, asked: Extra) -> "tuple[Helping, int]":
     first = os.pidfd_open(pid)
     if container.pid() != pid:
         os.close(first)
-        raise StateError(identity, "stopped", "running")
+        raise StateError(container.id, "stopped", "running")
     steps = joining.plan(spec, facts)
     helping = Helping(steps, spec, facts, {slots.CONTAINER: first})
     try:
@@ -139,7 +149,7 @@ def start(top: str, identity: str, asked: Extra) -> "tuple[Helping, int]":
         helping.home()
         if taker:
             console.send(taker, helping.offered())
-        helping.notify(hooks.state(spec, identity, status, pid))
+        helping.notify(hooks.state(spec, container.id, status, pid))
         assert helping.helper
         if asked.detached:
             _hear_end(helping)

@@ -9,14 +9,15 @@ SIGKILL = 9
 
 
 def kill(top: str, identity: str, signal: int, every: bool) -> None:
-    """`kill`: to the first process, or to every one in its groups.  Raises StateError for what has ended."""
+    """`kill`: to the first process, or to every one in its groups.  Raises StateError for what has ended, and what is not made yet
+    (runtime-spec, runtime.md "Kill")."""
     container = state.find(top, identity)
     pid = container.pid()
     if every:
         for each in processes(container):
             _signal(each, signal)
         return
-    if not pid:
+    if not pid or container.fields["status"] == "creating":
         error = StateError(identity, container.status(), "running")
         error.message = f"container not running: `{identity}` is {error.status}"  # containerd looks for these words
         raise error

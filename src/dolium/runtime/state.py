@@ -98,6 +98,16 @@ class Container:
 
     def lock(self) -> None:
         """Until `unlock`.  Raises StateError where another verb holds it on and on, NotFound where it has gone meanwhile."""
+        self.hold()
+        try:
+            self.fields = _load(self.top, self.id)
+        except (FileNotFoundError, DoliumError):
+            self.unlock()
+            raise _absent(self.id) from None
+
+    def hold(self) -> None:
+        """Lock the directory, whatever is in it.  Who removes one holds it, so that nobody makes a container in one that goes.
+        Raises as `lock` does."""
         try:
             self.fd = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         except FileNotFoundError:
@@ -113,13 +123,12 @@ class Container:
                     raise StateError(self.id, "busy with another verb", "free") from None
                 sleep(0.005)
         try:
-            fresh = _load(self.top, self.id)
-            if os.stat(self.path).st_ino != os.fstat(self.fd).st_ino:
-                raise _absent(self.id)
-        except (FileNotFoundError, DoliumError):
+            found = os.stat(self.path).st_ino
+        except FileNotFoundError:
+            found = 0
+        if found != os.fstat(self.fd).st_ino:
             self.unlock()
-            raise _absent(self.id) from None
-        self.fields = fresh
+            raise _absent(self.id)
 
     def unlock(self) -> None:
         """Let others at it."""
@@ -149,9 +158,9 @@ class Container:
         """creating, created, running, paused or stopped"""
         written: str = self.fields["status"]
         if self.pid():
-            if written != "started":
-                return "created" if written == "created" else "creating"
-            return "paused" if self.is_frozen() else "running"
+            if written != "creating" and self.is_frozen():
+                return "paused"
+            return "running" if written == "started" else written
         if written == "creating" and is_alive(self.fields["maker"]):
             return "creating"
         return "stopped"
@@ -224,12 +233,16 @@ def new(top: str, identity: str, fields: "dict[str, Any]") -> Container:
     check_id(identity)
     make_root(top)
     container = Container(top, identity, fields)
-    try:
-        os.mkdir(container.path, 0o700)
-    except FileExistsError:
-        raise Exists("container", identity) from None
-    container.fd = os.open(container.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    flock(container.fd, LOCK_EX | LOCK_NB)
+    while True:
+        try:
+            os.mkdir(container.path, 0o700)
+        except FileExistsError:
+            raise Exists("container", identity) from None
+        try:
+            container.hold()
+            break
+        except NotFound:  # a `delete --force` was quicker, and has taken it for remains
+            pass
     container.save()
     return container
 
