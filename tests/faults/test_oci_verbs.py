@@ -5,10 +5,9 @@ from __future__ import annotations
 
 import os
 import random
-import shutil
 import signal
 import subprocess
-from typing import IO
+from typing import IO, Any
 
 import leaks
 import pytest
@@ -35,16 +34,22 @@ CASES = {
     "delete": ((("create", "-b", "BUNDLE", "ID"),), ("delete", "ID")),
     "delete --force": ((("run", "--detach", "-b", "BUNDLE", "ID"),), ("delete", "--force", "ID")),
 }  # fmt: skip
+IN_C = {
+    "start": ((("create", "-b", "BUNDLE", "ID"),), ("start", "ID")),
+    "kill": ((("run", "--detach", "-b", "BUNDLE", "ID"),), ("kill", "ID", "KILL")),
+    "delete": ((("run", "--detach", "-b", "BUNDLE", "ID"), ("kill", "ID", "KILL")), ("delete", "ID")),
+}
+"""What dolium-verbs does alone."""
 
 
 class Stage:
     """A bundle that is ready for the verb of a case, and what else there was before."""
 
-    def __init__(self, bundle: Bundle, case: str, strace: str) -> None:
+    def __init__(self, bundle: Bundle, strace: str, before: tuple[tuple[str, ...], ...], words: tuple[str, ...], spec: Any) -> None:
         self.bundle = bundle
         self.strace = [strace, "-qq", "-o"]
-        self.before, self.words = CASES[case]
-        bundle.write({**LIVES, "process": {**LIVES["process"], "args": ["sleep", "0.2"]}} if case == "run" else LIVES)
+        self.before, self.words = before, words
+        bundle.write(spec)
         os.makedirs(bundle.root, exist_ok=True)
         leaks.adopt_orphans()
         leaks.reap()
@@ -54,6 +59,8 @@ class Stage:
         """The container that the verb is for."""
         for each in self.before:
             assert self.call(each) == 0, each
+            if each[0] == "kill":
+                self.bundle.wait()
 
     def call(self, words: tuple[str, ...], *before: str, err: IO[str] | None = None) -> int:
         """The exit code of a verb, below another program where one is given."""
@@ -72,6 +79,27 @@ class Stage:
         assert os.listdir(bundle.root) == [], where
         wait_for(lambda: not self._groups() and not self._processes(), 10)
 
+    def made(self, calls: str) -> list[str]:
+        """Those of these system calls that the verb makes, in their order; then its container is gone."""
+        self.prepare()
+        traced = f"{self.bundle.directory}/calls"
+        self.call(self.words, *self.strace, traced, "-e", f"trace={calls}")
+        self.cleaned("while it is watched")
+        with open(traced) as file:
+            return [line.partition("(")[0] for line in file if "(" in line]
+
+    def killed(self, moments: list[tuple[str, int]], case: str) -> None:
+        """At the Nth of some calls each time, or at some of these moments."""
+        chosen = moments if EVERY else sorted(random.Random(case).sample(moments, min(MOST, len(moments))))
+        kills = 0
+        for group, number in chosen:
+            self.prepare()
+            these = ",".join(f"?{each}" for each in group.split(","))
+            code = self.call(self.words, *self.strace, "/dev/null", "-e", f"trace={these}", "-e", f"inject={these}:signal=KILL:when={number}")
+            kills += code == -signal.SIGKILL
+            self.cleaned((case, group, number))
+        assert kills > len(chosen) // 2, (kills, chosen)
+
     def _groups(self) -> list[str]:
         tops = [f"/sys/fs/cgroup/{each}/dolium" for each in ("", *os.listdir("/sys/fs/cgroup"))]
         return [f"{top}/{self.bundle.id}" for top in tops if os.path.isdir(f"{top}/{self.bundle.id}")]
@@ -82,33 +110,24 @@ class Stage:
 
 
 @pytest.fixture
-def stage(bundle: Bundle, case: str) -> Stage:
+def stage(bundle: Bundle, case: str, strace: str) -> Stage:
     """As the case wants it."""
-    strace = shutil.which("strace")
-    if not strace:
-        pytest.skip("no strace")
-    return Stage(bundle, case, strace)
+    return Stage(bundle, strace, *CASES[case], {**LIVES, "process": {**LIVES["process"], "args": ["sleep", "0.2"]}} if case == "run" else LIVES)
 
 
 @pytest.mark.parametrize("case", CASES)
 def test_a_verb_that_is_killed(stage: Stage, case: str) -> None:
-    stage.prepare()
-    traced = f"{stage.bundle.directory}/calls"
-    names = ",".join(f"?{each}" for group in CALLS for each in group.split(","))
-    stage.call(stage.words, *stage.strace, traced, "-e", f"trace={names}")
-    stage.cleaned("while it is watched")
-    with open(traced) as file:
-        made = [line.partition("(")[0] for line in file]
-    moments = [(group, number) for group in CALLS for number in range(1, sum(each in group.split(",") for each in made) + 1)]
-    chosen = moments if EVERY else sorted(random.Random(case).sample(moments, min(MOST, len(moments))))
-    kills = 0
-    for group, number in chosen:
-        stage.prepare()
-        these = ",".join(f"?{each}" for each in group.split(","))
-        code = stage.call(stage.words, *stage.strace, "/dev/null", "-e", f"trace={these}", "-e", f"inject={these}:signal=KILL:when={number}")
-        kills += code == -signal.SIGKILL
-        stage.cleaned((case, group, number))
-    assert kills > len(chosen) // 2, (kills, chosen)
+    made = stage.made(",".join(f"?{each}" for group in CALLS for each in group.split(",")))
+    stage.killed([(group, number) for group in CALLS for number in range(1, sum(each in group.split(",") for each in made) + 1)], case)
+
+
+@pytest.mark.parametrize("verb", IN_C)
+def test_dolium_verbs_is_killed(bundle: Bundle, strace: str, verb: str) -> None:
+    """At any of its calls."""
+    stage = Stage(bundle, strace, *IN_C[verb], {**LIVES, "hooks": {}})
+    made = stage.made("all")
+    assert made.count("execve") == 1, "it has become Python"
+    stage.killed([(call, made[: index + 1].count(call)) for index, call in enumerate(made) if call != "execve"], verb)
 
 
 @pytest.mark.parametrize("case", ["create", "run", "exec", "start", "delete"])
