@@ -25,6 +25,7 @@ int make_directories(int root, const char *path, unsigned mode); /* mkdir -p; wh
 int make_parents(int root, const char *path);
 const char *after(const char *at);                      /* the next string of a list */
 int fail(struct record *r, int call);                   /* note the call, return errno */
+_Noreturn void quit(int code);                          /* end this process */
 int accepted(const struct record *r, int error);        /* whether that errno counts as done */
 
 #endif

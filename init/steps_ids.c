@@ -200,8 +200,8 @@ int step_reap(struct record *r)
     sigprocmask(SIG_SETMASK, &none, NULL);
     while ((ended = wait(&status)) != main_child)
         if (ended < 0 && errno != EINTR)
-            _exit(125);
-    _exit(WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status));
+            quit(125);
+    quit(WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status));
 }
 
 /* Instead of exec, where no program is wanted yet: stay as PID 1 and reap whoever is left to it, until it is killed. */

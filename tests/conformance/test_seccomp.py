@@ -4,6 +4,7 @@ chmod(1) calls chmod(2), whose second argument is the mode: what happens to it s
 
 from __future__ import annotations
 
+import json
 import platform
 from typing import Any
 
@@ -85,3 +86,27 @@ def test_the_default_is_refusal_with_its_errno(bundle: Bundle) -> None:
 ], ids=["action", "architecture", "flag", "index", "operator", "no names"])  # fmt: skip
 def test_what_is_wrong_in_a_profile_is_named(bundle: Bundle, profile: dict[str, Any], words: str) -> None:
     assert words in bundle.refused(config(linux__seccomp=profile))
+
+
+@pytest.mark.parametrize("locked", [True, False], ids=["locked", "open"])
+@pytest.mark.parametrize("action", ["SCMP_ACT_ERRNO", "SCMP_ACT_KILL", "SCMP_ACT_TRAP"])
+def test_a_filter_that_refuses_everything_ends_the_process(bundle: Bundle, action: str, locked: bool) -> None:
+    """Also the call that ends it, which libc would try again for ever."""
+    bundle.write(config(linux__seccomp={"defaultAction": action}, process__noNewPrivileges=locked))
+    ended = bundle.verb("run", "-b", bundle.directory, bundle.id)
+    assert ended.code == 1 and ended.err.startswith("error: ") and bundle.status() == "gone", ended
+    if bundle.create().code == 0:  # what it is told last of all is not heard: then its end is its start's
+        bundle.start()
+        bundle.wait()
+
+
+def test_exec_under_a_filter_that_refuses_everything_ends(bundle: Bundle) -> None:
+    bundle.running()
+    path = f"{bundle.root}/{bundle.id}/config.json"
+    with open(path) as file:
+        spec = json.load(file)
+    spec["linux"]["seccomp"] = {"defaultAction": "SCMP_ACT_ERRNO"}
+    with open(path, "w") as file:
+        json.dump(spec, file)
+    for flags in ((), ("--detach",)):
+        assert bundle.verb("exec", *flags, bundle.id, "true").code != 0 or flags
