@@ -156,6 +156,14 @@ int step_symlink(struct record *r)
     return 0;
 }
 
+/* Whether the node that is wanted is there already, as the image has it. */
+static int is_there(const struct record *r, int parent, const char *leaf, dev_t device)
+{
+    struct stat st;
+    return !fstatat(parent, leaf, &st, AT_SYMLINK_NOFOLLOW) && (st.st_mode & S_IFMT) == ((mode_t)r->n1 & S_IFMT)
+        && (S_ISFIFO(st.st_mode) || st.st_rdev == device);
+}
+
 /* data: path, device in decimal; n1: mode with the kind; n2: owner or -1 */
 int step_mknod(struct record *r)
 {
@@ -166,12 +174,16 @@ int step_mknod(struct record *r)
         int parent = open_parent(slot(r->fd), path, &leaf);
         if (parent < 0)
             return fail(r, 0);
-        if (mknodat(parent, leaf, (mode_t)r->n1, (dev_t)number(after(path), 10)))
-            return fail(r, 1);
-        if (fchmodat(parent, leaf, (mode_t)r->n1 & 07777, 0)) /* the caller's umask was in the way */
+        dev_t device = (dev_t)number(after(path), 10);
+        if (mknodat(parent, leaf, (mode_t)r->n1, device)) {
+            int error = errno;
+            if (error != EEXIST || !is_there(r, parent, leaf, device))
+                return errno = error, fail(r, 1);
+        } else if (fchmodat(parent, leaf, (mode_t)r->n1 & 07777, 0)) { /* the caller's umask was in the way */
             return fail(r, 2);
-        if (give(r, parent, leaf))
+        } else if (give(r, parent, leaf)) {
             return fail(r, 3);
+        }
         close(parent);
     }
     return 0;

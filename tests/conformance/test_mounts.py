@@ -212,6 +212,15 @@ def test_an_idmap_needs_a_mapping(bundle: Bundle) -> None:
     assert "ids are mapped of bind mounts only" in bundle.refused(spec)
 
 
+def test_an_option_that_only_crun_has_is_an_error(bundle: Bundle) -> None:
+    """Passed over, it would show other files than are meant, or other owners."""
+    for option in ("idmap=uids=0-1000-1;gids=0-1000-1", "ridmap=uids=0-1000-1", "src-nofollow", "dest-nofollow", "copy-symlink"):
+        spec = config()
+        spec["mounts"].append({"destination": "/data", "source": bundle.directory, "options": ["bind", option]})
+        line = bundle.refused(spec)
+        assert f"mounts[5].options: `{option}` is an option of crun's alone" in line and ("uidMappings" in line) == ("idmap" in option), line
+
+
 def test_tmpcopyup_is_for_a_tmpfs(bundle: Bundle) -> None:
     spec = config()
     spec["mounts"].append({"destination": "/data", "source": bundle.directory, "options": ["bind", "tmpcopyup"]})

@@ -78,6 +78,8 @@ TABLE = [
     (step("chdir", "/proc/self/fd/3"), errno.ELOOP, ROOT, "link of /proc"),
     (step("keyring"), errno.EDQUOT, ROOT, "/proc/key-users"),
     (step("seccomp"), errno.EBUSY, ROOT, "leave --why-denied out"),
+    (step("mknod", "/dev/x"), errno.EEXIST, ROOT, "something else is there already"),
+    (step("set_limit", f"{GROUP}/memory.limit_in_bytes"), errno.EINVAL, ROOT, "memory.swap"),
     (step("set_limit", f"{GROUP}/memory.swap.max"), errno.ENOENT, ROOT, "no memory.swap.max"),
     (step("set_limit", f"{GROUP}/devices.allow"), errno.EPERM, ROOT, "may not use all of these devices"),
     (step("device_filter"), errno.EPERM, ROOT, "CAP_BPF"), (step("device_filter"), errno.EINVAL, ROOT, "CONFIG_CGROUP_BPF"),

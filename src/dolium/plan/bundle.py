@@ -17,6 +17,8 @@ EPERM, EACCES, EEXIST, ENOTDIR, EINVAL, EROFS, ELOOP = 1, 13, 17, 20, 22, 30, 40
 BELOW_PROC = ("cpuinfo", "diskstats", "loadavg", "meminfo", "net/dev", "slabinfo", "stat", "swaps", "sys/crypto/fips_enabled",
               "sys/kernel/ns_last_pid", "uptime")  # fmt: skip
 """The files of /proc that may be replaced, as by lxcfs; runc and crun have this list (CVE-2019-16884)."""
+OF_CRUN = ("idmap", "ridmap", "copy-symlink", "src-nofollow", "dest-nofollow")
+"""Options that only crun has, as `idmap=uids=...`; passed over they would show other files than are meant, or to others."""
 MOST = 180
 """Mounts whose descriptors have slots."""
 
@@ -77,6 +79,9 @@ def _options(mount: "dict[str, Any]", why: str) -> Options:
     options = Options(mount["options"])
     if mount["type"] in ("bind", "remount"):
         for each in options.data:
+            if each.partition("=")[0] in OF_CRUN:
+                raise Unsupported(f"{why}.options", f"`{each}` is an option of crun's alone",
+                                  hint="a mount's uidMappings and gidMappings say the same" if "idmap" in each else "")  # fmt: skip
             if mount["type"] == "remount":  # on a bind they are passed over, as runc 1.1 and crun have it
                 raise SpecError(f"{why}.options", f"`{each}` is of a file system, which a {mount['type']} mount does not make")
     if options.copy_up and mount["type"] != "tmpfs":
@@ -146,8 +151,6 @@ def _kernel_place(path: str, why: str, mount: "dict[str, Any]") -> bool:
     """Whether the place of a mount may be no symlink.  Raises SpecError for what would stand in for the kernel's own files."""
     if path == "/":
         raise SpecError(f"{why}.destination", "is /, which is the rootfs")
-    if ".." in path.split("/"):
-        raise SpecError(f"{why}.destination", "leads upwards (`..`)")
     if path == "/proc" and mount["type"] not in ("proc", "remount") and mount["source"] != "/proc":
         raise SpecError(f"{why}.type", "only proc can be mounted on /proc")
     if path.startswith("/proc/") and path[6:] not in BELOW_PROC and mount["type"] != "remount" \
@@ -324,7 +327,6 @@ def _nodes(spec: "dict[str, Any]", facts: "Facts") -> "list[Step]":
                 device.get("minor", 0),
                 device.get("uid", 0),
                 device.get("gid", 0),
-                (EEXIST,),
             )
         )
     for step in steps[1:]:
@@ -333,12 +335,13 @@ def _nodes(spec: "dict[str, Any]", facts: "Facts") -> "list[Step]":
 
 
 def in_dev(spec: "dict[str, Any]", path: str) -> bool:
-    """Whether a node has its place in the /dev that outside fills."""
-    return dev_index(spec) >= 0 and path.startswith("/dev/")
+    """Whether a node has its place in the /dev that outside fills, and no other mount is to cover it there, as that on /dev/shm."""
+    return dev_index(spec) >= 0 and path.startswith("/dev/") and not any(
+        path.startswith(f"{mount['destination']}/") for mount in spec["mounts"] if mount["destination"].startswith("/dev/"))
 
 
 def _make(spec: "dict[str, Any]", why: str, path: str, mode: int, major: int, minor: int, uid: int, gid: int,
-          accept: "tuple[int, ...]") -> Step:  # fmt: skip
+          accept: "tuple[int, ...]" = ()) -> Step:  # fmt: skip
     if any(each["type"] == "user" for each in spec["linux"]["namespaces"]):
         raise Unsupported(why, f"{path}: in a user namespace nodes can be made only in a /dev of the container's own",
                           hint="mount a tmpfs on /dev")  # fmt: skip

@@ -83,7 +83,7 @@ def _node(index: int, device: "dict[str, Any]", owner: int) -> Step:
         fd=slots.DEV,
         n1=kind | device["fileMode"] & 0o7777,
         n2=owner + device.get("uid", 0),
-        n3=0 if device.get("gid", 0) == device.get("uid", 0) else owner + device["gid"] + 1,
+        n3=0 if device.get("gid", 0) == device.get("uid", 0) else owner + device.get("gid", 0) + 1,
         what=f"mknod {device['path']}",
         data=strings(device["path"].removeprefix("/dev/"), str(number(major, minor))),
         note=f"{'block' if kind == S_IFBLK else 'character'} device {major}:{minor}",

@@ -5,7 +5,7 @@ if TYPE_CHECKING:
     from dolium.core.wire import Step
     from dolium.plan.facts import Facts
 
-EPERM, ENOENT, EACCES, ENOEXEC, EBUSY, EXDEV, ENODEV, ENOTDIR, EINVAL, EFBIG = 1, 2, 13, 8, 16, 18, 19, 20, 22, 27
+EPERM, ENOENT, EACCES, ENOEXEC, EBUSY, EXDEV, ENODEV, ENOTDIR, EINVAL, EFBIG, EEXIST = 1, 2, 13, 8, 16, 18, 19, 20, 22, 27, 17
 EAGAIN, EMFILE, ENOSPC, ELOOP, ENOSYS, EOPNOTSUPP, EDQUOT, ERANGE = 11, 24, 28, 40, 38, 95, 122, 34
 
 USERNS = ("this host lets only root make user namespaces, or an outer container forbids it: `dolium doctor userns`, "
@@ -82,6 +82,8 @@ def hint(step: "Step", errno: int, facts: "Facts") -> str:
         return f"{step.why}.path"
     if op == "netlink":
         return _network(errno)
+    if op == "mknod" and errno == EEXIST:
+        return "something else is there already, of the image or of another of these devices"
     if op == "keyring" and errno == EDQUOT:
         return "this user has too many kernel keyrings: see /proc/key-users and kernel.keys.maxkeys"
     if op == "seccomp" and errno == EBUSY:
@@ -176,6 +178,8 @@ def _limit(path: str, errno: int) -> str:
         return "dolium itself may not use all of these devices; an outer container forbids it"
     if errno == ENODEV and name.startswith(("blkio.", "io.")):
         return "these are the numbers of no whole disk of this host: `lsblk` has those"
+    if errno == EINVAL and name == "memory.limit_in_bytes":
+        return "memory and swap together may be less, which memory.swap says"
     if errno == EBUSY and name.startswith("memory."):
         return "the limit is below what the group uses already"
     if name in ("cpu.max", "cpu.cfs_period_us", "cpu.cfs_quota_us") and errno == EINVAL:

@@ -109,7 +109,7 @@ RATES: "Schema" = [{**NUMBER_OF_DEVICE, "rate!": u64}]
 
 RESOURCES: "Schema" = {
     "devices": [{"allow!": boolean, "type": word("a", "b", "c", ""), "major": i64, "minor": i64, "access": text}],
-    "memory": {"limit": i64, "reservation": i64, "swap": i64, "kernel": i64, "kernelTCP": i64, "swappiness": u64,
+    "memory": {"limit": i64, "reservation": i64, "swap": i64, "kernel": i64, "kernelTCP": i64, "swappiness": integer(0, 100),
                "disableOOMKiller": boolean, "useHierarchy": boolean, "checkBeforeUpdate": boolean},
     "cpu": {"shares": u64, "quota": i64, "burst": u64, "period": u64, "realtimeRuntime": i64, "realtimePeriod": u64,
             "cpus": text, "mems": text, "idle": i64},
@@ -138,7 +138,8 @@ PROCESS: "Schema" = {
     "apparmorProfile": text,
     "selinuxLabel": text,
     "oomScoreAdj": integer(-1000, 1000),
-    "scheduler": {"policy!": text, "nice": i32, "priority": i32, "flags": [text], "runtime": u64, "deadline": u64, "period": u64},
+    "scheduler": {"policy!": text, "nice": integer(-20, 19), "priority": i32, "flags": [text], "runtime": u64, "deadline": u64,
+                  "period": u64},
     "ioPriority": {"class!": text, "priority": integer(0, 7)},
     "execCPUAffinity": {"initial": text, "final": text},
 }  # fmt: skip
@@ -228,6 +229,7 @@ def read(config: object, bundle: str = "/", identity: str = "container") -> "dic
     _check_namespaces(spec)
     linux["devices"] = [each for each in linux["devices"] if each["path"] not in LINKS]  # podman --privileged names all of /dev
     for index, device in enumerate(linux["devices"]):
+        device["path"] = _plain(device["path"], f"linux.devices[{index}].path")
         device.setdefault("fileMode", 0o666)
         if device["type"] != "p" and not ("major" in device and "minor" in device):
             raise SpecError(f"linux.devices[{index}].{'minor' if 'major' in device else 'major'}", "is required")
@@ -258,6 +260,14 @@ def _asked(spec: "dict[str, Any]") -> "list[str]":
 
 def _below(directory: str, path: str) -> str:
     return path if path[:1] == "/" else f"{directory.rstrip('/')}/{path}"
+
+
+def _plain(path: str, why: str) -> str:
+    """A path of the container, without what says nothing in it.  Raises SpecError."""
+    parts = [each for each in path.split("/") if each not in ("", ".")]
+    if ".." in parts:
+        raise SpecError(why, "leads upwards (`..`)")
+    return "/" + "/".join(parts)
 
 
 def _group(path: str) -> str:
@@ -304,8 +314,7 @@ def _complete_mount(mount: "dict[str, Any]", why: str, bundle: str) -> None:
     destination = mount["destination"]
     if not destination:
         raise SpecError(f"{why}.destination", "is empty")
-    parts = [each for each in destination.split("/") if each not in ("", ".")]
-    mount["destination"] = "/" + "/".join(parts)
+    mount["destination"] = _plain(destination, f"{why}.destination")
     mount["recursive"] = "rbind" in options
     if "remount" in options:
         mount["type"] = "remount"
@@ -336,6 +345,9 @@ def _check_namespaces(spec: "dict[str, Any]") -> None:
     elif "path" not in linux["namespaces"][types["user"]] and not (linux["uidMappings"] and linux["gidMappings"]):
         raise SpecError("linux.uidMappings" if not linux["uidMappings"] else "linux.gidMappings",
                         "is required of a user namespace of its own")  # fmt: skip
+    for key in ("uidMappings", "gidMappings"):
+        if linux[key] and not any(each["containerID"] == 0 for each in linux[key]):
+            raise SpecError(f"linux.{key}", "has no root (containerID 0), who makes the container")
     for key, kind in (("hostname", "uts"), ("domainname", "uts"), ("timeOffsets", "time")):
         holder = linux if key == "timeOffsets" else spec
         if holder.get(key) and kind not in types:
