@@ -238,6 +238,39 @@ def test_an_idle_one_keeps_its_weight(bundle: Bundle) -> None:
     assert (groups("cpu", "cpu.idle"), groups("cpu", name)) == ("0", value)
 
 
+def test_a_limit_above_what_bounds_both_is_named(bundle: Bundle) -> None:
+    groups = made(bundle, memory={"limit": 64 * MIB})
+    if not groups.has("memory", "memory.memsw.limit_in_bytes"):
+        pytest.skip("only cgroup v1 bounds memory and swap together")
+    update(bundle, memory={"limit": 64 * MIB, "swap": 80 * MIB})
+    ended = bundle.verb("update", "--memory", "96M", bundle.id)
+    assert ended.code == 1 and "memory and swap together may be less" in ended.err
+
+
+def test_burst_and_quota_change_together(bundle: Bundle) -> None:
+    """Up and down: the burst is never above the quota, the old nor the new one."""
+    groups = made(bundle, cpu={"quota": 20000, "period": 50000, "burst": 10000})
+    name = "cpu.max.burst" if groups.version("cpu") == 2 else "cpu.cfs_burst_us"
+    for quota, burst in ((8000, 2000), (30000, 25000)):
+        update(bundle, cpu={"quota": quota, "burst": burst})
+        assert groups("cpu", name) == str(burst)
+
+
+def test_device_rules_are_not_changed(bundle: Bundle) -> None:
+    """Engines repeat those it has; others would not hold, so they are an error."""
+    rules = [{"allow": False, "access": "rwm"}]
+    groups = made(bundle, devices=rules, pids={"limit": 20})
+    update(bundle, devices=rules, pids={"limit": 30})
+    ended = bundle.verb("update", "-r", "-", bundle.id, input=json.dumps({"devices": [{"allow": True, "access": "rwm"}], "pids": {"limit": 40}}))
+    assert ended.code == 1 and "linux.resources.devices" in ended.err and groups("pids", "pids.max") == "30"
+
+
+def test_a_file_that_is_not_there_is_named_by_its_flag(bundle: Bundle) -> None:
+    bundle.running()
+    assert bundle.verb("update", "-r", "/nonexistent", bundle.id).err == "error: --resources: `/nonexistent`: No such file or directory\n"
+    assert bundle.verb("exec", "-p", "/nonexistent", bundle.id).err == "error: --process: `/nonexistent`: No such file or directory\n"
+
+
 DENIED = "Operation not permitted"
 NODES = [("c", 5), ("c", 6), ("b", 5)]
 ALL = {"allow": False, "access": "rwm"}

@@ -113,7 +113,8 @@ def update(found: Words, root: str) -> int:
 
     given: dict[str, Any] = {}
     if path := found.flags.get("resources"):
-        given = document.read(_everything() if path == "-" else document.text(os.path.abspath(path)), "linux.resources")
+        said = _everything() if path == "-" else document.text(os.path.abspath(path), "--resources")
+        given = document.read(said, "linux.resources")
     for flag, (group, key) in FLAGS.items():
         if flag not in found.flags:
             continue

@@ -66,7 +66,7 @@ def writes(resources: "dict[str, Any]", where: "dict[str, str]", facts: "Facts",
     to = Writing(where, facts)
     _cpuset(resources.get("cpu", {}), to)
     _memory(resources.get("memory", {}), to, first)
-    _cpu(resources.get("cpu", {}), to)
+    _cpu(resources.get("cpu", {}), to, first)
     pids = resources.get("pids", {}).get("limit")
     if pids or pids == 0 and not first:  # none at all (0) would not let the container be born: `late` writes it
         to.put("pids", "pids.limit", ("pids.max", _max(pids)), ("pids.max", _max(pids)))
@@ -158,8 +158,11 @@ def _memory(memory: "dict[str, Any]", to: Writing, first: bool) -> None:
         to.put("memory", "memory.useHierarchy", None, ("memory.use_hierarchy", 1))
 
 
-def _cpu(cpu: "dict[str, Any]", to: Writing) -> None:
+def _cpu(cpu: "dict[str, Any]", to: Writing, first: bool) -> None:
     quota, period, burst = cpu.get("quota", 0), cpu.get("period", 0), cpu.get("burst")
+    twice = bool(quota) and not first  # period and burst fit the old quota or the new one; the kernel says EINVAL to the other
+    of_burst = "cpu.burst", ("cpu.max.burst", burst), ("cpu.cfs_burst_us", burst)
+    of_period = "cpu.period", None, ("cpu.cfs_period_us", period)
     idle = ("cpu.idle", cpu.get("idle"))
     if cpu.get("idle") == 0:  # while it is idle the kernel takes no weight (sched_group_set_shares)
         to.put("cpu", "cpu.idle", idle, idle)
@@ -170,16 +173,20 @@ def _cpu(cpu: "dict[str, Any]", to: Writing) -> None:
         to.put("cpu", "cpu.shares", ("cpu.weight", shares_to_weight(shares)), ("cpu.shares", shares))
     if cpu.get("idle"):
         to.put("cpu", "cpu.idle", idle, idle)
+    if burst is not None and twice:
+        to.put("cpu", *of_burst, accept=(EINVAL,))
     if (quota or period) and to.version("cpu", "cpu.quota") == 2:
         value = (MAX if quota < 0 else str(quota)) if quota else MAX
         to.put("cpu", "cpu.quota", ("cpu.max", f"{value} {period}" if period else value), None)
     else:
         if period:
-            to.put("cpu", "cpu.period", None, ("cpu.cfs_period_us", period))
+            to.put("cpu", *of_period, accept=(EINVAL,) if twice else ())
         if quota:
             to.put("cpu", "cpu.quota", None, ("cpu.cfs_quota_us", quota))
+        if period and twice:
+            to.put("cpu", *of_period)
     if burst is not None:
-        to.put("cpu", "cpu.burst", ("cpu.max.burst", burst), ("cpu.cfs_burst_us", burst))
+        to.put("cpu", *of_burst)
     for key, name in (("realtimePeriod", "cpu.rt_period_us"), ("realtimeRuntime", "cpu.rt_runtime_us")):
         if cpu.get(key):
             to.put("cpu", f"cpu.{key}", None, (name, cpu[key]))
@@ -221,7 +228,8 @@ def _block(block: "dict[str, Any]", to: Writing) -> None:
                 if key == "weight" and on_v2():
                     to.put(controller, why, ("io.bfq.weight", value), None, other=("io.weight", f"{device} {scaled(each[key])}"))
                 else:
-                    to.put(controller, why, None, (f"blkio.{name}_device", value))
+                    bfq = ("blkio.bfq.weight_device", value) if key == "weight" else None
+                    to.put(controller, why, None, (f"blkio.{name}_device", value), other=bfq)
     for key, (old, new) in THROTTLES.items():
         for index, each in enumerate(block.get(key, ())):
             number = f"{each['major']}:{each['minor']}"

@@ -130,7 +130,7 @@ def start(top: str, identity: str, asked: Extra) -> "tuple[Helping, int]":
 def _join(container: state.Container, status: str, pid: int, asked: Extra) -> "tuple[Helping, int]":
     spec = container.config()
     facts = bundle.facts(spec)
-    given = document.text(asked.process) if asked.process else ""
+    given = document.text(asked.process, "--process") if asked.process else ""
     spec = {**spec, "process": described(asked, given, spec["process"])}
     spec["dolium"] = {**spec["dolium"], "watch": {"detached": asked.detached}, "preserve": asked.preserve, "asked": set()}
     if asked.cgroup:
@@ -149,6 +149,8 @@ def _join(container: state.Container, status: str, pid: int, asked: Extra) -> "t
         helping.home()
         if taker:
             console.send(taker, helping.offered())
+        elif spec["process"].get("terminal"):
+            helping.terminal = helping.offered()
         helping.notify(hooks.state(spec, container.id, status, pid))
         assert helping.helper
         if asked.detached:

@@ -1,6 +1,6 @@
 """`update` of an OCI container: other limits while it lives."""
 
-from dolium.errors import DoliumError, StateError
+from dolium.errors import DoliumError, StateError, Unsupported
 from dolium.plan import resources
 from dolium.runtime import bundle, cgroup, state, watched
 from dolium.runtime.creation import perform
@@ -18,6 +18,8 @@ def update(top: str, identity: str, given: "dict[str, Any]") -> None:
         if not container.pid():
             raise StateError(identity, container.status(), "running")
         spec = container.config()
+        if "devices" in given and given["devices"] != spec["linux"]["resources"].get("devices"):  # engines repeat what they are
+            raise Unsupported("linux.resources.devices", "the rules of a container that lives are not changed")
         given = resources.completed(given, spec["linux"]["resources"])
         facts = bundle.facts(spec)
         where = container.fields["groups"]
