@@ -5,12 +5,15 @@ from __future__ import annotations
 import array
 import json
 import os
+import signal
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
 from bundles import Bundle, config, script
+from containers import Dolium
+from terminals import Desk
 
 from dolium.runtime import console
 
@@ -81,6 +84,63 @@ def test_exec_with_a_terminal(bundle: Bundle, detach: tuple[str, ...]) -> None:
         assert (ended.code, ended.out, ended.err) == (0, "", ""), ended
         master = taken(server)
     assert everything(master) == "/dev/pts/0\n5 6\n"
+
+
+def at_a_terminal(bundle: Bundle, *words: str) -> Desk:
+    return Desk(Dolium(), argv=[bundle.runtime, "--root", bundle.root, *words])
+
+
+ASK = "tty; stty size; read line; echo got $line; stty size; exit 5"
+
+
+def test_run_and_exec_show_it_on_the_terminal_of_their_caller(bundle: Bundle) -> None:
+    """Without --console-socket, as a person types them: of the caller's size, also where that changes, and raw meanwhile."""
+    bundle.write(script(ASK, process__terminal=True))
+    another = f"{bundle.id}-another"
+    with at_a_terminal(bundle, "run", "-b", bundle.directory, another) as desk:
+        answer(desk)
+    bundle.running()
+    with at_a_terminal(bundle, "exec", "-t", bundle.id, "sh", "-c", ASK) as desk:
+        answer(desk)
+
+
+def answer(desk: Desk) -> None:
+    desk.until(b"/dev/pts/0\r\n33 101\r\n")
+    desk.wait_until_raw()
+    desk.resize(20, 50)
+    os.kill(desk.process.pid, signal.SIGWINCH)
+    desk.type(b"words\r")
+    desk.until(b"got words\r\n20 50\r\n")
+    assert desk.end() == 5 and desk.is_as_before()
+
+
+def test_ctrl_c_is_the_programs(bundle: Bundle) -> None:
+    bundle.write(script("trap 'echo heard; exit 3' INT; echo ready; while :; do sleep 0.05; done", process__terminal=True))
+    with at_a_terminal(bundle, "run", "-b", bundle.directory, bundle.id) as desk:
+        desk.until(b"ready")
+        desk.wait_until_raw()
+        desk.type(b"\x03")
+        desk.until(b"heard")
+        assert desk.end() == 3
+
+
+def test_a_terminal_that_is_closed_ends_it(bundle: Bundle) -> None:
+    bundle.write(script("trap 'exit 1' HUP; echo ready; while :; do sleep 0.05; done", process__terminal=True))
+    with at_a_terminal(bundle, "run", "-b", bundle.directory, bundle.id) as desk:
+        desk.until(b"ready")
+        desk.wait_until_raw()
+        desk.hang_up()
+        desk.process.wait(60)
+    assert bundle.status() == "gone"
+
+
+def test_what_is_detached_needs_a_socket_at_a_terminal_too(bundle: Bundle) -> None:
+    bundle.write(config(process__terminal=True))
+    with at_a_terminal(bundle, "run", "-d", "-b", bundle.directory, bundle.id) as desk:
+        assert desk.end() == 1 and b"--console-socket is needed" in desk.shown
+    bundle.running()
+    with at_a_terminal(bundle, "exec", "-t", "-d", bundle.id, "true") as desk:
+        assert desk.end() == 255 and b"without --console-socket" in desk.shown
 
 
 def test_what_does_not_fit_together_is_refused(bundle: Bundle) -> None:

@@ -155,3 +155,17 @@ def test_hooks_see_the_network_namespace_to_be(bundle: Bundle) -> None:
     out = f"{bundle.directory}/ns"
     bundle.create(config(hooks={"prestart": [hook(f"pid=$(sed 's/.*\"pid\":\\([0-9]*\\).*/\\1/'); readlink /proc/$pid/ns/net > {out}")]}))
     assert bundle.read("ns").strip() == os.readlink(f"/proc/{bundle.state()['pid']}/ns/net") != os.readlink("/proc/self/ns/net")
+
+
+@pytest.mark.parametrize("name", ["prestart", "createRuntime", "createContainer", "poststart", "poststop"])
+def test_hooks_of_the_host_run_in_the_bundle(bundle: Bundle, name: str) -> None:
+    out = f"{bundle.directory}/where"
+    bundle.write(config(hooks={name: [hook(f"pwd > {out}")]}))
+    assert bundle.verb("run", "-b", bundle.directory, bundle.id).code == 0
+    assert bundle.read("where") == f"{bundle.directory}\n"
+
+
+def test_run_tells_of_poststop_hooks_that_fail(bundle: Bundle) -> None:
+    bundle.write(config(hooks={"poststop": [hook("exit 4")]}))
+    ended = bundle.verb("run", "-b", bundle.directory, bundle.id)
+    assert ended.code == 0 and ended.err == "warning: hooks.poststop[0]: `/bin/sh` ended with exit code 4\n", ended

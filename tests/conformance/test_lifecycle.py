@@ -278,6 +278,15 @@ def test_list_and_ps(bundle: Bundle) -> None:
     assert str(pid) in bundle.verb("ps", bundle.id).out
 
 
+def test_what_follows_the_id_of_ps_is_for_ps(bundle: Bundle) -> None:
+    """As runc has it: whatever ps(1) takes."""
+    pid = bundle.running()
+    shown = bundle.verb("ps", bundle.id, "-o", "pid,comm").out.splitlines()
+    assert shown[0].split() == ["PID", "COMMAND"] and shown[1].split() == [str(pid), "sleep"]
+    assert "PPID" in bundle.verb("ps", bundle.id, "-f", "-e").out and "%CPU" in bundle.verb("ps", "--format", "table", bundle.id, "aux").out
+    assert bundle.verb("ps", "--nonsense", bundle.id).code == 1
+
+
 def test_events_stats(bundle: Bundle) -> None:
     bundle.running()
     found = json.loads(bundle.verb("events", "--stats", bundle.id).out)

@@ -60,6 +60,20 @@ def test_each_class_of_io(bundle: Bundle, given: dict[str, Any], shown: str) -> 
     assert bundle.output(config(process__args=["ionice"], process__ioPriority=given)).startswith(shown)
 
 
+@pytest.mark.parametrize(("changes", "words"), [
+    ({"process__scheduler": {"policy": "SCHED_OTHER", "nice": 50}}, "process.scheduler.nice: expected an integer from -20 to 19"),
+    ({"process__capabilities": {each: ["CAP_CHOWN"] for each in ("bounding", "effective")}}, "process.capabilities.effective: has one that is not among the permitted"),
+    ({"process__args": [""]}, "no such file or directory"),
+    ({"linux__sysctl": {"kernel.hostname": "x"}}, "linux.sysctl.kernel.hostname: is what `hostname` says"),
+    ({"linux__resources": {"memory": {"swappiness": 101}}}, "linux.resources.memory.swappiness: expected an integer from 0 to 100"),
+    ({"linux__namespaces": [{"type": each} for each in ("pid", "mount", "user")], "linux__uidMappings": [{**MAPPING[0], "containerID": 1}], "linux__gidMappings": MAPPING},
+     "linux.uidMappings: has no root (containerID 0)"),
+], ids=["nice", "effective", "no name", "hostname", "swappiness", "no root"])  # fmt: skip
+def test_what_makes_no_sense_is_named(bundle: Bundle, changes: dict[str, Any], words: str) -> None:
+    """Where the kernel would take something else in silence, or say EINVAL."""
+    assert words in bundle.refused(config(**changes))
+
+
 @pytest.mark.parametrize("locked", [True, False], ids=["locked", "open"])
 def test_no_new_privileges(bundle: Bundle, locked: bool) -> None:
     assert bundle.output(script("grep NoNewPrivs /proc/self/status", process__noNewPrivileges=locked)).split()[1] == str(int(locked))

@@ -11,7 +11,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-GLOBAL = {"root": "DIR", "log": "FILE", "log-format": "FORMAT", "debug": "", "systemd-cgroup": "", "rootless": "",
+GLOBAL = {"root": "DIR", "log": "FILE", "log-format": "FORMAT", "debug": "", "systemd-cgroup": "", "rootless": "true|false|auto",
           "cgroup-manager": "NAME", "criu": "FILE"}  # fmt: skip
 """Flags that stand before the command: name -> what its value is called, empty for none."""
 CREATE = {"bundle": "DIR", "console-socket": "SOCKET", "pid-file": "FILE", "pidfd-socket": "SOCKET", "no-pivot": "",
@@ -114,7 +114,7 @@ def parse(argv: "list[str]", found: "Words") -> None:
         if word == "--" and found.command:
             found.words += argv[at:]
             break
-        if len(word) < 2 or word[0] != "-":
+        if len(word) < 2 or word[0] != "-" or found.command == "ps" and found.words and not _is_format(word, argv[at:]):
             if not found.command:
                 if word not in COMMANDS:
                     raise UsageError(f"there is no command `{word}`", hint="they are " + ", ".join(COMMANDS))
@@ -144,6 +144,12 @@ def parse(argv: "list[str]", found: "Words") -> None:
             into.setdefault(name, []).append(value)
         else:
             into[name] = value
+
+
+def _is_format(word: str, rest: "list[str]") -> bool:
+    """Of a word after the id of `ps`: whether it is ours, and not ps(1)'s, whose `-f` says something else."""
+    name, equals, _ = word.partition("=")
+    return name in ("--format", "-format") or name == "-f" and (bool(equals) or rest[:1] in (["json"], ["table"]))
 
 
 def main() -> None:
@@ -236,7 +242,7 @@ def _dispatch(found: Words) -> int:
     if not found.command or "help" in found.options or "help" in found.flags:
         show(_usage(found.command))
         return 0 if found.command or "help" in found.options else 1
-    if (told := found.options.get("rootless", "auto")) not in ("true", "auto", "1"):  # who calls is seen, not told
+    if (told := found.options.get("rootless", "auto")) not in ("true", "false", "auto", "1", "0"):  # who calls is seen, not told
         raise UsageError(f"--rootless: expected true, false or auto, got `{told}`")
     kind = found.options.get("log-format", "text")
     if kind not in ("json", "text"):

@@ -10,8 +10,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
+    from dolium.cli.terminal import Terminal
     from dolium.runtime.creation import Asked
     from dolium.runtime.notify import Proxy
+    from dolium.runtime.watched import Watched
 
 FORWARDED = (1, 2, 3, 10, 12, 15, 18, 28)
 
@@ -86,10 +88,14 @@ def run(found: Words, root: str) -> int:
             raise
         return 0
     asked.detached = False
+    asked.own_terminal = _own_terminal()
     block()
     running = lifecycle.Foreground(root, found.id, asked)
-    forward(running.fileno(), running.signal, running.notify, running.pid())
-    return running.finish("keep" in found.flags).exit_code
+    forward(running.fileno(), running.signal, running.notify, running.pid(), shown(running.creation))
+    code = running.finish("keep" in found.flags).exit_code
+    for failed in running.failed:
+        warn(found, str(failed))
+    return code
 
 
 def state(found: Words, root: str) -> int:
@@ -176,11 +182,12 @@ def exec(found: Words, root: str) -> int:
     asked.locked, asked.tty, asked.detached = (name in found.flags for name in ("no-new-privs", "tty", "detach"))
     asked.preserve, asked.cgroup = found.number("preserve-fds"), found.flags.get("cgroup", "")
     asked.pidfd_socket, asked.ignore_paused = _path(found, "pidfd-socket"), "ignore-paused" in found.flags
+    asked.own_terminal = None if asked.detached else _own_terminal()
     block()
     helping, _ = another.start(root, found.id, asked)
     if asked.detached:
         return 0
-    forward(helping.fileno(), helping.signal)
+    forward(helping.fileno(), helping.signal, screen=shown(helping))
     return another.finish(helping).exit_code
 
 
@@ -191,8 +198,28 @@ def block() -> None:
     pthread_sigmask(SIG_BLOCK, FORWARDED)
 
 
-def forward(ended: int, send: "Callable[[int], None]", notify: "Proxy | None" = None, pid: int = 0) -> None:
-    """Send on what arrives, until that descriptor can be read: signals, and what the container tells systemd."""
+def _own_terminal() -> "tuple[int, int] | None":
+    """Columns and rows of the terminal that is typed at; None where there is none."""
+    return os.get_terminal_size(0) if os.isatty(0) else None
+
+
+def shown(running: "Watched") -> "Terminal | None":
+    """Ours, on which that of a process is shown that has one and no --console-socket."""
+    if running.terminal < 0:
+        return None
+    from _signal import SIG_UNBLOCK, pthread_sigmask
+
+    from dolium.cli.terminal import SIGCONT, SIGWINCH, Terminal
+
+    screen = Terminal(True)
+    screen.attach(running)
+    pthread_sigmask(SIG_UNBLOCK, (SIGCONT, SIGWINCH))  # of these two the screen makes something itself
+    return screen
+
+
+def forward(ended: int, send: "Callable[[int], None]", notify: "Proxy | None" = None, pid: int = 0,
+            screen: "Terminal | None" = None) -> None:  # fmt: skip
+    """Send on what arrives, until that descriptor can be read: signals, what the container tells systemd, what is typed."""
     from _signal import sigtimedwait
     from select import POLLIN, poll
 
@@ -200,11 +227,19 @@ def forward(ended: int, send: "Callable[[int], None]", notify: "Proxy | None" = 
     waiting.register(ended, POLLIN)
     if notify:
         waiting.register(notify.fileno(), POLLIN)
-    while True:
-        ready = dict(waiting.poll(50))
-        if notify and notify.fileno() in ready:
-            notify.pass_on(pid)
-        if ended in ready:
-            return
-        while arrived := sigtimedwait(FORWARDED, 0):
-            send(arrived.si_signo)
+    try:
+        while True:
+            if screen:
+                screen.turn(50)
+            ready = dict(waiting.poll(0 if screen else 50))
+            if notify and notify.fileno() in ready:
+                notify.pass_on(pid)
+            if ended in ready:
+                break
+            while arrived := sigtimedwait(FORWARDED, 0):
+                send(arrived.si_signo)
+        while screen and screen.drain(100):
+            pass
+    finally:
+        if screen:
+            screen.release()

@@ -86,13 +86,15 @@ def capabilities(spec: "dict[str, Any]", facts: "Facts") -> "list[Step]":
     sets = spec["process"]["capabilities"]
     if is_bundle(spec):
         held = {name: _known(sets[name], facts) for name in sets}
+        if held["effective"] & ~held["permitted"]:  # capset(2) would refuse it, as runc and crun say
+            raise SpecError("process.capabilities.effective", "has one that is not among the permitted")
         ambient = held["ambient"] & held["permitted"] & held["inheritable"]
         return [
             Step(
                 "caps",
                 INSIDE,
                 "process.capabilities.effective",
-                n1=held["effective"] & held["permitted"],
+                n1=held["effective"],
                 n2=held["inheritable"],
                 n3=ambient,
                 data=held["permitted"].to_bytes(8, "little"),

@@ -98,7 +98,7 @@ def home(spec: "dict[str, Any]") -> "list[Step]":
 
 def _candidates(process: "dict[str, Any]") -> "list[str]":
     name = process["args"][0]
-    if "/" in name:
+    if "/" in name or not name:  # the directory itself is no program of that name
         return [name]
     path = next((each[5:] for each in process["env"] if each.startswith("PATH=")), DEFAULT_PATH)
     return [f"{part or '.'}/{name}" for part in path.split(":")]

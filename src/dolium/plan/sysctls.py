@@ -25,7 +25,9 @@ def write(spec: "dict[str, Any]") -> "list[Step]":
         name = key.replace("/", ".")
         if not set(key) <= _LETTERS or ".." in name or name != name.strip("."):
             raise SpecError(why, "is no name of a sysctl")
-        if is_bundle(spec) and key == "kernel.domainname":
+        if is_bundle(spec) and name == "kernel.hostname":
+            raise SpecError(why, "is what `hostname` says")
+        if is_bundle(spec) and name == "kernel.domainname":
             if "uts" not in types:
                 raise SpecError(why, "needs a uts namespace of its own")
             steps.append(_write(key, value, why, name))
@@ -37,7 +39,8 @@ def write(spec: "dict[str, Any]") -> "list[Step]":
             raise SpecError(why, "is not confined to a namespace, it would change the whole host",
                             hint=f"a container has its own net.*, fs.mqueue.*, {', '.join(IPC)}")  # fmt: skip
         if needed not in types:
-            raise SpecError(why, f"needs a {needed} namespace of its own", hint="leave --network host out")
+            raise SpecError(why, f"needs a {needed} namespace of its own",
+                            hint="" if is_bundle(spec) else "leave --network host out")  # fmt: skip
         steps.append(_write(key, value, why, name))
     return steps
 

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from dolium.runtime.listener import Listener
 
 
+EACCES = 13
+
+
 class Helping(watched.Watched):
     """A process that dolium-keep watches over while a hook runs."""
 
@@ -89,6 +92,8 @@ def run_before_pivot(spec: "dict[str, Any]", facts: "Facts", pid: int, hook: "di
         *namespaces.become_root(facts),
         call(why, "fchdir", (Slot(slots.ROOT),), what="fchdir", note=""),
         call(why, "chroot", (b".\0",), what="chroot", note=""),
+        call(why, "chdir", (os.fsencode(told["bundle"]) + b"\0",), what="chdir to the bundle", note="as those on the host",
+             accept=(EACCES,)),  # root of other users may not be let in
         program.umask(spec),
         Step(
             "exec",

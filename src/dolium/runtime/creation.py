@@ -24,13 +24,14 @@ BY_SYSTEMD = ("start_unit", "enter_group", "filter_devices")
 class Asked:
     """What the words of `create` and `run` ask for, besides the bundle."""
 
-    __slots__ = ("bundle", "pid_file", "console_socket", "pivot", "keyring", "preserve", "pidfd_socket", "groups", "detached",
-                 "config", "systemd")  # fmt: skip
+    __slots__ = ("bundle", "pid_file", "console_socket", "own_terminal", "pivot", "keyring", "preserve", "pidfd_socket", "groups",
+                 "detached", "config", "systemd")  # fmt: skip
 
     def __init__(self, directory: str) -> None:
         self.bundle = directory
         self.pid_file = ""
         self.console_socket = ""
+        self.own_terminal: tuple[int, int] | None = None  # columns and rows of the caller's, which shows the container's
         self.pidfd_socket = ""
         self.config = ""
         self.systemd = False
@@ -109,11 +110,13 @@ class Creation(watched.Watched):
             raise self.failure(died=False)
 
     def _give_terminal(self, control: "list[tuple[int, int, bytes]]") -> None:
-        from dolium.runtime import console
+        self.terminal = int.from_bytes(control[0][2][:4], "little")
+        if self.console:
+            from dolium.runtime import console
 
-        assert self.console
-        console.send(self.console, int.from_bytes(control[0][2][:4], "little"))
-        self.console = None
+            given, self.terminal = self.terminal, -1
+            console.send(self.console, given)
+            self.console = None
 
     def give_pidfd(self) -> None:
         """A pidfd of its first process to whoever listens on --pidfd-socket.  Raises DoliumError."""
@@ -132,7 +135,7 @@ class Creation(watched.Watched):
         """dolium-init has come to its end.  Raises what went wrong."""
         assert self.helper
         data, control = self._hear(b"FS", 1)
-        if data == b"S" and self.console:
+        if data == b"S":
             self._give_terminal(control)
             self._hear(b"F", 1)
         if wire.Report(self.helper.report()).failed >= 0:

@@ -43,6 +43,7 @@ class Extra:
         "detached",
         "pid_file",
         "console_socket",
+        "own_terminal",
         "preserve",
         "cgroup",
         "pidfd_socket",
@@ -64,6 +65,7 @@ class Extra:
         self.detached = False
         self.pid_file = ""
         self.console_socket = ""
+        self.own_terminal: tuple[int, int] | None = None  # columns and rows of the caller's, which shows the process's
         self.preserve = 0
         self.cgroup = ""
         self.pidfd_socket = ""
@@ -107,7 +109,10 @@ def described(asked: Extra, given: str, own: "dict[str, Any]") -> "dict[str, Any
             found[key] = given
     if asked.tty:
         found["terminal"] = True
-    if bool(found.get("terminal")) != bool(asked.console_socket):
+    if found.get("terminal") and not asked.console_socket and asked.own_terminal:
+        columns, rows = asked.own_terminal
+        found["consoleSize"] = {"height": rows, "width": columns}
+    elif bool(found.get("terminal")) != bool(asked.console_socket):
         raise SpecError("process.terminal", "is asked for without --console-socket" if found.get("terminal")
                         else "is not asked for, but --console-socket is given")  # fmt: skip
     return found

@@ -11,6 +11,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from dolium.errors import HookError
     from dolium.runtime.ending import Ending
 
 
@@ -61,7 +62,10 @@ def _listen_fds(spec: "dict[str, Any]", asked: Asked) -> None:
 
 def _check_console(spec: "dict[str, Any]", asked: Asked) -> None:
     if spec["process"].get("terminal") and not asked.console_socket:
-        raise DoliumError("process.terminal is asked for, so --console-socket is needed: somebody must take the terminal")
+        if not asked.own_terminal:
+            raise DoliumError("process.terminal is asked for, so --console-socket is needed: somebody must take the terminal")
+        columns, rows = asked.own_terminal
+        spec["process"]["consoleSize"] = {"height": rows, "width": columns}
     if asked.console_socket and not spec["process"].get("terminal"):
         raise DoliumError("--console-socket is given, but process.terminal is not asked for")
 
@@ -99,6 +103,7 @@ class Foreground:
     def __init__(self, top: str, identity: str, asked: Asked) -> None:
         from dolium.runtime import delete, start
 
+        self.failed: list[HookError] = []  # those of its end, which are only told
         self.creation, self.container = prepare(top, identity, asked)
         container, creation = self.container, self.creation
         try:
@@ -141,5 +146,5 @@ class Foreground:
             except NotFound:  # `checkpoint` ended and deleted it
                 return found
             delete.destroy(self.container)
-            delete.remove(self.container)
+            self.failed = delete.remove(self.container)
         return found
