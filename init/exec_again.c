@@ -1,9 +1,11 @@
 /* `exec` of a process that differs from one before in its words only, from the plan that Python has kept of that one
- * (runtime/exec_again.py): all else of the document is the same, to the byte, and so are the rights of the caller and dolium-init.
- * Only the words are understood here.  What a plan asks of Python besides HOME, Python does not keep. */
+ * (runtime/exec_again.py): a detached one of a document, all else of which is the same, to the byte, or one that is waited for, and
+ * is as the container's own.  The rights of the caller and dolium-init are the same, too.  Only the words are understood here.  What a
+ * plan asks of Python besides HOME, Python does not keep. */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -12,29 +14,30 @@
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/sendfile.h>
+#include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "ending.h"
 #include "kernel.h"
 #include "put.h"
 #include "verbs.h"
 #include "wire.h"
+#include "words.h"
 
-#define INIT "/../lib/dolium/dolium/programs/dolium-init"
+#define PROGRAMS "/../lib/dolium/dolium/programs/"
 #define ROOM 256 /* of `HOME=...` in a plan, plan/program.py */
-#define PATHS 64 /* where a program may be */
-#define MOST (1u << 20) /* bytes of words, paths and environment */
 
 /* runtime/exec_again.py writes it; the document follows, and then the plan. */
-struct kept {
+struct kept { /* no document: as the container's own process */
     char format[8];
     uint64_t inode, size;               /* of dolium-init */
     int64_t seconds, nanoseconds;       /* of its last change */
     uint64_t users, effective, bounding; /* of the caller: its user namespace, its capabilities */
     uint32_t uid, document, plan;       /* the caller's; bytes of the two */
-    int32_t home, slot, unused;         /* whose HOME is to be found out, or -1; where a pidfd is wanted */
+    int32_t home, slot, keep;           /* whose HOME is to be found out, or -1; where a pidfd and dolium-keep are wanted, or -1 */
 };
 
 _Static_assert(sizeof(struct kept) == 88, "runtime/exec_again.py packs 88 bytes");
@@ -58,24 +61,12 @@ static int may_the_same(const struct kept *kept)
         !syscall(SYS_capget, &header, sets) && kept->effective == (sets[0].effective | (uint64_t)sets[1].effective << 32);
 }
 
-/* The words of a process, as they are written in its document. */
-static struct value words_of(const char *document)
-{
-    struct value name, found, words = {NULL, NULL};
-    for (const char *at = document; next(at, &name, &found); at = found.end) {
-        if (!is(name, "\"args\""))
-            continue;
-        if (words.at || *found.at != '[') /* the last one counts in JSON */
-            python();
-        words = found;
-    }
-    return words;
-}
-
 /* Whether a kept document is the same but for its words. */
 static int differs_in_words(const struct kept *kept, const char *document, size_t length, struct value words)
 {
     const char *other = (const char *)(kept + 1);
+    if (!length || !kept->document)
+        return length == kept->document;
     size_t before = (size_t)(words.at - document), after = length - (size_t)(words.end - document);
     return kept->document > before + after && !memcmp(other, document, before) && other[before] == '[' &&
         !memcmp(other + kept->document - after, words.end, after) && past(other + before) == other + kept->document - after;
@@ -95,20 +86,20 @@ static const struct kept *find(const char *document, size_t length, struct value
         if (kept != MAP_FAILED && (size_t)st.st_size > sizeof *kept && !memcmp(kept->format, "doexec1\n", 8) &&
             (uint64_t)st.st_size == sizeof *kept + (uint64_t)kept->document + kept->plan && kept->plan > sizeof(struct header) &&
             kept->inode == init->st_ino && kept->size == (uint64_t)init->st_size && kept->seconds == init->st_ctim.tv_sec &&
-            kept->nanoseconds == init->st_ctim.tv_nsec && kept->slot >= 0 && kept->slot < SLOTS && may_the_same(kept) &&
+            kept->nanoseconds == init->st_ctim.tv_nsec && kept->slot >= 0 && kept->slot < SLOTS && kept->keep < SLOTS && may_the_same(kept) &&
             differs_in_words(kept, document, length, words))
             return kept;
     }
     return NULL;
 }
 
-/* A copy of dolium-init that a container cannot write to (CVE-2019-5736), as core/spawn.py makes it; -1 for none. */
-static int sealed(int init, off_t size)
+/* A copy of a helper that a container cannot write to (CVE-2019-5736), as core/spawn.py makes it; -1 for none. */
+static int sealed(const char *name, int program, off_t size)
 {
-    int fd = memfd_create("dolium-init", 1 | 2 | 16); /* MFD_CLOEXEC, MFD_ALLOW_SEALING, MFD_EXEC */
-    if (fd < 0 && errno == EINVAL)                    /* MFD_EXEC came with Linux 6.3 */
-        fd = memfd_create("dolium-init", 1 | 2);
-    if (fd < 0 || fchmod(fd, 0555) || sendfile(fd, init, NULL, (size_t)size) != size ||
+    int fd = memfd_create(name, 1 | 2 | 16); /* MFD_CLOEXEC, MFD_ALLOW_SEALING, MFD_EXEC */
+    if (fd < 0 && errno == EINVAL)           /* MFD_EXEC came with Linux 6.3 */
+        fd = memfd_create(name, 1 | 2);
+    if (fd < 0 || fchmod(fd, 0555) || sendfile(fd, program, NULL, (size_t)size) != size ||
         fcntl(fd, F_ADD_SEALS, F_SEAL_SEAL | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE))
         return -1;
     return fd;
@@ -123,82 +114,10 @@ static struct record *first_of(struct header *plan, int op)
     return NULL;
 }
 
-/* A string of JSON as it is meant, with a NUL behind it; where that ends.  What is beyond ASCII and escaped is for Python. */
-static char *meant(char *to, struct value string)
-{
-    static const char escaped[] = "\"\"\\\\//b\bf\fn\nr\rt\t", digits[] = "0123456789abcdef";
-    if (*string.at != '"')
-        python();
-    for (const char *at = string.at + 1; at < string.end - 1; at++) {
-        unsigned char letter = (unsigned char)*at;
-        if (letter < ' ')
-            python();
-        if (letter == '\\' && *++at == 'u') {
-            const char *high, *low;
-            if (string.end - at < 6 || at[1] != '0' || at[2] != '0' || at[3] > '7' || !(high = strchr(digits, at[3])) ||
-                !(low = strchr(digits, at[4] | ' ')))
-                python();
-            letter = (unsigned char)((high - digits) << 4 | (low - digits));
-            at += 4;
-        } else if (letter == '\\') {
-            const char *pair = escaped;
-            while (*pair && *pair != *at)
-                pair += 2;
-            letter = *pair ? (unsigned char)pair[1] : 0;
-        }
-        if (!letter)
-            python();
-        *to++ = (char)letter;
-    }
-    *to++ = 0;
-    return to;
-}
-/* The words of what is executed, each with a NUL behind it, in place of those in the plan: its strings are the paths where the
- * program may be, then its words, then all else (plan/program.py).  Where that ends; NULL where it cannot be. */
-static char *put_words(char *to, const struct header *plan, struct record *execute, struct value words)
-{
-    static char said[LARGEST];
-    char *end = said, *begin = to;
-    int64_t count = 0;
-    for (const char *at = words.at; *at != ']'; count++) {
-        struct value word = {at + 1, past(at + 1)};
-        end = meant(end, word);
-        at = word.end;
-    }
-    const char *path = (const char *)plan + execute->data, *limit = path + execute->length, *name = path, *rest;
-    if (!*said || execute->n1 < 1 || execute->n1 > PATHS || execute->n2 < 1 || execute->length > MOST)
-        return NULL;
-    for (int64_t index = 0; index < execute->n1; index++, name++)
-        if (!(name = memchr(name, 0, (size_t)(limit - name))))
-            return NULL;
-    rest = name;
-    for (int64_t index = 0; index < execute->n2; index++, rest++)
-        if (!(rest = memchr(rest, 0, (size_t)(limit - rest))))
-            return NULL;
-    if (!strchr(said, '/') != !strchr(name, '/')) /* the one is looked for, the other not */
-        return NULL;
-    for (; path < name; path += strlen(path) + 1) {
-        if (strlen(path) < strlen(name))
-            return NULL;
-        size_t above = strlen(path) - strlen(name);
-        memcpy(to, path, above);
-        to = put(to + above, said);
-        *to++ = 0;
-    }
-    memcpy(to, said, (size_t)(end - said));
-    to += end - said;
-    memcpy(to, rest, (size_t)(limit - rest));
-    to += limit - rest;
-    execute->data = (uint32_t)(begin - (const char *)plan);
-    execute->length = (uint32_t)(to - begin);
-    execute->n2 = count;
-    return to;
-}
-
 /* The plan in a memfd of its own, mapped, with these words; NULL where that cannot be. */
-static struct header *copied(const struct kept *kept, struct value words, int *fd)
+static struct header *copied(const struct kept *kept, int *fd)
 {
-    const size_t most = kept->plan + 2 * MOST + (PATHS + 2) * (size_t)LARGEST;
+    const size_t most = kept->plan + MOST_WORDS;
     *fd = memfd_create("dolium-plan", 1);
     if (*fd < 0 || write(*fd, (const char *)(kept + 1) + kept->document, kept->plan) != (ssize_t)kept->plan || ftruncate(*fd, (off_t)most))
         return NULL;
@@ -207,7 +126,7 @@ static struct header *copied(const struct kept *kept, struct value words, int *f
         sizeof *plan + plan->records * sizeof(struct record) > kept->plan)
         return NULL;
     struct record *execute = first_of(plan, OP_exec);
-    char *end = execute ? put_words((char *)plan + kept->plan, plan, execute, words) : NULL;
+    char *end = execute ? put_words((char *)plan + kept->plan, plan, execute) : NULL;
     if (!end)
         return NULL;
     plan->size = (uint32_t)(end + 1 - (char *)plan);
@@ -254,7 +173,7 @@ static _Noreturn void wrong(const char *what)
 }
 
 /* dolium-init on a plan, with the descriptors that it is to have; a function of its own because of vfork(2). */
-static __attribute__((noinline)) pid_t started(int program, int owner, int memory, int container)
+static __attribute__((noinline)) pid_t started(int program, int owner, int memory, int container, int keep)
 {
     char path[32], numbers[2][12], *words[] = {"dolium-init", numbers[0], numbers[1], NULL}, *nothing[] = {NULL};
     *put_number(numbers[0], (uint64_t)owner, 0) = *put_number(numbers[1], (uint64_t)memory, 0) = 0;
@@ -264,33 +183,79 @@ static __attribute__((noinline)) pid_t started(int program, int owner, int memor
         fcntl(owner, F_SETFD, 0);
         fcntl(memory, F_SETFD, 0);
         fcntl(container, F_SETFD, 0);
+        fcntl(keep, F_SETFD, 0);
         execve(path, words, nothing);
         _exit(127);
     }
     return pid;
 }
 
-void exec_again(const char *process, const char *pid_file)
+/* Wait for the end of the program, and send on to it what signals come: its exit code. */
+static int watched(int keep, const sigset_t *before)
+{
+    static const int forwarded[] = {SIGHUP, SIGINT, SIGQUIT, SIGUSR1, SIGUSR2, SIGTERM, SIGCONT, SIGWINCH}; /* cli/oci_life.py */
+    sigset_t ours, mask = *before;
+    sigemptyset(&ours);
+    for (size_t index = 0; index < sizeof forwarded / sizeof *forwarded; index++) {
+        sigaddset(&ours, forwarded[index]);
+        sigaddset(&mask, forwarded[index]);
+    }
+    struct pollfd waiting[] = {{keep, POLLIN, 0}, {signalfd(-1, &ours, SFD_CLOEXEC), POLLIN, 0}};
+    sigprocmask(SIG_SETMASK, &mask, NULL);
+    for (;;) {
+        struct signalfd_siginfo arrived;
+        struct ending ending;
+        if (poll(waiting, 2, -1) < 0)
+            continue;
+        if (waiting[0].revents) {
+            if (recv(keep, &ending, sizeof ending, 0) != sizeof ending || ending.kind != 'X')
+                wrong("error: dolium-keep was killed, and the process with it\n");
+            return ending.code == CLD_EXITED ? ending.status : 128 + ending.status;
+        }
+        if (waiting[1].revents && read(waiting[1].fd, &arrived, sizeof arrived) == sizeof arrived)
+            send(keep, &(char){(char)arrived.ssi_signo}, 1, MSG_NOSIGNAL);
+    }
+}
+
+/* What is asked for, heard; the length of its document, which is read into `document`. */
+static size_t asked(const char *process, char **program, char document[LARGEST], struct value *words)
+{
+    if (process) {
+        size_t length = content(AT_FDCWD, process, document, LARGEST);
+        if (!length || length == LARGEST - 1 || !(*words = words_of(document)).at)
+            python();
+        hear_document(*words);
+        return length;
+    }
+    hear_program(program);
+    return 0;
+}
+
+int exec_again(const char *process, const char *pid_file, char **program)
 {
     static char document[LARGEST];
     char path[PLACE], fresh[PLACE];
-    struct stat st;
+    struct stat st, keep_st;
+    struct value words = {NULL, NULL};
     pid_t first = living();
     struct rlimit largest; /* of a file: what goes beyond would end this */
-    size_t length = content(AT_FDCWD, process, document, sizeof document);
-    int init = beside(path, INIT) ? open(path, O_RDONLY | O_CLOEXEC) : -1;
-    if (!first || frozen() || !length || length == sizeof document - 1 || init < 0 || fstat(init, &st) ||
-        getrlimit(RLIMIT_FSIZE, &largest) || largest.rlim_cur != RLIM_INFINITY)
+    size_t length = asked(process, program, document, &words);
+    int init = beside(path, PROGRAMS "dolium-init") ? open(path, O_RDONLY | O_CLOEXEC) : -1;
+    if (!first || frozen() || init < 0 || fstat(init, &st) || getrlimit(RLIMIT_FSIZE, &largest) || largest.rlim_cur != RLIM_INFINITY)
         python();
     umask(022);
-    struct value words = words_of(document);
-    const struct kept *kept = words.at ? find(document, length, words, &st) : NULL;
+    const struct kept *kept = find(document, length, words, &st);
     if (!kept)
         python();
-    int program = sealed(init, st.st_size), memory, ends[2], written = -1;
-    struct header *plan = copied(kept, words, &memory);
+    int copy = sealed("dolium-init", init, st.st_size), memory, ends[2], written = -1, keep = -1;
+    if (kept->keep >= 0) {
+        int its = beside(path, PROGRAMS "dolium-keep") ? open(path, O_RDONLY | O_CLOEXEC) : -1;
+        if (its < 0 || fstat(its, &keep_st) || (keep = sealed("dolium-keep", its, keep_st.st_size)) < 0)
+            python();
+    }
+    struct header *plan = copied(kept, &memory);
     int container = (int)syscall(NR_pidfd_open, first, 0);
-    if (program < 0 || !plan || container < 0 || living() != first || socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends))
+    if (copy < 0 || !plan || container < 0 || living() != first || socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends))
         python();
     if (pid_file) {
         if (strlen(pid_file) > sizeof fresh - 32)
@@ -301,17 +266,25 @@ void exec_again(const char *process, const char *pid_file)
     }
     memset(plan->slots, 0xff, sizeof plan->slots);
     plan->slots[kept->slot] = (int16_t)container;
+    if (keep >= 0)
+        plan->slots[kept->keep] = (int16_t)keep;
 
     sigset_t all, before;
     sigfillset(&all);
     sigprocmask(SIG_BLOCK, &all, &before);
     signal(SIGCHLD, SIG_DFL);
-    pid_t helper = started(program, ends[1], memory, container);
+    pid_t helper = started(copy, ends[1], memory, container, keep);
     close(ends[1]);
     char byte = 0;
     ssize_t got = helper < 0 ? 0 : recv(ends[0], &byte, 1, 0);
     if (got == 1 && byte == 'H' && put_home(plan, (uint64_t)kept->home))
         got = send(ends[0], "G", 1, MSG_NOSIGNAL) == 1 ? recv(ends[0], &byte, 1, 0) : 0;
+    if (got == 1 && byte == 'S') { /* with a pidfd, which is not taken */
+        int code = watched(ends[0], &before);
+        close(ends[0]);
+        waitpid(helper, NULL, 0);
+        return code;
+    }
     close(ends[0]);
     if (helper > 0)
         waitpid(helper, NULL, 0); /* only with its end is the process the caller's to wait for */
@@ -326,4 +299,5 @@ void exec_again(const char *process, const char *pid_file)
     char number[12], *end = put_number(number, (uint64_t)plan->child, 0);
     if (written >= 0 && (write(written, number, (size_t)(end - number)) != end - number || rename(fresh, pid_file)))
         wrong("error: --pid-file cannot be written; the process runs\n");
+    return 0;
 }

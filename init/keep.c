@@ -35,18 +35,10 @@
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
+#include "ending.h"
 #include "kernel.h"
 #include "put.h"
 #include "send.h"
-
-struct ending {
-    char kind;               /* 'X' */
-    uint8_t oom;             /* the cgroup v1 out-of-memory event came */
-    uint8_t code;            /* CLD_EXITED, CLD_KILLED or CLD_DUMPED */
-    uint8_t status;          /* exit code or signal */
-    uint32_t peak_kib;       /* ru_maxrss */
-    uint64_t user_us, system_us;
-};
 
 enum { STREAMS = 2, LINE = 16384, WORDS = 32, LOG_MOST = 64 << 20 /* bytes: cli/logs.py */ };
 

@@ -293,7 +293,8 @@ static void kill_it(int signal)
 
 static void delete(int root, const char *identity)
 {
-    static const char *const files[] = {"start", "notify/notify.sock", "exec.0", "exec.1", "exec.2", "exec.3", "exec.new", "config.json", "config.json.new", "answer", "state.json.new", "state.json"};
+    static const char *const files[] = {"start", "notify/notify.sock", "exec.0", "exec.1", "exec.2", "exec.3", "exec.new",
+        "config.json", "config.json.new", "answer", "state.json.new", "state.json"}; /* runtime/state.py has them, too */
     lock();
     if (living() || is(field("\"status\""), "\"creating\"") || member((struct value){document, NULL}, "\"unit\"").at || has_hooks("\"poststop\""))
         python();
@@ -336,11 +337,14 @@ int main(int count, char **words)
         if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", O_RDWR) != fd)
             python();
     const char *root = "", *verb = NULL, *said[2] = {NULL, NULL}, *process = NULL, *pid_file = NULL;
+    char **program = NULL;
     int force = 0, detached = 0, given = 0, is_exec = 0;
     for (int index = 1; index < count; index++) {
         char *word = words[index], *equals = strchr(word, '=');
-        if (is_exec && given) /* it belongs to a program */
-            python();
+        if (is_exec && given) { /* the rest is the program's */
+            program = words + index + !strcmp(word, "--");
+            break;
+        }
         if (*word != '-' && !verb) {
             verb = word;
             is_exec = !strcmp(verb, "exec");
@@ -382,7 +386,7 @@ int main(int count, char **words)
     if (!verb || !given || !*identity || *identity == '.' || strlen(identity) > 255 || identity[strspn(identity, letters)])
         python();
     int is_kill = !strcmp(verb, "kill");
-    if ((given == 2 && !is_kill) || (is_exec && (!process || !*process || !detached || (pid_file && !*pid_file))) ||
+    if ((given == 2 && !is_kill) || (is_exec && (program ? process || detached || pid_file || !*program : !process || !*process || !detached || (pid_file && !*pid_file))) ||
         (!is_kill && !is_exec && strcmp(verb, "start") && strcmp(verb, "state") && strcmp(verb, "delete")))
         python();
     int signal = said[1] ? signal_of(said[1]) : 15;
@@ -397,7 +401,7 @@ int main(int count, char **words)
     if (is_kill)
         kill_it(signal);
     else if (is_exec)
-        exec_again(process, pid_file);
+        return exec_again(process, pid_file, program);
     else if (!strcmp(verb, "start"))
         start();
     else if (!strcmp(verb, "state"))

@@ -35,7 +35,8 @@ int next(const char *at, struct value *name, struct value *found);
 
 int is(struct value value, const char *text);
 
-/* One more process in a container that runs: that of the file `process`, whose pid is written to `pid_file`, unless NULL. */
-void exec_again(const char *process, const char *pid_file);
+/* One more process in a container that runs: a detached one that the file `process` describes, its pid written to `pid_file`, unless
+ * NULL; or, where `process` is NULL, a program as the container's own, which is waited for.  The exit code. */
+int exec_again(const char *process, const char *pid_file, char **program);
 
 #endif

@@ -210,7 +210,7 @@ compile() {
     # shellcheck disable=SC2086
     "$compiler" $FLAGS -o "$programs/.init.new" init/init.c init/steps_*.c &&
         "$compiler" $FLAGS -o "$programs/.keep.new" init/keep.c &&
-        "$compiler" $FLAGS -o "$programs/.verbs.new" init/verbs.c init/exec_again.c &&
+        "$compiler" $FLAGS -o "$programs/.verbs.new" init/verbs.c init/exec_again.c init/words.c &&
         mv "$programs/.verbs.new" "$programs/dolium-verbs" &&
         mv "$programs/.keep.new" "$programs/dolium-keep" && mv "$programs/.init.new" "$programs/dolium-init"
 }

@@ -80,7 +80,7 @@ def without_python(folder: str, sanitized: bool = False) -> str:
     os.makedirs(f"{folder}/prefix/bin")
     if sanitized:
         built = subprocess.run(["cc", "-std=c11", "-g", "-O1", "-Wall", "-Wextra", "-Werror", "-fsanitize=address,undefined", "-fno-sanitize-recover=all",
-                                "-o", f"{folder}/prefix/bin/dolium-oci", f"{TOP}/init/verbs.c", f"{TOP}/init/exec_again.c"], check=False)  # fmt: skip
+                                "-o", f"{folder}/prefix/bin/dolium-oci", *(f"{TOP}/init/{each}.c" for each in ("verbs", "exec_again", "words"))], check=False)  # fmt: skip
         if built.returncode:
             pytest.skip("no compiler with sanitizers")
     else:

@@ -21,7 +21,7 @@ from bundles import config
 from conformance import runtime
 from installed import installed
 
-ROWS = ("run", "create+start+delete", "exec", "exec of an engine", "the same again", "state", "kill", "python -IS -c pass")
+ROWS = ("run", "create+start+delete", "exec", "exec, new to it", "exec, again", "state", "kill", "python -IS -c pass")
 NULL = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
 
 
@@ -57,8 +57,8 @@ def main() -> None:
                 parts["create+start+delete"] = made + call(path, "delete", "--force", one)
                 parts["exec"] = call(path, "exec", f"bench-{name}", "true")
                 with open(f"{directory}/process.json", "w") as file:
-                    json.dump({**config()["process"], "args": ["true", str(number)]}, file)
-                for row in ("exec of an engine", "the same again"):  # as a health check is
+                    json.dump({**config()["process"], "args": ["true"], "env": ["PATH=/bin", f"NUMBER={number}"]}, file, separators=(",", ":"))
+                for row in ("exec, new to it", "exec, again"):  # as a health check is
                     parts[row] = call(path, "exec", "--process", file.name, "--detach", "--pid-file", f"{directory}/pid", f"bench-{name}")
                 parts["state"] = call(path, "state", f"bench-{name}")
                 parts["kill"] = call(path, "kill", f"bench-{name}", "CONT")

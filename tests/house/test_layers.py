@@ -82,7 +82,7 @@ def test_files_stay_small() -> None:
     large = {os.path.relpath(path, TOP): lines(path) for path in modules() if lines(path) > 450}
     assert not large
     c_files = {name: lines(f"{TOP}/init/{name}") for name in os.listdir(f"{TOP}/init") if name.endswith(".c")}
-    others = {"keep.c": 1000, "verbs.c": 450, "exec_again.c": 350}
+    others = {"keep.c": 1000, "verbs.c": 450, "exec_again.c": 320, "words.c": 150}
     assert sum(count for name, count in c_files.items() if name not in others) <= 1700, "docs/decisions/0018"
     assert all(c_files[name] <= most for name, most in others.items())
     assert not [path for path in modules() if re.search(r"/(utils?|common|helpers?|misc|base|manager)[^/]*\.py$", path)]

@@ -174,7 +174,7 @@ def _join(container: state.Container, status: str, pid: int, asked: Extra) -> "t
     except BaseException:
         helping.abandon()
         raise
-    if asked.process and asked.detached:
+    if bool(asked.process) == asked.detached:
         from dolium.runtime import exec_again
 
         if exec_again.is_usual(asked, steps):

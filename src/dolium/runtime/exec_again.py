@@ -22,33 +22,37 @@ if TYPE_CHECKING:
     from dolium.runtime.state import Container
 
 FORMAT = b"doexec1\n"
-HEAD = Struct("=8sQQqqQQQIIIiI4x")
+HEAD = Struct("=8sQQqqQQQIIIiii")
 """FORMAT; inode, bytes, and change in s and ns of dolium-init; the caller's user namespace, effective and bounding capabilities,
-and uid; bytes of the document and of the plan; whose HOME is to be found out, or -1; the slot for a pidfd of the first process."""
+and uid; bytes of the document and of the plan; whose HOME is to be found out, or -1; the slots for a pidfd of the first process and
+for dolium-keep, or -1."""
 NAMES = tuple(f"exec.{number}" for number in range(4))
 """A container has seldom more probes than three; what does not fit takes the place of another one."""
 FRESH = "exec.new"
-PLAIN = ("process", "detached", "pid_file")
+PLAIN = ("process", "argv", "detached", "pid_file")
 """What may be asked for of one that is done again."""
 
 
 def is_usual(asked: "Extra", steps: "list[Step]") -> bool:
-    """Whether one that is asked for by a `process` file and leaves at once can be done without Python."""
+    """Whether it can be done without Python: a detached one of a `process` file, or a program that is waited for."""
     if any(getattr(asked, name) for name in asked.__slots__ if name not in PLAIN):
+        return False
+    if asked.argv if asked.process else asked.detached or asked.pid_file:
         return False
     return all(step.op == "home" for step in steps if step.actor == wire.HOST)
 
 
 def keep(container: "Container", document: str, steps: "list[Step]", facts: "Facts") -> None:
-    """Write the plan down for the next time, unless another verb is at work on the container, or there is no room: then it is
-    planned again."""
+    """Write the plan of a process of this `document`, or of none, down for the next time, unless another verb is at work on the
+    container, or there is no room: then it is planned again."""
     own = os.stat(f"{PROGRAMS}/dolium-init")
     wanted, message = document.encode(), wire.encode(steps, {}).data
     uid = next((step.n1 for step in steps if step.op == "home"), -1)
     seconds, nanoseconds = divmod(own.st_ctime_ns, 10**9)
     effective = host.capabilities(host.read("/proc/self/status"), "CapEff")
-    head = HEAD.pack(FORMAT, own.st_ino, own.st_size, seconds, nanoseconds, os.stat("/proc/self/ns/user").st_ino, effective,
-                     facts.capabilities, facts.uid, len(wanted), len(message), uid, slots.CONTAINER)  # fmt: skip
+    users, keeper = os.stat("/proc/self/ns/user").st_ino, -1 if document else slots.KEEP
+    head = HEAD.pack(FORMAT, own.st_ino, own.st_size, seconds, nanoseconds, users, effective, facts.capabilities, facts.uid,
+                     len(wanted), len(message), uid, slots.CONTAINER, keeper)  # fmt: skip
     try:
         directory = os.open(container.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError:
