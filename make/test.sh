@@ -31,7 +31,7 @@ SMOKE='conformance/test_resources.py conformance/test_delegated.py conformance/t
     conformance/test_mounts.py::test_each_option_is_what_it_says conformance/test_mounts.py::test_mounts_are_listed_in_their_order
     conformance/test_lifecycle.py::test_create_start_delete conformance/test_lifecycle.py::test_kill_all
     conformance/test_lifecycle.py::test_delete_removes_what_create_made conformance/test_lifecycle.py::test_pause_and_resume
-    conformance/test_lifecycle.py::test_events_stats conformance/test_lifecycle.py::test_run_returns_the_exit_code
+    conformance/test_events.py conformance/test_lifecycle.py::test_run_returns_the_exit_code
     conformance/test_process.py::test_each_rlimit conformance/test_process.py::test_each_namespace_is_joined_by_its_path
     conformance/test_hooks.py::test_hooks_run_in_their_order_and_place conformance/test_exec.py::test_exec_is_in_all_that_is_the_containers
     conformance/test_races.py::test_two_creates_of_one_id'

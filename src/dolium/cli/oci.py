@@ -219,18 +219,19 @@ def warn(found: Words, message: str) -> None:
     _write(2, f"warning: {message}\n")
 
 
-def _write(fd: int, text: str) -> None:
+def _write(fd: int, text: str) -> bool:
     data = text.encode("utf-8", "surrogateescape")
     try:
         while data:
             data = data[os.write(fd, data) :]
     except OSError:
-        pass
+        return False
+    return True
 
 
-def show(text: str) -> None:
-    """Data, on standard output."""
-    _write(1, text)
+def show(text: str) -> bool:
+    """Data, on standard output.  Whether it could be written."""
+    return _write(1, text)
 
 
 def _dispatch(found: Words) -> int:

@@ -5,7 +5,7 @@ import os
 from dolium.cli.oci import Words, show
 from dolium.core import document
 from dolium.errors import DoliumError, StateError, UsageError
-from dolium.runtime import cgroup, members, state
+from dolium.runtime import members, state
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -143,77 +143,21 @@ def _everything() -> str:
 
 
 def events(found: Words, root: str) -> int:
-    """`events`: one line of JSON each time, as runc has them, and one when the kernel has killed for want of memory."""
-    from time import sleep
-
+    """`events`: one line of JSON each time, as runc has them."""
     from dolium.plan.quantities import seconds
+    from dolium.runtime import events
 
     every = seconds(found.flags.get("interval", "5s"), "--interval")
     container = state.find(root, found.id)
-    before = _memory_kills(container)
-    while True:
-        container = state.find(root, found.id)
-        status = container.status()
-        if (kills := _memory_kills(container)) > before:
-            before = kills
-            show(document.write({"type": "oom", "id": found.id}) + "\n")
-        if status == "stopped":
-            if "stats" in found.flags:
-                raise StateError(found.id, "stopped", "running")
-            return 0
-        show(document.write({"type": "stats", "id": found.id, "data": statistics(container)}) + "\n")
-        if "stats" in found.flags:
-            return 0
-        sleep(every)
-
-
-def _memory_kills(container: state.Container) -> int:
-    group = container.fields["groups"].get("memory")
-    try:
-        return cgroup.memory_kills(group, container.fields["versions"]["memory"]) if group else 0
-    except OSError:  # of one that is just being deleted
+    if "stats" in found.flags:
+        if container.status() == "stopped":
+            raise StateError(found.id, "stopped", "running")
+        show(document.write({"type": "stats", "id": found.id, "data": events.statistics(container)}) + "\n")
         return 0
-
-
-def statistics(container: state.Container) -> "dict[str, Any]":
-    """What its groups have counted, by the names that runc gives."""
-    groups, versions = container.fields["groups"], container.fields["versions"]
-
-    def value(controller: str, name: str) -> int:
-        try:
-            text = cgroup.read(f"{groups[controller]}/{name}").strip()
-            return (1 << 63) - 1 if text == "max" else int(text)
-        except (OSError, KeyError, ValueError):
-            return 0
-
-    def table(controller: str, name: str) -> "dict[str, int]":
-        try:
-            lines = cgroup.read(f"{groups[controller]}/{name}").splitlines()
-        except (OSError, KeyError):
-            return {}
-        return {key: int(count) for key, _, count in (line.partition(" ") for line in lines) if count.isdecimal()}
-
-    v2 = versions.get("memory") == 2
-    usage, limit = ("memory.current", "memory.max") if v2 else ("memory.usage_in_bytes", "memory.limit_in_bytes")
-    peak, failures = ("memory.peak", "") if v2 else ("memory.max_usage_in_bytes", "memory.failcnt")
-    if versions.get("cpuacct") == 1:
-        total = value("cpuacct", "cpuacct.usage")
-        halves = {key: count * 10_000_000 for key, count in table("cpuacct", "cpuacct.stat").items()}
-    else:
-        counted = table("unified", "cpu.stat")
-        total = counted.get("usage_usec", 0) * 1000
-        halves = {"user": counted.get("user_usec", 0) * 1000, "system": counted.get("system_usec", 0) * 1000}
-    throttled = table("cpu", "cpu.stat")
-    return {
-        "cpu": {"usage": {"total": total, "kernel": halves.get("system", 0), "user": halves.get("user", 0)},
-                "throttling": {"periods": throttled.get("nr_periods", 0), "throttledPeriods": throttled.get("nr_throttled", 0),
-                               "throttledTime": throttled.get("throttled_time", throttled.get("throttled_usec", 0) * 1000)}},
-        "memory": {"usage": {"usage": value("memory", usage), "limit": value("memory", limit), "max": value("memory", peak),
-                             "failcnt": value("memory", failures) if failures else 0},
-                   "raw": table("memory", "memory.stat")},
-        "pids": {"current": value("pids", "pids.current"), "limit": value("pids", "pids.max")},
-        "blkio": {}, "hugetlb": {}, "intel_rdt": {}, "network_interfaces": None,
-    }  # fmt: skip
+    for each in events.stream(container, every):
+        if not show(document.write(each) + "\n"):  # nobody reads it any more
+            break
+    return 0
 
 
 def features(found: Words, root: str) -> int:

@@ -19,7 +19,7 @@ def kill(top: str, identity: str, signal: int, every: bool) -> None:
         return
     if not pid or container.fields["status"] == "creating":
         error = StateError(identity, container.status(), "running")
-        error.message = f"container not running: `{identity}` is {error.status}"  # containerd looks for these words
+        error.message = f"container not running: `{identity}` is {error.status}"  # containerd, CRI-O, BuildKit look for that
         raise error
     fd = os.pidfd_open(pid)
     try:

@@ -258,7 +258,7 @@ def find(top: str, identity: str) -> Container:
 
 def _absent(identity: str) -> NotFound:
     error = NotFound("container", identity)
-    error.message = f"container `{identity}` does not exist"  # containerd and podman look for these words
+    error.message = f"container does not exist: `{identity}`"  # containerd, podman and BuildKit look for these words
     return error
 
 
