@@ -130,9 +130,6 @@ def parse(argv: "list[str]", found: "Words") -> None:
         if name == "f":
             name = next((each for each in OF_F if each in table), name)
         name = SHORT.get(name, name) if len(name) == 1 else name
-        if name not in table and found.command == "ps" and found.words:  # it is for ps(1), and so is what follows
-            found.words += argv[at - 1 :]
-            break
         if name not in table:
             raise UsageError(f"`{f'dolium-oci {found.command}'.strip()}` has no flag `{word.partition('=')[0]}`")
         if table[name] and not equals:
