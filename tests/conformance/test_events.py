@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from bundles import Bundle, config, script, wait_for
+from containers import SLOW
 
 EATS = "while ! test -e /eat; do sleep 0.05; done; (x=a; while :; do x=$x$x; done); while ! test -e /end; do sleep 0.05; done"
 
@@ -49,7 +50,7 @@ def test_an_end_for_want_of_memory_is_an_event(bundle: Bundle) -> None:
         assert json.loads(process.stdout.readline()) == {"type": "oom", "id": bundle.id}
         assert bundle.status() == "running"
         touch(bundle, "end")
-        assert process.wait(20) == 0 and "stats" not in process.stdout.read()
+        assert process.wait(20 * SLOW) == 0 and "stats" not in process.stdout.read()
 
 
 def test_it_ends_when_nobody_reads(bundle: Bundle) -> None:
@@ -58,7 +59,7 @@ def test_it_ends_when_nobody_reads(bundle: Bundle) -> None:
         assert process.stdout
         assert process.stdout.readline() and process.stdout.readline()
         process.stdout.close()
-        assert process.wait(20) == 0
+        assert process.wait(20 * SLOW) == 0
     assert bundle.status() == "running"
 
 

@@ -5,15 +5,12 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 from typing import Any
 
 import pytest
 from bundles import Bundle, config, script, wait_for
 
 MIB = 1 << 20
-LITTLE = {"limit": 16 * MIB} | ({"swap": 16 * MIB} if os.path.exists("/sys/fs/cgroup/cgroup.controllers") else {})
-"""Of memory; v1 does not count swap everywhere."""
 
 
 class Groups:
@@ -139,19 +136,9 @@ def test_a_limit_below_what_is_in_use_is_refused_if_asked_for(bundle: Bundle) ->
 
 
 def test_memory_is_enforced(bundle: Bundle) -> None:
-    bundle.write(config(process__args=["tail", "/dev/zero"], linux__resources={"memory": LITTLE}))
+    bundle.write(config(process__args=["tail", "/dev/zero"], linux__resources={"memory": {"limit": 16 * MIB, "swap": 16 * MIB}}
+                        if os.path.exists("/sys/fs/cgroup/cgroup.controllers") else {"memory": {"limit": 16 * MIB}}))
     assert bundle.verb("run", "-b", bundle.directory, bundle.id).code == 137
-
-
-def test_events_tell_of_a_kill_for_want_of_memory(bundle: Bundle) -> None:
-    bundle.running(script("until [ -e /go ]; do sleep 0.01; done; exec tail /dev/zero", linux__resources={"memory": LITTLE}))
-    watch = [bundle.runtime, "--root", bundle.root, "events", "--interval", "10ms", bundle.id]
-    with subprocess.Popen(watch, stdout=subprocess.PIPE, env=bundle.environment, text=True) as told:
-        assert told.stdout and json.loads(told.stdout.readline())["type"] == "stats"
-        with open(f"{bundle.rootfs}/go", "w"):
-            pass
-        others = [each for line in told.stdout if (each := json.loads(line))["type"] != "stats"]
-    assert (others, told.returncode) == ([{"type": "oom", "id": bundle.id}], 0)
 
 
 def test_unified_files_are_written_as_they_are(bundle: Bundle) -> None:
