@@ -170,6 +170,17 @@ def test_a_program_that_is_waited_for(bundle: Bundle, alone: str) -> None:
     assert os.listdir(bundle.directory).count("pid") == 0
 
 
+def test_one_at_a_terminal(bundle: Bundle, alone: str) -> None:
+    """It does not matter to a program that has none of its own."""
+    bundle.running()
+    said = {}
+    for program in (bundle.runtime, alone):
+        line = f"{program} --root {bundle.root} exec {bundle.id} sh -c 'tty; test -t 0 || echo no'"
+        done = subprocess.run(["script", "-qec", line, "/dev/null"], capture_output=True, text=True, env=bundle.environment, check=False)
+        said[program] = (done.returncode, done.stdout)
+    assert said[bundle.runtime] == said[alone] and said[alone][0] == 0, said
+
+
 @pytest.mark.parametrize("number", [1, 2, 3, 10, 12, 15, 18, 28])
 def test_its_signals_are_the_programs(bundle: Bundle, alone: str, number: int) -> None:
     bundle.running()

@@ -29,8 +29,8 @@ for dolium-keep, or -1."""
 NAMES = tuple(f"exec.{number}" for number in range(4))
 """A container has seldom more probes than three; what does not fit takes the place of another one."""
 FRESH = "exec.new"
-PLAIN = ("process", "argv", "detached", "pid_file")
-"""What may be asked for of one that is done again."""
+PLAIN = ("process", "argv", "detached", "pid_file", "own_terminal")
+"""What may be asked for of one that is done again; the caller's terminal is not asked for."""
 
 
 def is_usual(asked: "Extra", steps: "list[Step]") -> bool:
