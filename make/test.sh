@@ -16,7 +16,7 @@ FAST='unit golden property house'
 LIVE='live security api faults conformance'
 # Kills at every call, other people's programs, a wheel and a registry for each test, packages from PyPI: what `make test` has no time for.
 LONG='faults/test_oci_verbs.py faults/test_kills.py faults/test_images_killed.py conformance/test_beside_others.py
-    conformance/test_checkpoint.py conformance/test_checkpoint_flags.py
+    conformance/test_checkpoint.py conformance/test_checkpoint_fails.py conformance/test_checkpoint_flags.py
     conformance/test_mounts.py conformance/test_process.py conformance/test_races.py conformance/test_storm.py conformance/test_seccomp.py
     live/test_wheel.py live/test_set_up.py live/test_nested.py live/test_run_from_registries.py api/test_jupyter.py api/test_numpy.py
     api/test_storms.py api/test_interrupted.py'

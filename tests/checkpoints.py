@@ -131,6 +131,12 @@ class Taken:
             os.close(end)
 
 
+def foreground(one: Taken, *words: str) -> subprocess.Popen[bytes]:
+    """A verb on it that goes on, and prints nothing."""
+    return subprocess.Popen([one.bundle.runtime, "--root", one.bundle.root, *words, one.bundle.id], stdin=subprocess.DEVNULL,
+                            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=one.bundle.environment)  # fmt: skip
+
+
 def status(pid: int) -> dict[str, str]:
     """What /proc says of rights and limits of a process."""
     with open(f"/proc/{pid}/status") as file:

@@ -14,7 +14,7 @@ from typing import Any
 
 import checkpoints
 import pytest
-from bundles import Bundle, config, script, wait_for
+from bundles import config, script, wait_for
 from checkpoints import COUNT, Taken
 
 MISSING = checkpoints.missing()
@@ -22,14 +22,6 @@ pytestmark = pytest.mark.skipif(bool(MISSING), reason=MISSING)
 TALK = """nc -l -p 5555 >/dev/shm/heard & sleep 0.3
 while :; do echo word; sleep 0.05; done | nc 127.0.0.1 5555; echo cut; while :; do sleep 1; done"""
 ADDRESS = "127.0.0.1:27341"
-
-
-@pytest.fixture
-def one(bundle: Bundle) -> Iterator[Taken]:
-    """A container that can be checkpointed."""
-    found = Taken(bundle)
-    yield found
-    found.close()
 
 
 def refused(one: Taken, words: str, *flags: str, **how: Any) -> None:
