@@ -207,6 +207,10 @@ static void reap(struct ending *ending)
     /* Raw, because only the raw call gives the usage, waitid(2). */
     while (syscall(SYS_waitid, P_PIDFD_, pidfd, &info, WEXITED, &usage) < 0 && errno == EINTR)
         ;
+    if (!info.si_code) { /* somebody else has buried it, and knows how it ended: what nobody knows is no success */
+        info.si_code = CLD_KILLED;
+        info.si_status = SIGKILL;
+    }
     ending->kind = 'X';
     ending->code = (uint8_t)info.si_code;
     ending->status = (uint8_t)info.si_status;

@@ -45,6 +45,11 @@ def test_without_a_refusal(strace: str, nothing_left: None) -> None:
     assert (ended.code, ended.stdout, ended.stderr) == (0, "", "")
 
 
+def test_an_end_that_is_not_known_is_no_success(strace: str, nothing_left: None) -> None:
+    """dolium-keep cannot wait for the program: a tracer, criu(8) is one, was there first."""
+    assert run(strace, "waitid", 1, "ECHILD").code == 137
+
+
 @pytest.mark.parametrize(("call", "errno"), [*((call, "EPERM") for call in CALLS if call != "clone3"), ("clone3", "ENOSYS"), ("openat2", "ENOSYS"),
                                              ("fsopen", "ENOSYS"), ("mount_setattr", "ENOSYS"), ("unshare", "ENOSPC"),
                                              ("open_tree", "EMFILE"), ("execve", "ENOEXEC")])  # fmt: skip
