@@ -40,6 +40,14 @@ def test_targets_of_make_that_are_named_exist() -> None:
     assert named - targets == set()
 
 
+def test_every_test_that_is_chosen_is_there() -> None:
+    """Those of `make test-v2 ARGS=smoke` and `make clients-v2`, and those that `make test` leaves to `make test-long`."""
+    chosen = re.findall(r"[a-z_0-9]+/test_[a-z_0-9]+\.py(?:::test_[a-z_0-9]+)?", (TOP / "make/test.sh").read_text())
+    assert len(chosen) > 50
+    for path, _, name in (each.partition("::") for each in chosen):
+        assert f"def {name}(" in (TOP / "tests" / path).read_text() if name else (TOP / "tests" / path).exists(), (path, name)
+
+
 def test_there_is_a_place_for_the_figures() -> None:
     assert README.count("<!-- bench -->\n") == README.count("<!-- /bench -->\n") == 1
     assert README.index("<!-- bench -->") < README.index("<!-- /bench -->")
