@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 
 SIGKILL = 9
 EXITED, KILLED = 1, 2
-ENOSPC, EROFS, EDQUOT = 28, 30, 122
+FULL = (28, 30, 122)
+"""ENOSPC, EROFS, EDQUOT: nothing can be written any more."""
 HOST_WENT_DOWN = 255
 """What docker, too, says of a container that a reboot has ended."""
 PATIENCE = 2.0
@@ -72,7 +73,11 @@ def note(container: "Container", begun: "Running", number: int, pidfd: int, sinc
     memory = facts.controllers.get("memory")
     boot = process.boot_id()
     if not container.remove:
-        store.write(f"{container.path}/began.json", {"format": store.FORMAT, "started": since, "boot_id": boot}, durable=False)
+        try:
+            store.write(f"{container.path}/began.json", {"format": store.FORMAT, "started": since, "boot_id": boot}, durable=False)
+        except OSError as error:  # it runs, and has filled the disk by now: only that a reboot ended it would not be told
+            if error.errno not in FULL:
+                raise
     store.write(_file(container, "json"), {
         "format": store.FORMAT, "pid": pid, "start_time": process.start_time(pid), "boot_id": boot, "lease": number,
         "started": since, "id_base": facts.id_base, "groups": begun.controllers, "version": memory.version if memory else 0,
@@ -185,7 +190,7 @@ def _write_end(container: "Container", seen: "Ending", started: float, finished:
     try:
         store.write(f"{container.path}/ended.json", fields)
     except OSError as error:
-        if error.errno not in (ENOSPC, EROFS, EDQUOT):
+        if error.errno not in FULL:
             raise
         return fields
     return {}
