@@ -276,6 +276,25 @@ def test_list_and_ps(bundle: Bundle) -> None:
     assert bundle.verb("list").out.splitlines()[1].split()[:3] == [bundle.id, str(pid), "running"]
     assert json.loads(bundle.verb("ps", "--format=json", bundle.id).out) == [pid]
     assert str(pid) in bundle.verb("ps", bundle.id).out
+    assert bundle.verb("ps", bundle.id, "-e", "-o", "pid,comm").out.split() == ["PID", "COMMAND", str(pid), "sleep"]
+    assert json.loads(bundle.verb("ps", bundle.id, "--format", "json").out) == [pid]
+    said = bundle.verb("ps", bundle.id, "-e", "-o", "comm").err
+    assert said == "error: ps: no column is called PID, by which the container's processes are told (such as: -o pid,comm)\n"
+
+
+def test_without_pivot(bundle: Bundle) -> None:
+    """--no-pivot: all that is to be seen is the rootfs, from within and for `exec`."""
+    text = "ls -a /; cd ..; cd ../..; ls -a .; awk '$5 == \"/\"' /proc/self/mountinfo | wc -l"
+    seen = bundle.output(script(text), "--no-pivot").splitlines()
+    names = sorted([".", "..", *os.listdir(bundle.rootfs)])
+    assert seen == [*names, *names, "1"]
+    bundle.running(None, "--no-pivot")
+    assert bundle.verb("exec", bundle.id, "ls", "-a", "/").out.splitlines() == names
+
+
+def test_a_cgroup_manager_that_there_is_not(bundle: Bundle) -> None:
+    said = bundle.verb("create", "-b", bundle.directory, bundle.id, options=("--cgroup-manager", "cgroup")).err
+    assert said == "error: --cgroup-manager: expected cgroupfs, systemd or disabled, got `cgroup`\n"
 
 
 def test_what_follows_the_id_of_ps_is_for_ps(bundle: Bundle) -> None:

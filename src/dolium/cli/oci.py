@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 GLOBAL = {"root": "DIR", "log": "FILE", "log-format": "FORMAT", "debug": "", "systemd-cgroup": "", "rootless": "true|false|auto",
           "cgroup-manager": "NAME", "criu": "FILE"}  # fmt: skip
 """Flags that stand before the command: name -> what its value is called, empty for none."""
+MANAGERS = ("cgroupfs", "systemd", "disabled")
 CREATE = {"bundle": "DIR", "console-socket": "SOCKET", "pid-file": "FILE", "pidfd-socket": "SOCKET", "no-pivot": "",
           "no-new-keyring": "", "preserve-fds": "N", "config": "FILE"}  # fmt: skip
 SHORT = {"b": "bundle", "a": "all", "d": "detach", "e": "env", "p": "process", "t": "tty", "u": "user", "c": "cap",
@@ -127,6 +128,9 @@ def parse(argv: "list[str]", found: "Words") -> None:
                 break
             continue
         name, equals, value = word.lstrip("-").partition("=")
+        if found.command == "ps" and found.words and name != "format":  # what follows the id is for ps(1), as with runc
+            found.words.append(word)
+            continue
         if name == "f":
             name = next((each for each in OF_F if each in table), name)
         name = SHORT.get(name, name) if len(name) == 1 else name
@@ -248,6 +252,9 @@ def _dispatch(found: Words) -> int:
     kind = found.options.get("log-format", "text")
     if kind not in ("json", "text"):
         raise UsageError(f"--log-format: expected json or text, got `{kind}`")
+    manager = found.options.get("cgroup-manager", "cgroupfs")
+    if manager not in MANAGERS:
+        raise UsageError(f"--cgroup-manager: expected {', '.join(MANAGERS[:-1])} or {MANAGERS[-1]}, got `{manager}`")
     words = COMMANDS[found.command][1]
     if words.startswith("ID") and not found.words:
         raise UsageError(f"`dolium-oci {found.command}`: the container's id is missing")

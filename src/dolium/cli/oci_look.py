@@ -54,6 +54,8 @@ def ps(found: Words, root: str) -> int:
     if ended.returncode:
         raise DoliumError(f"ps: {ended.stderr.strip()}")
     lines = ended.stdout.splitlines()
+    if "PID" not in lines[0].split():
+        raise UsageError("ps: no column is called PID, by which the container's processes are told", hint="such as: -o pid,comm")
     column = lines[0].split().index("PID")
     wanted = {str(pid) for pid in pids}
     show("\n".join([lines[0], *(line for line in lines[1:] if line.split()[column] in wanted)]) + "\n")

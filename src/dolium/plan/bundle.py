@@ -379,9 +379,9 @@ def own_proc(spec: "dict[str, Any]") -> "list[Step]":
 
 
 def pivot(spec: "dict[str, Any]") -> "list[Step]":
-    """Inside, without pivot_root(2) (--no-pivot, where the host's / is the initramfs): the rootfs is moved to /, chroot(2)."""
+    """Inside, without pivot_root(2) (--no-pivot, where the host's / is the initramfs): chroot(2) into the rootfs, which is attached
+    on the old / by now (mounts.root), so that no `..` leads below it."""
     return [call("root.path", "fchdir", (Slot(slots.ROOT),), what="fchdir to the rootfs", note="--no-pivot"),
-            part(call("root.path", "mount", (0, 0, 0, 1 << 13, 0), what="move it to /", note="mount(2), MS_MOVE")),
             part(call("root.path", "chroot", (b".\0",), what="chroot", note="the host's files stay below"))]  # fmt: skip
 
 

@@ -5,7 +5,7 @@ from _struct import Struct
 from dolium.core.wire import INSIDE, Step
 
 CALLS = {"setdomainname": 171, "sched_setattr": 314, "sched_setaffinity": 203, "ioprio_set": 251, "personality": 135,
-         "set_mempolicy": 238, "prctl": 157, "fcntl": 72, "fchdir": 81, "chdir": 80, "chroot": 161, "mount": 165}  # fmt: skip
+         "set_mempolicy": 238, "prctl": 157, "fcntl": 72, "fchdir": 81, "chdir": 80, "chroot": 161}  # fmt: skip
 """Numbers on x86_64, the machine that the default filter knows (syscalls(2))."""
 _ARGUMENTS = Struct("=6q")
 _DATA = -(1 << 63)
