@@ -85,6 +85,16 @@ def test_the_page_of_the_runtime_has_every_command_and_flag_and_no_other() -> No
         assert " ".join([name, *(["[FLAG...]"] if flags else []), *([words] if words else [])]) in shown
 
 
+def test_every_variable_that_is_read_is_in_a_page() -> None:
+    """Out of the environment; but for those that say something to whoever mends Dolium, or are the system's."""
+    read = set()
+    for path in Path(f"{TOP}/src/dolium").rglob("*.py"):
+        read |= {*re.findall(r"""environ(?:\.get\(|\[)f?["'](\w+)["']|["'](\w+)["'] in os\.environ""", path.read_text())}
+    names = {name for pair in read for name in pair if name} - {"PATH", "TERM", "DOLIUM_FIGURES", "DOLIUM_TRACEBACK"}
+    assert {"NOTIFY_SOCKET", "XDG_RUNTIME_DIR"} <= names
+    assert [name for name in sorted(names) if not any(name in plain(page) for page in PAGES.values())] == []
+
+
 @pytest.mark.parametrize("path", sorted(PAGES))
 def test_pages_are_well_formed(path: str, tmp_path: Path) -> None:
     text = PAGES[path]
