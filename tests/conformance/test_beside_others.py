@@ -13,7 +13,7 @@ import subprocess
 from typing import Any
 
 import pytest
-from bundles import DEFAULT, Bundle
+from bundles import DEFAULT, Bundle, script
 from containers import SLOW
 from test_cwd import CASES, is_as, said
 
@@ -180,3 +180,26 @@ enters as root of the host, to whom this one belongs."""
 def test_the_same_may_enter_the_working_directory(bundle: Bundle, other: str, case: str) -> None:
     for verb, found in said(bundle, command(other), case).items():
         assert is_as(found, UNLIKE.get((other, case, verb), CASES[case][3])), (verb, found)
+
+
+def test_events_count_what_runc_counts(bundle: Bundle) -> None:
+    """By the same names; of values those that do not change."""
+    [runc] = command("runc")
+    spec = script("sleep 1000", linux__resources={"memory": {"limit": 64 << 20}, "pids": {"limit": 77}, "cpu": {"cpus": "0"}})
+    bundle.running(spec)
+    other = f"{bundle.id}-runc"
+    subprocess.run([runc, "--root", f"{bundle.directory}/runc", "run", "-d", "-b", bundle.directory, other], check=True, stdin=subprocess.DEVNULL,
+                   stdout=subprocess.DEVNULL, env=bundle.environment)  # fmt: skip
+    try:
+        shown = subprocess.run([runc, "--root", f"{bundle.directory}/runc", "events", "--stats", other], capture_output=True, text=True, check=True).stdout
+    finally:
+        subprocess.run([runc, "--root", f"{bundle.directory}/runc", "delete", "-f", other], check=True, env=bundle.environment)
+    mine, theirs = (json.loads(each)["data"] for each in (bundle.verb("events", "--stats", bundle.id).out, shown))
+    for part in ("cpuset", "pids"):
+        assert mine[part] == theirs[part], part
+    for part in ("usage", "swap", "kernel", "kernelTCP"):  # runc leaves out what is 0
+        if part in theirs["memory"]:
+            assert set(theirs["memory"][part]) <= set(mine["memory"][part]), part
+    assert mine["memory"]["usage"]["limit"] == theirs["memory"]["usage"]["limit"] == 64 << 20
+    assert set(theirs["memory"]["raw"]) == set(mine["memory"]["raw"])
+    assert set(theirs["cpu"]["usage"]) <= set(mine["cpu"]["usage"]) and len(mine["cpu"]["usage"].get("percpu", [])) == len(theirs["cpu"]["usage"].get("percpu", []))

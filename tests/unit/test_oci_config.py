@@ -100,6 +100,21 @@ def test_what_is_wrong_is_named(changes: dict[str, Any], message: str) -> None:
     assert str(caught.value) == message
 
 
+HOOK = {"path": "/x", "args": ["a\0b"]}
+
+
+@pytest.mark.parametrize(("changes", "where"), [
+    ({"hostname": "\ud800"}, "hostname"), ({"linux__netDevices": {"x": {"name": "\ud800"}}}, "linux.netDevices.x.name"),
+    ({"linux__netDevices": {"\ud800": {}}}, "linux.netDevices.\ud800"), ({"hooks": {"poststop": [HOOK]}}, "hooks.poststop[0].args[0]"),
+    ({"linux__resources": {"network": {"priorities": [{"name": "\ud800", "priority": 1}]}}}, "linux.resources.network.priorities[0].name"),
+    ({"process__cwd": "/\0"}, "process.cwd"), ({"linux__cgroupsPath": "/a\0"}, "linux.cgroupsPath"),
+], ids=["name", "device's name", "device", "hook", "interface", "path", "group"])  # fmt: skip
+def test_text_that_linux_cannot_be_given_is_named(changes: dict[str, Any], where: str) -> None:
+    with pytest.raises(SpecError) as caught:
+        build.plan(oci.read(config(**changes)), host(HYBRID))
+    assert caught.value.path == where and ("NUL" in caught.value.problem or "surrogate" in caught.value.problem)
+
+
 @pytest.mark.parametrize("changes", [
     {"process__apparmorProfile": "docker-default"}, {"process__selinuxLabel": "a:b:c:d"},
     {"linux__resources": {"network": {"classID": 1}}}, {"linux__resources": {"memory": {"kernel": 1}}},

@@ -147,16 +147,17 @@ def _everything() -> str:
 def events(found: Words, root: str) -> int:
     """`events`: one line of JSON each time, as runc has them."""
     from dolium.plan.quantities import seconds
-    from dolium.runtime import events
+    from dolium.runtime.events import stream
+    from dolium.runtime.statistics import statistics
 
     every = seconds(found.flags.get("interval", "5s"), "--interval")
     container = state.find(root, found.id)
     if "stats" in found.flags:
         if container.status() == "stopped":
             raise StateError(found.id, "stopped", "running")
-        show(document.write({"type": "stats", "id": found.id, "data": events.statistics(container)}) + "\n")
+        show(document.write({"type": "stats", "id": found.id, "data": statistics(container)}) + "\n")
         return 0
-    for each in events.stream(container, every):
+    for each in stream(container, every):
         if not show(document.write(each) + "\n"):  # nobody reads it any more
             break
     return 0

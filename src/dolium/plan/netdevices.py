@@ -1,6 +1,6 @@
 """Steps for linux.netDevices: network devices of the host that the container gets (runtime-spec, config-linux.md).  Pure."""
 
-from dolium.core.wire import HOST, Step
+from dolium.core.wire import HOST, Step, encoded
 from dolium.errors import SpecError, Unsupported
 
 TYPE_CHECKING = False
@@ -38,6 +38,6 @@ def move(spec: "dict[str, Any]", facts: "Facts") -> "list[Step]":
 def _check(name: str, why: str, template: bool) -> None:
     """What the kernel takes as a name, dev_valid_name(); of a template one %d, which it replaces by a number."""
     plain = name.removesuffix("%d") if template else name
-    odd = not plain or name in (".", "..") or len(name.encode("utf-8", "surrogateescape")) > LONGEST
+    odd = not plain or name in (".", "..") or len(encoded(name, why)) > LONGEST
     if odd or not plain.isprintable() or {*plain} & set("/: %"):
         raise SpecError(why, f"{name[:40]!a} is no name of a network device")

@@ -1,6 +1,7 @@
 """An OCI config as engines write it (runtime-spec 1.3), read strictly: what it says in a form that the planner's chapters
 take without looking again, or a SpecError that names the field.  Fields that the specification has not are ignored."""
 
+from dolium.core.wire import encoded
 from dolium.errors import SpecError, Unsupported
 
 TYPE_CHECKING = False
@@ -32,10 +33,19 @@ def refuse(path: str, wanted: str, value: object) -> "NoReturn":
     raise SpecError(path, f"expected {wanted}, got {shown[:80]}")
 
 
-def text(value: object, path: str) -> str:
+def words(value: object, path: str) -> str:
     """A string."""
     if not isinstance(value, str):
         refuse(path, "a string", value)
+    return value
+
+
+def text(value: object, path: str) -> str:
+    """A string that Linux can be given."""
+    if not isinstance(value, str):
+        refuse(path, "a string", value)
+    if "\0" in value or not value.isascii():
+        encoded(value, path)
     return value
 
 
@@ -43,7 +53,7 @@ def absolute(value: object, path: str) -> str:
     """A string that is an absolute path."""
     if not isinstance(value, str) or value[:1] != "/":
         refuse(path, "an absolute path", value)
-    return value
+    return text(value, path)
 
 
 def boolean(value: object, path: str) -> bool:
@@ -148,7 +158,7 @@ CONFIG: "Schema" = {
     "ociVersion!": version,
     "hostname": hostname,
     "domainname": hostname,
-    "annotations": (text,),
+    "annotations": (words,),
     "root!": {"path!": text, "readonly": boolean},
     "mounts": [{"destination!": text, "type": text, "source": text, "options": [text], "uidMappings": MAPPINGS,
                 "gidMappings": MAPPINGS}],

@@ -6,6 +6,7 @@ from time import monotonic
 
 from dolium.runtime import cgroup
 from dolium.runtime.state import Container
+from dolium.runtime.statistics import statistics
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -85,52 +86,3 @@ class Memory:
         """No more."""
         if self.fd >= 0:
             os.close(self.fd)
-
-
-def statistics(container: Container) -> "dict[str, Any]":
-    """What its groups have counted, by the names that runc gives."""
-    groups, versions = container.fields["groups"], container.fields["versions"]
-
-    def value(controller: str, name: str) -> int:
-        try:
-            text = cgroup.read(f"{groups[controller]}/{name}").strip()
-            return (1 << 63) - 1 if text == "max" else int(text)
-        except (OSError, KeyError, ValueError):
-            return 0
-
-    def table(controller: str, name: str) -> "dict[str, int]":
-        try:
-            lines = cgroup.read(f"{groups[controller]}/{name}").splitlines()
-        except (OSError, KeyError):
-            return {}
-        return {key: int(count) for key, _, count in (line.partition(" ") for line in lines) if count.isdecimal()}
-
-    v2, raw = versions.get("memory") == 2, table("memory", "memory.stat")
-    usage, limit = ("memory.current", "memory.max") if v2 else ("memory.usage_in_bytes", "memory.limit_in_bytes")
-    peak, failures = ("memory.peak", "") if v2 else ("memory.max_usage_in_bytes", "memory.failcnt")
-    memory = {"usage": value("memory", usage), "limit": value("memory", limit), "max": value("memory", peak),
-              "failcnt": value("memory", failures) if failures else 0}  # fmt: skip
-    if v2:  # as v1 counts it, with what is in memory
-        swap = {"usage": memory["usage"] + value("memory", "memory.swap.current"),
-                "limit": min(memory["limit"] + value("memory", "memory.swap.max"), (1 << 63) - 1), "failcnt": 0}  # fmt: skip
-    else:
-        names = (("usage", "usage_in_bytes"), ("limit", "limit_in_bytes"), ("max", "max_usage_in_bytes"), ("failcnt", "failcnt"))
-        swap = {key: value("memory", f"memory.memsw.{name}") for key, name in names}
-    if versions.get("cpuacct") == 1:
-        total = value("cpuacct", "cpuacct.usage")
-        halves = {key: count * 10_000_000 for key, count in table("cpuacct", "cpuacct.stat").items()}
-    else:
-        counted = table("unified", "cpu.stat")
-        total = counted.get("usage_usec", 0) * 1000
-        halves = {"user": counted.get("user_usec", 0) * 1000, "system": counted.get("system_usec", 0) * 1000}
-    throttled = table("cpu", "cpu.stat")
-    return {
-        "cpu": {"usage": {"total": total, "kernel": halves.get("system", 0), "user": halves.get("user", 0)},
-                "throttling": {"periods": throttled.get("nr_periods", 0), "throttledPeriods": throttled.get("nr_throttled", 0),
-                               "throttledTime": throttled.get("throttled_time", throttled.get("throttled_usec", 0) * 1000)}},
-        "memory": {"cache": raw.get("file" if v2 else "cache", 0), "usage": memory, "swap": swap, "raw": raw},
-        "pids": {"current": value("pids", "pids.current"), "limit": value("pids", "pids.max")},
-        "blkio": {}, "hugetlb": {}, "intel_rdt": {}, "network_interfaces": None,
-    }  # fmt: skip
-
-
