@@ -187,7 +187,7 @@ static int is_absent(int error)
 static int mask_one(struct record *r, const char *path)
 {
     struct stat st;
-    int target = open_in(slot(r->fd), path, O_PATH | O_NOFOLLOW);
+    int target = open_in(slot(r->fd), path, O_PATH);
     if (target < 0)
         return is_absent(errno) ? 0 : fail(r, 0);
     if (fstat(target, &st))
@@ -221,7 +221,7 @@ int step_mask(struct record *r)
 static int read_only_one(struct record *r, const char *path)
 {
     struct mount_attr_ attributes = {.attr_set = MOUNT_ATTR_RDONLY_};
-    int target = open_in(slot(r->fd), path, O_PATH | O_NOFOLLOW);
+    int target = open_in(slot(r->fd), path, O_PATH);
     if (target < 0)
         return is_absent(errno) ? 0 : fail(r, 0);
     long copy = syscall(NR_open_tree, target, "", OPEN_TREE_CLONE_ | O_CLOEXEC | AT_RECURSIVE_ | AT_EMPTY_PATH);

@@ -164,6 +164,21 @@ def test_cve_2025_31133_the_image_chooses_no_cover_for_masked_paths(bundle: Bund
     assert bundle.output(spec) == "0\n1:3\n"
 
 
+def test_a_link_at_a_masked_or_read_only_path_does_not_leave_the_file_open(bundle: Bundle) -> None:
+    """What it leads to in the rootfs is masked, and read-only, whichever way one goes; the host's of that name is left alone."""
+    for name in ("hidden", "fixed"):
+        os.makedirs(f"{bundle.rootfs}/{name}/deep")
+        with open(f"{bundle.rootfs}/{name}/file", "w") as file:
+            file.write("secret\n")
+    for name, target in (("a", "/hidden"), ("b", "../../../../fixed"), ("c", "hidden/file"), ("d", "/nonexistent")):
+        os.symlink(target, f"{bundle.rootfs}/{name}")
+    text = bundle.output(script("ls /hidden | wc -l; touch /fixed/x /fixed/deep/x 2>&1 | grep -c Read-only; cat /fixed/file",
+                                linux__maskedPaths=["/a", "/d"], linux__readonlyPaths=["/b", "/d"]))
+    assert text.split() == ["0", "2", "secret"]
+    assert bundle.output(script("cat /hidden/file | wc -c; ls /hidden | wc -l", linux__maskedPaths=["/c"])).split() == ["0", "2"]
+    assert sorted(os.listdir(f"{bundle.rootfs}/fixed")) == ["deep", "file"]
+
+
 def test_cve_2025_52881_sysctls_are_written_in_a_proc_that_nobody_covers(bundle: Bundle) -> None:
     spec = script("cat /proc/sys/net/core/somaxconn 2>/dev/null; cat /fake", linux__sysctl={"net.core.somaxconn": "4242"})
     with open(f"{bundle.directory}/stat", "w") as file:

@@ -255,7 +255,7 @@ def _caps(step: "Step") -> "list[str]":
 def _mask(step: "Step") -> "list[str]":
     null = f'{_fd(step.fd2)}, "{step.path}"' if step.path else f'{_fd(step.fd2)}, ""'
     return _listed(step, lambda path, _: [
-        f"place = {_openat2(step.fd, path, 0o10400000)}",
+        f"place = {_openat2(step.fd, path, 0o10000000)}",
         f"cover = open_tree({null}, OPEN_TREE_CLONE|OPEN_TREE_CLOEXEC)",
         f'# for a directory open_tree({_fd(step.n1)}, "", ...|AT_EMPTY_PATH)',
         f'move_mount(cover, "", place, "", {_MOVE})', "# what is not there is passed over"])  # fmt: skip
@@ -263,7 +263,7 @@ def _mask(step: "Step") -> "list[str]":
 
 def _read_only(step: "Step") -> "list[str]":
     return _listed(step, lambda path, _: [
-        f"place = {_openat2(step.fd, path, 0o10400000)}",
+        f"place = {_openat2(step.fd, path, 0o10000000)}",
         'copy = open_tree(place, "", OPEN_TREE_CLONE|OPEN_TREE_CLOEXEC|AT_RECURSIVE|AT_EMPTY_PATH)',
         'mount_setattr(copy, "", AT_EMPTY_PATH|AT_RECURSIVE, {attr_set=MOUNT_ATTR_RDONLY})',
         f'move_mount(copy, "", place, "", {_MOVE})', "# what is not there is passed over"])  # fmt: skip
