@@ -121,6 +121,16 @@ def test_f_of_list_and_ps_is_the_format(bundle: Bundle, words: tuple[str, ...]) 
     assert bundle.verb("run", "-b", bundle.directory, "-f", f"{bundle.directory}/other.json", bundle.id).out == "other\n"
 
 
+def test_help(bundle: Bundle) -> None:
+    """In the ways that runc has it."""
+    for words in (("--help",), ("-h",), ("help",)):
+        ended = bundle.verb(*words)
+        assert ended.code == 0 and "checkpoint" in ended.out, words
+    for words in (("run", "--help"), ("run", "-h"), ("help", "run"), ("--help", "run")):
+        ended = bundle.verb(*words)
+        assert ended.code == 0 and ended.out.startswith("Usage: dolium-oci run "), words
+
+
 class Systemd:
     """Listens as systemd does for a unit of Type=notify."""
 

@@ -117,6 +117,9 @@ def parse(argv: "list[str]", found: "Words") -> None:
             break
         if len(word) < 2 or word[0] != "-" or found.command == "ps" and found.words and not _is_format(word, argv[at:]):
             if not found.command:
+                if word == "help":  # `help COMMAND`
+                    into["help"] = "true"
+                    continue
                 if word not in COMMANDS:
                     raise UsageError(f"there is no command `{word}`", hint="they are " + ", ".join(COMMANDS))
                 found.command, table, into = word, {**COMMANDS[word][0], "help": ""}, found.flags
