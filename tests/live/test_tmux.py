@@ -4,9 +4,11 @@ import os
 import shutil
 import subprocess
 import tempfile
+import termios
 import time
 from collections.abc import Iterator
 
+import leaks
 import pytest
 from containers import SLOW, Dolium, wait_for
 
@@ -52,6 +54,29 @@ class Window:
     def press(self, *keys: str) -> None:
         self("send-keys", *keys)
 
+    def prompts(self) -> None:
+        """Wait until the shell inside has nothing to do."""
+        wait_for(lambda: self.lines()[-1:] == ["in>"])
+
+
+def has_terminal(pid: int) -> bool:
+    """Whether it is in the foreground of its terminal."""
+    with open(f"/proc/{pid}/stat") as file:
+        fields = file.read().rpartition(")")[2].split()
+    return fields[2] == fields[5]
+
+
+def runs(*words: str) -> bool:
+    """Whether a program of ours with these words has its terminal."""
+    for pid in leaks.family():
+        try:
+            with open(f"/proc/{pid}/cmdline", "rb") as file:
+                if file.read() == "".join(f"{each}\0" for each in words).encode() and has_terminal(pid):
+                    return True
+        except OSError:
+            continue
+    return False
+
 
 @pytest.fixture
 def window(user: Dolium) -> Iterator[Window]:
@@ -83,24 +108,21 @@ def test_a_shell(request: pytest.FixtureRequest, user: Dolium, window: Window, k
     window.clear()
 
     window.type("sleep 986; echo interrupted=$?")  # Ctrl-C
-    window.shows("in> sleep 986")
-    time.sleep(0.3 * SLOW)
+    wait_for(lambda: runs("sleep", "986"))
     window.press("C-c")
-    time.sleep(0.1 * SLOW)
+    window.prompts()
     window.type("echo alive=$?")
     window.shows("alive=130")
 
     window.clear()
     window.type("sleep 987; echo slept=$?")  # Ctrl-Z, fg
-    window.shows("in> sleep 987")
-    time.sleep(0.3 * SLOW)
+    wait_for(lambda: runs("sleep", "987"))
     window.press("C-z")
     wait_for(lambda: any("topped" in line and "sleep 987" in line for line in window.lines()))
     window.type("fg")
-    window.shows("sleep 987")
-    time.sleep(0.3 * SLOW)
+    wait_for(lambda: runs("sleep", "987"))
     window.press("C-c")
-    time.sleep(0.1 * SLOW)
+    window.prompts()
 
     window.clear()
     window.type("cat > /dev/shm/x")  # Ctrl-D
@@ -128,7 +150,8 @@ def test_suspended_and_brought_back(user: Dolium, window: Window) -> None:
     window.type("echo outside")
     window.shows("outside")
     window.type("fg")
-    time.sleep(0.3 * SLOW)
+    with open(f"/proc/{dolium}/fd/0", "rb", buffering=0) as terminal:
+        wait_for(lambda: has_terminal(int(dolium)) and not termios.tcgetattr(terminal)[3] & termios.ICANON)
     window.type("echo inside; exit 6")
     window.shows("inside")
     window.type("echo then=$?")
@@ -144,10 +167,9 @@ def test_exec(user: Dolium, window: Window) -> None:
         window.shows("28 90")
         window.shows("/dev/pts/0")
         window.type("sleep 988")
-        window.shows("in> sleep 988")
-        time.sleep(0.3 * SLOW)
+        wait_for(lambda: runs("sleep", "988"))
         window.press("C-c")
-        time.sleep(0.1 * SLOW)
+        window.prompts()
         window.type("exit 9")
         window.shows("code=9")
     finally:
