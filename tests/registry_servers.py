@@ -8,10 +8,12 @@ import json
 import os
 import shutil
 import socket
+import ssl
 import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -304,6 +306,24 @@ def tls_words(folder: str) -> str:
         file.write("subjectAltName=DNS:localhost,IP:127.0.0.1\n")
     openssl("x509", "-req", "-in", "tls.csr", "-CA", "ca.crt", "-CAkey", "ca.key", "-days", "30000", "-out", "tls.crt", "-extfile", "names")
     return f", tls: {{certificate: {folder}/tls.crt, key: {folder}/tls.key}}"
+
+
+@contextmanager
+def hostile_by_tls(folder: str, address: str = "127.0.0.1", *, asks: bool = False) -> Iterator[Hostile]:
+    """One that speaks TLS, with a certificate for localhost of a CA of the test's; `asks`: and wants one of the caller's by it."""
+    need("openssl")
+    tls_words(folder)
+    server = Hostile(MADE, address)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(f"{folder}/tls.crt", f"{folder}/tls.key")
+    if asks:
+        context.load_verify_locations(f"{folder}/ca.crt")
+        context.verify_mode = ssl.CERT_REQUIRED
+    server.socket = context.wrap_socket(server.socket, server_side=True)
+    try:
+        yield server
+    finally:
+        server.close()
 
 
 def need(*programs: str) -> None:

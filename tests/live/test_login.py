@@ -6,13 +6,12 @@ import json
 import os
 import pty
 import shutil
-import ssl
 import subprocess
 import time
 from collections.abc import Iterator
 
 import pytest
-from registry_servers import Debian, Hostile, hostile, need, other, tls_words
+from registry_servers import Debian, hostile, hostile_by_tls, need, other
 from test_pull_and_push import MADE, Place, a_registry, filled, here, place, skopeo
 
 __all__ = ["here", "hostile", "other", "place"]
@@ -47,25 +46,14 @@ def test_tls(here_by_tls: Debian, place: Place, folder: str) -> None:
 
 
 def test_a_registry_that_wants_to_see_our_certificate(place: Place, folder: str) -> None:
-    need("openssl")
-    tls_words(folder)
-    server = Hostile(MADE)
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(f"{folder}/tls.crt", f"{folder}/tls.key")
-    context.load_verify_locations(f"{folder}/ca.crt")
-    context.verify_mode = ssl.CERT_REQUIRED
-    server.socket = context.wrap_socket(server.socket, server_side=True)
-    where = f"{place.home}/.config/containers/certs.d/{server.name}"
-    os.makedirs(where)
-    try:
+    with hostile_by_tls(folder, asks=True) as server:
+        os.makedirs(where := f"{place.home}/.config/containers/certs.d/{server.name}")
         shutil.copy(f"{folder}/ca.crt", where)
         assert "cannot pull" in place.fails("pull", f"{server.name}/image") and server.seen == []
         shutil.copy(f"{folder}/tls.crt", f"{where}/client.cert")
         assert "there is no `client.key`" in place.fails("pull", f"{server.name}/image")
         shutil.copy(f"{folder}/tls.key", f"{where}/client.key")
-        assert place.digest(f"{server.name}/image") == MADE.digest
-    finally:
-        server.close()
+        assert place.digest(f"{server.name}/image") == server.made.digest
 
 
 def test_a_ca_in_the_settings(here_by_tls: Debian, place: Place, folder: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -12,7 +13,7 @@ import pytest
 from containers import Dolium
 from layouts import Made, digest, layer
 from machine import Machine
-from registry_servers import Hostile, Request, hostile, know, other
+from registry_servers import Hostile, Request, hostile, hostile_by_tls, know, other
 
 from dolium.engine import manifests
 
@@ -151,41 +152,16 @@ def test_cve_2021_41190_schema_1(place: Place, hostile: Hostile) -> None:
 
 def test_cve_2025_6032_certificates_are_looked_at(place: Place, folder: str) -> None:
     """podman: an image of a machine was fetched from whoever answered."""
-    import ssl
-
-    from registry_servers import need, tls_words
-
-    need("openssl")
-    tls_words(folder)
-    server = Hostile(MADE)
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(f"{folder}/tls.crt", f"{folder}/tls.key")
-    server.socket = context.wrap_socket(server.socket, server_side=True)
-    try:
+    with hostile_by_tls(folder) as server:
         assert "signed by nobody whom this host trusts" in place.refuses(server) and server.seen == []
         assert place("pull", "--tls-verify=false", f"{server.name}/image").code == 0, "unless it is not to be looked at"
-    finally:
-        server.close()
 
 
 def test_cve_2025_6032_a_certificate_for_another_host(place: Place, folder: str) -> None:
-    import ssl
-    import subprocess
-
-    from registry_servers import need, tls_words
-
-    need("openssl")
-    tls_words(folder)
-    server = Hostile(MADE, "127.0.0.3")
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(f"{folder}/tls.crt", f"{folder}/tls.key")
-    server.socket = context.wrap_socket(server.socket, server_side=True)
-    try:
+    with hostile_by_tls(folder, "127.0.0.3") as server:
         os.makedirs(where := f"{place.home}/.config/containers/certs.d/{server.name}")
-        subprocess.run(["cp", f"{folder}/ca.crt", where], check=True)
+        shutil.copy(f"{folder}/ca.crt", where)
         assert "its certificate is not good" in place.refuses(server) and server.seen == []
-    finally:
-        server.close()
 
 
 def test_what_a_registry_says_reaches_no_terminal(place: Place, hostile: Hostile) -> None:
