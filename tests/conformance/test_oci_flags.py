@@ -204,3 +204,16 @@ def test_a_notify_socket_that_is_no_address(bundle: Bundle) -> None:
     bundle.write(config())
     ended = bundle.verb("create", "-b", bundle.directory, bundle.id, env={**bundle.environment, "NOTIFY_SOCKET": "relative"})
     assert ended.code == 1 and "NOTIFY_SOCKET: expected an absolute path" in ended.err
+
+
+@pytest.mark.parametrize(("verb", "kind"), [("create", "json"), ("run", "text"), ("run -d", "json")])
+def test_capabilities_that_are_left_out_are_in_the_log(bundle: Bundle, verb: str, kind: str) -> None:
+    """runtime-spec: "Any value which cannot be mapped to a relevant kernel interface ... MUST be logged as a warning"."""
+    spec = config(process__capabilities={each: ["CAP_CHOWN", "CAP_NONSENSE"] for each in ("bounding", "effective", "permitted")})
+    bundle.write(spec)
+    log = f"{bundle.directory}/log"
+    argv = [bundle.runtime, "--root", bundle.root, "--log", log, "--log-format", kind, *verb.split(), "-b", bundle.directory, bundle.id]
+    subprocess.run(argv, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=bundle.environment, check=True)
+    line = bundle.read("log")
+    assert line.count("\n") == 1 and "CAP_NONSENSE" in line and "CAP_CHOWN" not in line
+    assert json.loads(line)["level"] == "warning" if kind == "json" else " level=warning " in line

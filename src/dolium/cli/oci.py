@@ -201,7 +201,7 @@ def _report(found: Words, message: str) -> int:
     return 255 if found.command == "exec" else 1
 
 
-def _log(path: str, kind: str, message: str) -> None:
+def _log(path: str, kind: str, message: str, level: str = "error") -> None:
     from time import gmtime, strftime
 
     from dolium.core import document
@@ -209,9 +209,9 @@ def _log(path: str, kind: str, message: str) -> None:
     now = strftime("%Y-%m-%dT%H:%M:%SZ", gmtime())
     quoted = document.write(message)
     line = (
-        document.write({"level": "error", "msg": message, "time": now})
+        document.write({"level": level, "msg": message, "time": now})
         if kind == "json"
-        else f'time="{now}" level=error msg={quoted}'
+        else f'time="{now}" level={level} msg={quoted}'
     )
     try:
         fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
@@ -219,6 +219,12 @@ def _log(path: str, kind: str, message: str) -> None:
         return
     _write(fd, line + "\n")
     os.close(fd)
+
+
+def note(found: Words, message: str) -> None:
+    """A warning for the log alone: standard error is the container's."""
+    if path := found.options.get("log"):
+        _log(path, found.options.get("log-format", "text"), message, "warning")
 
 
 def warn(found: Words, message: str) -> None:

@@ -2,7 +2,7 @@
 
 import os
 
-from dolium.cli.oci import Words, show, warn
+from dolium.cli.oci import Words, note, show, warn
 from dolium.errors import DoliumError, UsageError
 
 TYPE_CHECKING = False
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from dolium.cli.terminal import Terminal
-    from dolium.runtime.creation import Asked
+    from dolium.runtime.creation import Asked, Creation
     from dolium.runtime.notify import Proxy
     from dolium.runtime.watched import Watched
 
@@ -46,8 +46,16 @@ def create(found: Words, root: str) -> int:
     """`create`"""
     from dolium.runtime import lifecycle
 
-    lifecycle.create(root, found.id, asks(found))
+    _tell(found, lifecycle.create(root, found.id, asks(found)))
     return 0
+
+
+def _tell(found: Words, creation: "Creation") -> None:
+    """In the log, what the container does not get of what it asks for."""
+    from dolium.plan import identity
+
+    if names := identity.left_out(creation.spec, creation.facts):
+        note(found, "capabilities that this kernel has not, or dolium-oci cannot give: " + ", ".join(names))
 
 
 def start(found: Words, root: str) -> int:
@@ -80,7 +88,7 @@ def run(found: Words, root: str) -> int:
 
     asked = asks(found)
     if "detach" in found.flags:
-        lifecycle.create(root, found.id, asked)
+        _tell(found, lifecycle.create(root, found.id, asked))
         try:
             start(found, root)
         except BaseException:
@@ -91,6 +99,7 @@ def run(found: Words, root: str) -> int:
     asked.own_terminal = _own_terminal()
     block()
     running = lifecycle.Foreground(root, found.id, asked)
+    _tell(found, running.creation)
     forward(running.fileno(), running.signal, running.notify, running.pid(), shown(running.creation))
     code = running.finish("keep" in found.flags).exit_code
     for failed in running.failed:

@@ -48,6 +48,12 @@ def _known(names: "list[str]", facts: "Facts") -> int:
     return held if facts.own_users else held & facts.capabilities
 
 
+def left_out(spec: "dict[str, Any]", facts: "Facts") -> "list[str]":
+    """The capabilities of an engine's config that are left out, in order: the specification wants a warning for each."""
+    names = {name for held in spec["process"]["capabilities"].values() for name in held}
+    return sorted(name for name in names if not _known([name], facts))
+
+
 def user(spec: "dict[str, Any]", facts: "Facts") -> "list[Step]":
     """setgroups(2), setresgid(2), setresuid(2)."""
     who = spec["process"]["user"]

@@ -70,7 +70,7 @@ def _check_console(spec: "dict[str, Any]", asked: Asked) -> None:
         raise DoliumError("--console-socket is given, but process.terminal is not asked for")
 
 
-def create(top: str, identity: str, asked: Asked) -> None:
+def create(top: str, identity: str, asked: Asked) -> Creation:
     """`create`: whole or not at all.  Raises DoliumError and OSError."""
     creation, container = prepare(top, identity, asked)
     try:
@@ -78,6 +78,7 @@ def create(top: str, identity: str, asked: Asked) -> None:
         creation.left()
     finally:
         container.unlock()
+    return creation
 
 
 def _make(creation: Creation, container: state.Container, asked: Asked) -> None:
