@@ -11,6 +11,7 @@ from dolium.errors import DoliumError, StateError
 from dolium.plan import quantities
 from dolium.runtime import joining, plans
 from dolium.sandbox import asked, files
+from dolium.sandbox.forgotten import Forgotten, leave
 from dolium.sandbox.job import Job
 from dolium.sandbox.process import Ends, Process
 
@@ -87,7 +88,7 @@ class Sandbox:
 
             user = conversion.apply(running.use.image.config(), options, user=user).user
         self.ended_by = ""
-        self._forgotten: list[tuple[Joined, str]] = []
+        self._forgotten = Forgotten()
         self._options = options
         self._user = user
         self._deadline = deadline
@@ -264,9 +265,9 @@ class Sandbox:
         try:
             group = self._group(spec, part)
             joined = joining.start(spec, self._facts, self._enter(), stdio)
-            return Process(options.argv, joined, group, self._left, self._forget, ends, text, bufsize)
+            return Process(options.argv, joined, group, leave, self._forget, ends, text, bufsize)
         except BaseException:
-            self._left(group)
+            leave(group)
             self._must_run()  # what went wrong may be that the container has ended meanwhile
             raise
         finally:
@@ -294,37 +295,13 @@ class Sandbox:
         spec["dolium"]["part"] = part
         return above + part
 
-    def _left(self, group: str) -> None:
-        """After a program: its group goes, unless something that it has started lives on."""
-        if group:
-            try:
-                os.rmdir(group)
-            except OSError:
-                pass
-
     def _forget(self, joined: "Joined", group: str) -> None:
-        """Nobody asks for the end of this program any more: it goes on, and what we hold of it must go some time after it.
-        This comes from the garbage collector, in the middle of anything: it takes no lock."""
-        self._forgotten.append((joined, group))
+        self._forgotten.add(joined, group)
         if not self._running and os.getpid() == self._owner:
             self._bury()
 
     def _bury(self) -> None:
-        """Let go of the forgotten programs that have ended: all, where there is no Sandbox any more."""
-        alive = []
-        while self._forgotten:
-            try:
-                joined, group = self._forgotten.pop()
-            except IndexError:  # another thread's
-                break
-            waiter = poll()
-            waiter.register(joined.fileno(), POLLIN)
-            if self._running and not waiter.poll(0):
-                alive.append((joined, group))
-            else:
-                joined.abandon()
-                self._left(group)
-        self._forgotten += alive
+        self._forgotten.bury(every=not self._running)
 
     def read(self, path: str, *, text: bool = False, encoding: str = "utf-8", errors: str = "strict",
              most: "int | str" = MOST) -> "Any":  # fmt: skip
