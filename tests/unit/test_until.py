@@ -77,3 +77,13 @@ def test_times_are_added_up() -> None:
     work = sum(spent for each, spent in zip(steps, times, strict=True) if each.op not in ("sync", "keep", "exec"))
     assert f"total    {work / 1e6:.2f} ms: host " in text
     assert lines[-3].startswith("dearest") and "pivot_root: 1.00 ms, " in lines[-3]
+
+
+@pytest.mark.parametrize("spent", [33_000_000, 99_990_000, 99_995_000, 999_000_000])
+def test_times_of_a_busy_host_fit_their_line(spent: int) -> None:
+    """Of one step of each actor, and of all."""
+    steps, spec = made(HOSTS[0], **wanted(HOSTS[0]))
+    firsts = [next(index for index, each in enumerate(steps) if each.actor == actor) for actor in (wire.HOST, wire.OUTSIDE, wire.INSIDE)]
+    for some in (firsts, range(len(steps))):
+        text = timed.text("Done.", steps, spec, [spent if index in some else 0 for index in range(len(steps))])  # type: ignore[arg-type]
+        assert max(map(explain.columns, text.splitlines())) <= 80, text

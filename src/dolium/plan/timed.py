@@ -55,16 +55,17 @@ def _shown(step: "Step", spent: int) -> str:
 def _sums(steps: "list[Step]", times: "list[int]", whole: "dict[int, int]") -> "list[str]":
     sums = {actor: sum(spent for step, spent in zip(steps, times, strict=True) if step.actor == actor and step.op not in LEAVING)
             for actor in (HOST, OUTSIDE, INSIDE)}  # fmt: skip
-    each = ", ".join(f"{explain.ACTOR[actor]} {spent / 1e6:.2f}" for actor, spent in sums.items())
-    lines = [f"total    {_milli(sum(sums.values()))}: {each}, the last two together"]
+    each = ", ".join(f"{explain.ACTOR[actor]} {_figure(spent)}" for actor, spent in sums.items())
+    lines = [f"total    {_figure(sum(sums.values()))} ms: {each}, the last two at once"]
     worked = [(whole[number], number, step) for number, step in explain.numbered(steps)
               if not step.is_part and step.op not in (*WAITING, *LEAVING)]  # fmt: skip
     dearest = sorted(worked, key=lambda each: -each[0])[:DEAREST]
     for label, (spent, number, step) in zip(("dearest", *[""] * DEAREST), dearest, strict=False):
         share = 100 * spent // max(1, sum(sums.values()))
-        lines.append(explain.fit(f"{label:<8} {number:3} {step.what}: {_milli(spent)}, {share} % of it"))
+        lines.append(explain.fit(f"{label:<8} {number:3} {step.what}: {_figure(spent)} ms, {share} % of it"))
     return lines
 
 
-def _milli(nanoseconds: int) -> str:
-    return f"{nanoseconds / 1e6:.2f} ms"
+def _figure(nanoseconds: int) -> str:
+    """Milliseconds, in five characters, on a host that is busy as well."""
+    return f"{nanoseconds / 1e6:.2f}" if nanoseconds < 99_995_000 else f"{nanoseconds / 1e6:.0f}"
