@@ -181,6 +181,22 @@ def test_namespaces_by_path(bundle: Bundle) -> None:
         holder.wait()
 
 
+def test_users_of_another_container(bundle: Bundle) -> None:
+    """Joined as the containers of a pod join those of its sandbox, with pipes for output; mappings that are given are those it has."""
+    subprocess.run(["chown", "-hR", "100000:100000", bundle.rootfs], check=True)
+    spaces = [{"type": each} for each in ("pid", "mount", "uts", "network", "user")]
+    pid = bundle.running(config(process__args=["sleep", "1000"], hostname="theirs", linux__namespaces=spaces, linux__uidMappings=MAPPING, linux__gidMappings=MAPPING))
+    spaces = [{"type": "pid"}, {"type": "mount"}]
+    spaces += [{"type": kind, "path": f"/proc/{pid}/ns/{name}"} for kind, name in (("user", "user"), ("uts", "uts"), ("network", "net"))]
+    other = [{**MAPPING[0], "hostID": 200000}]
+    for uids, words in ((MAPPING, "5 theirs 100000"), ([], "5 theirs 100000"), (other, "linux.uidMappings: says something else than uid_map")):
+        spec = script("echo again >/dev/stderr; echo $(id -u) $(hostname) $(cut -c11-22 /proc/self/uid_map)", process__user={"uid": 5, "gid": 5},
+                      linux__namespaces=spaces, linux__uidMappings=uids, linux__gidMappings=uids and MAPPING)  # fmt: skip
+        bundle.write(spec)
+        ended = bundle.verb("run", "-b", bundle.directory, f"{bundle.id}-other")
+        assert words in ended.out + ended.err and (ended.code != 0 or ended.err == "again\n"), ended
+
+
 def test_a_namespace_of_another_kind_is_refused(bundle: Bundle) -> None:
     spaces = [{"type": "mount"}, {"type": "network", "path": "/proc/self/ns/ipc"}]
     where = "linux.namespaces[1].path"

@@ -32,7 +32,7 @@ def plan(spec: "dict[str, Any]", facts: "Facts") -> "list[Step]":
         own_dev = True
     steps: list[Step] = []
     foreign = is_bundle(spec) and "user" in namespaces.joined(spec)  # with its users comes the end of our own rights
-    files = [mounts.layers(spec, facts), devices.tree(spec, facts), mounts.sources(spec, facts)]
+    files = [mounts.layers(spec, facts), devices.tree(spec, facts), mounts.sources(spec, facts), devices.pipes(spec, facts)]
 
     def chapter(name: str, *groups: "list[Step]") -> None:
         for group in groups:
@@ -71,7 +71,6 @@ def plan(spec: "dict[str, Any]", facts: "Facts") -> "list[Step]":
     chapter(
         "FILE SYSTEM",
         *([] if foreign else files),       # after the maps: ids are mapped through them
-        devices.pipes(spec, facts),
         network.announce(spec),            # by now inside has it made
         program.created(spec, facts),
         [mounts.hand_over(spec, facts)],   # outside is done with files

@@ -35,8 +35,8 @@ def load(directory: str, identity: str, config: str = "", systemd: bool = False)
         raise SpecError("root.path", f"there is no directory `{root}`")
     spec["linux"]["namespaces"] = [each for each in spec["linux"]["namespaces"] if not _is_ours(each)]
     for index, each in enumerate(spec["linux"]["namespaces"]):
-        if each["type"] == "user" and "path" in each and not spec["linux"]["uidMappings"]:
-            _take_mappings(spec, each["path"], f"linux.namespaces[{index}].path")
+        if each["type"] == "user" and "path" in each:
+            _take_mappings(spec["linux"], each["path"], f"linux.namespaces[{index}].path")
     return spec
 
 
@@ -63,14 +63,23 @@ def explained(spec: "dict[str, Any]") -> "list[str]":
     return [f"with --systemd-cgroup, which {given} is a name for"]
 
 
-def _take_mappings(spec: "dict[str, Any]", path: str, why: str) -> None:
-    """Of a user namespace that is joined: which ids it has is written beside it."""
+def _take_mappings(linux: "dict[str, Any]", path: str, why: str) -> None:
+    """Of a user namespace that is joined: which ids it has is written beside it, and what the config says of them is the same."""
     if not path.startswith("/proc/") or not path.endswith("/ns/user"):
-        raise SpecError("linux.uidMappings", f"is required: what ids `{path}` has cannot be seen from its path")
+        if not linux["uidMappings"]:
+            raise SpecError("linux.uidMappings", f"is required: what ids `{path}` has cannot be seen from its path")
+        return
     for key, name in (("uidMappings", "uid_map"), ("gidMappings", "gid_map")):
         lines = document.text(path.removesuffix("ns/user") + name, why).splitlines()
         numbers = [[int(each) for each in line.split()] for line in lines]
-        spec["linux"][key] = [{"containerID": first, "hostID": host, "size": size} for first, host, size in numbers]
+        found = [{"containerID": first, "hostID": host, "size": size} for first, host, size in numbers]
+        if linux[key] and sorted(map(_numbers, linux[key])) != sorted(map(_numbers, found)):
+            raise SpecError(f"linux.{key}", f"says something else than {name} of the user namespace that is joined")
+        linux[key] = found
+
+
+def _numbers(mapping: "dict[str, int]") -> "tuple[int, int, int]":
+    return mapping["containerID"], mapping["hostID"], mapping["size"]
 
 
 def facts(spec: "dict[str, Any]") -> "Facts":
