@@ -34,7 +34,7 @@ def test_stats(bundle: Bundle) -> None:
     found = json.loads(bundle.verb("events", "--stats", bundle.id).out)
     assert (found["type"], found["id"]) == ("stats", bundle.id)
     data = found["data"]
-    assert set(data) == {"cpu", "cpuset", "memory", "pids", "blkio", "hugetlb", "intel_rdt", "network_interfaces"} and data["cpuset"]["cpus"][0] == 0
+    assert set(data) == {"cpu", "cpuset", "memory", "pids", "blkio", "hugetlb", "intel_rdt", "network_interfaces"} and data["cpuset"]["cpus"][:1] in ([], [0])
     assert data["pids"] == {"current": 1, "limit": 50} and data["cpu"]["usage"]["total"] > 0
     memory = data["memory"]
     assert memory["usage"]["limit"] == 64 << 20 and 0 < memory["usage"]["usage"] <= memory["usage"]["max"]

@@ -82,8 +82,9 @@ def _cpu(groups: Groups) -> "dict[str, Any]":
 
 
 def _cpuset(groups: Groups) -> "dict[str, Any]":
-    lists = {name: _numbers(groups.text("cpuset", f"cpuset.{name}")) for name in ("cpus", "mems")}
-    if groups.versions.get("cpuset") == 2:
+    v2 = groups.versions.get("cpuset") == 2
+    lists = {name: _numbers(groups.text("cpuset", f"cpuset.{name}{'.effective' if v2 else ''}")) for name in ("cpus", "mems")}
+    if v2:
         return lists
     return {**lists, **{name: groups.value("cpuset", f"cpuset.{name}") for name in OF_CPUSET}}
 
