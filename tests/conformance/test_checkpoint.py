@@ -124,13 +124,14 @@ def test_what_is_restored_runs_when_it_goes_on(one: Taken) -> None:
     if not strace:
         pytest.skip("no strace")
     null, bundle = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}, one.bundle
-    one.run(script("while :; do echo here >/seen; sleep 0.05; done"), **null)
+    one.run(script("while :; do mkdir -p /seen; sleep 0.05; done"), **null)  # a file could be open when it is taken, and is removed then
+    wait_for(lambda: os.path.exists(f"{bundle.rootfs}/seen"))
     one.taken()
-    os.unlink(f"{bundle.rootfs}/seen")
+    os.rmdir(f"{bundle.rootfs}/seen")
     slow = [strace, "-qq", "-o", "/dev/null", "-e", "trace=rename", "-e", "inject=rename:delay_enter=300000:when=2+", bundle.runtime]
     words = ["--root", bundle.root, "restore", "--detach", "--image-path", one.images, "--bundle", bundle.directory, bundle.id]
     with subprocess.Popen([*slow, *words], stdin=subprocess.DEVNULL, env=bundle.environment, **null) as restoring:
-        wait_for(lambda: os.path.exists(f"{bundle.rootfs}/seen"))
+        wait_for(lambda: os.path.exists(f"{bundle.rootfs}/seen") or restoring.poll() is not None)
         assert bundle.status() == "running"
     assert restoring.returncode == 0
 
