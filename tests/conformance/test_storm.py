@@ -20,7 +20,7 @@ from containers import SLOW
 
 pytestmark = pytest.mark.needs_root
 CALLERS, CALLS = 6, 80
-GONE = "container `ID` does not exist"
+GONE = "container does not exist: `ID`"
 STATUS = "(?:created|running|paused|stopped|creating)"
 VERBS: dict[str, tuple[tuple[str, ...], int, tuple[str, ...]]] = {
     "create": (("create", "-b", "BUNDLE", "ID"), 5, ("container `ID` exists already",)),
