@@ -185,5 +185,5 @@ def test_exec_in_a_directory_takes_calls_of_its_own(bundle: Bundle, agent: Agent
     spec = config(process__args=["sleep", "1000"], process__noNewPrivileges=False, linux__seccomp=profile(agent, "getcwd"))
     bundle.running(spec)
     assert bundle.verb("exec", bundle.id, "true").code == 0
-    ended = bundle.verb("exec", "--cwd", "/tmp", bundle.id, "true")
+    ended = bundle.verb("exec", "--cwd", "/tmp", "--user", "5", bundle.id, "true")
     assert ended.code == 255 and "SCMP_ACT_NOTIFY for getcwd: it takes that call to hand the listener over" in ended.err, ended

@@ -131,9 +131,6 @@ def parse(argv: "list[str]", found: "Words") -> None:
                 break
             continue
         name, equals, value = word.lstrip("-").partition("=")
-        if found.command == "ps" and found.words and name != "format":  # what follows the id is for ps(1), as with runc
-            found.words.append(word)
-            continue
         if name == "f":
             name = next((each for each in OF_F if each in table), name)
         name = SHORT.get(name, name) if len(name) == 1 else name
