@@ -270,7 +270,8 @@ def _read_only(step: "Step") -> "list[str]":
 
 
 def _chdir(step: "Step") -> "list[str]":
-    return [f"place = {_openat2(step.fd, step.path, 0o10200000)}", "fchdir(place)", "getcwd(...)  # must begin with `/`"]
+    lines = [f"place = {_openat2(step.fd, step.path, 0o10200000)}", "fchdir(place)", "getcwd(...)  # must begin with `/`"]
+    return ["# only where root was refused:", *(f"#   {line}" for line in lines)] if step.n1 else lines
 
 
 def _exec(step: "Step") -> "list[str]":
