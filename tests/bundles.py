@@ -129,6 +129,13 @@ class Bundle:
         for name in os.listdir(rootfs):  # links to the same files: a rootfs of one's own at no cost
             subprocess.run(["cp", "-al", f"{rootfs}/{name}", f"{self.rootfs}/{name}"], check=True)
 
+    def give(self, owner: int) -> None:
+        """All of its files to another user and group; they are no links to others' any more."""
+        subprocess.run(["cp", "-a", self.rootfs, f"{self.rootfs}.own"], check=True)
+        shutil.rmtree(self.rootfs)
+        os.rename(f"{self.rootfs}.own", self.rootfs)
+        subprocess.run(["chown", "-hR", f"{owner}:{owner}", self.rootfs], check=True)
+
     def write(self, spec: Any) -> None:
         with open(f"{self.directory}/config.json", "w") as file:
             if isinstance(spec, str):

@@ -159,7 +159,7 @@ def test_the_same_as(bundle: Bundle, other: str, seed: int) -> None:
         file.write("text\n")
     spec = made_up(seed, bundle.directory)
     if any(each["type"] == "user" for each in spec["linux"]["namespaces"]):
-        subprocess.run(["chown", "-hR", "100000:100000", bundle.rootfs], check=True)
+        bundle.give(100000)
     if other == "crun":  # 1.8 sets no HOME for a user whom passwd does not know, and leaves `shared` of a bind mount out
         if spec["process"]["user"]["uid"] == 1000:
             spec["process"]["env"].append("HOME=/")

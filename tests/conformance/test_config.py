@@ -136,7 +136,7 @@ def test_relative_destinations_and_sources(bundle: Bundle) -> None:
 
 
 def test_user_namespace(bundle: Bundle) -> None:
-    subprocess.run(["chown", "-hR", "100000:100000", bundle.rootfs], check=True)
+    bundle.give(100000)
     spaces = [{"type": each} for each in ("pid", "network", "ipc", "uts", "mount", "cgroup", "user")]
     text = bundle.output(script("id -u; cat /proc/self/uid_map; touch /x && stat -c %u /x; echo > /dev/null && stat -c %u /dev/null", hostname="box",
                                 linux__namespaces=spaces, linux__uidMappings=MAPPING, linux__gidMappings=MAPPING))
@@ -145,7 +145,7 @@ def test_user_namespace(bundle: Bundle) -> None:
 
 
 def test_user_namespace_with_several_mappings(bundle: Bundle) -> None:
-    subprocess.run(["chown", "-hR", "100000:100000", bundle.rootfs], check=True)
+    bundle.give(100000)
     several = [{"containerID": 0, "hostID": 100000, "size": 1}, {"containerID": 1, "hostID": 200000, "size": 100}]
     spaces = [{"type": each} for each in ("pid", "network", "mount", "user")]
     text = bundle.output(script("cat /proc/self/uid_map; id -u", linux__namespaces=spaces, linux__uidMappings=several, linux__gidMappings=several,
@@ -183,7 +183,7 @@ def test_namespaces_by_path(bundle: Bundle) -> None:
 
 def test_users_of_another_container(bundle: Bundle) -> None:
     """Joined as the containers of a pod join those of its sandbox, with pipes for output; mappings that are given are those it has."""
-    subprocess.run(["chown", "-hR", "100000:100000", bundle.rootfs], check=True)
+    bundle.give(100000)
     spaces = [{"type": each} for each in ("pid", "mount", "uts", "network", "user")]
     pid = bundle.running(config(process__args=["sleep", "1000"], hostname="theirs", linux__namespaces=spaces, linux__uidMappings=MAPPING, linux__gidMappings=MAPPING))
     spaces = [{"type": "pid"}, {"type": "mount"}]

@@ -194,7 +194,7 @@ def test_ids_are_mapped_as_the_containers(bundle: Bundle, option: str) -> None:
     source = tree(bundle)
     if not maps_ids_of(source):
         pytest.skip("this kernel cannot have the ids of this file system mapped")
-    subprocess.run(["chown", "-hR", "100000:100000", bundle.rootfs], check=True)
+    bundle.give(100000)
     spaces = [{"type": each} for each in ("pid", "mount", "user")]
     spec = script("stat -c %u /data /data/sub", linux__namespaces=spaces, linux__uidMappings=MAPPING, linux__gidMappings=MAPPING)
     spec["mounts"] = [each for each in spec["mounts"] if each["destination"] not in ("/sys", "/dev/mqueue")]

@@ -127,7 +127,7 @@ def test_a_device_that_cannot_be_moved(site: Site, bundle: Bundle) -> None:
 
 def test_a_users_namespace_of_its_own(site: Site, bundle: Bundle) -> None:
     mapping = [{"containerID": 0, "hostID": 100000, "size": 65536}]
-    subprocess.run(["chown", "-hR", "100000:100000", bundle.rootfs], check=True)
+    bundle.give(100000)
     cable(site)
     spaces = [{"type": each} for each in ("pid", "network", "mount", "user")]
     ended = run(site, bundle, script("ip -o link", linux__namespaces=spaces, linux__uidMappings=mapping, linux__gidMappings=mapping,

@@ -101,7 +101,7 @@ def test_a_clock_cannot_be_set_before_the_start(bundle: Bundle) -> None:
 
 def test_each_namespace_is_joined_by_its_path(bundle: Bundle) -> None:
     """Those of another container, as in a pod; with its user namespace come its ids, without mappings of the config's own."""
-    subprocess.run(["chown", "-hR", "100000:100000", bundle.rootfs], check=True)
+    bundle.give(100000)
     names = {"user": "user", "cgroup": "cgroup", "time": "time", "network": "net", "ipc": "ipc", "uts": "uts", "pid": "pid"}
     bundle.write(config(process__args=["sleep", "1000"], hostname="theirs", linux__namespaces=[{"type": each} for each in ("mount", *names)],
                         linux__uidMappings=MAPPING, linux__gidMappings=MAPPING))  # fmt: skip
@@ -119,7 +119,7 @@ def test_each_namespace_is_joined_by_its_path(bundle: Bundle) -> None:
 
 def test_a_sysctl_of_users(bundle: Bundle) -> None:
     """As runc 1.4: `user.*` of a user namespace of the container's own, and nobody else's."""
-    subprocess.run(["chown", "-hR", "100000:100000", bundle.rootfs], check=True)
+    bundle.give(100000)
     spaces = [{"type": each} for each in ("pid", "mount", "user")]
     spec = script("cat /proc/sys/user/max_net_namespaces", linux__namespaces=spaces, linux__uidMappings=MAPPING, linux__gidMappings=MAPPING,
                   linux__sysctl={"user.max_net_namespaces": "17"})

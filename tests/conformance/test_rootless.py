@@ -26,20 +26,11 @@ def plain(bundle: Bundle, more: str = "", subordinate: str = f"{NOBODY}:{FIRST}:
     for name in ("newuidmap", "setpriv"):
         if not shutil.which(name):
             pytest.skip(f"no {name} here")
-    own_rootfs(bundle, NOBODY)
+    bundle.give(NOBODY)
     with open(f"{bundle.directory}/ids", "w") as file:
         file.write(subordinate)
     binds = "".join(f"mount --bind {bundle.directory}/ids /etc/{name} && " for name in ("subuid", "subgid"))
     bundle.called_by(NOBODY, f"exec unshare -m --propagation private sh -c '{binds}{more} exec {PLAIN} \"$@\"' -")
-
-
-def own_rootfs(bundle: Bundle, owner: int) -> None:
-    """His, and so no links to files that other tests have."""
-    fresh = f"{bundle.directory}/fresh"
-    subprocess.run(["cp", "-a", bundle.rootfs, fresh], check=True)
-    shutil.rmtree(bundle.rootfs)
-    os.rename(fresh, bundle.rootfs)
-    subprocess.run(["chown", "-hR", f"{owner}:{owner}", bundle.rootfs], check=True)
 
 
 def users(spec: dict[str, Any], mapping: list[dict[str, int]]) -> dict[str, Any]:
@@ -138,7 +129,7 @@ def test_groups_that_were_given_to_him(bundle: Bundle) -> None:
 @pytest.fixture
 def within(bundle: Bundle) -> Iterator[Bundle]:
     """The runtime is called by root of a user namespace, which goes on from call to call, as rootless podman's does."""
-    own_rootfs(bundle, FIRST)
+    bundle.give(FIRST)
     with open(f"{bundle.directory}/ids", "w") as file:
         file.write(f"root:{FIRST}:70000\n")
     binds = "".join(f"mount --bind {bundle.directory}/ids /etc/{name} && " for name in ("subuid", "subgid"))
@@ -159,7 +150,7 @@ def test_root_of_a_user_namespace(within: Bundle, own: bool) -> None:
     spec = script("id -u; id -G; cat /proc/self/uid_map; echo >/dev/null && echo fine", process__user={"uid": 7, "gid": 8, "additionalGids": [9]})
     if own:
         spec = users(spec, [{"containerID": 0, "hostID": 1000, "size": 5000}])
-        subprocess.run(["chown", "-hR", f"{FIRST + 1000}:{FIRST + 1000}", within.rootfs], check=True)
+        within.give(FIRST + 1000)
     text = within.output(spec).split()
     assert text == ["7", "8", "9", "0", "1000" if own else str(FIRST), "5000" if own else "70000", "fine"]
     spec["process"] |= {"args": ["sleep", "1000"]}
@@ -185,7 +176,7 @@ def owners(group: str) -> dict[str, int]:
 def test_cgroup_ownership(bundle: Bundle, option: str, spaces: tuple[str, ...], uid: int, owner: int) -> None:
     """runtime-spec, config-linux.md "Cgroup ownership": of cgroup v2, and of that what the kernel lists."""
     mapping = [{"containerID": 0, "hostID": 100000, "size": 65536}] if "user" in spaces else []
-    subprocess.run(["chown", "-hR", "100000:100000", bundle.rootfs], check=True)
+    bundle.give(100000)
     spec = config(process__args=["sleep", "1000"], process__user={"uid": uid, "gid": 0})
     spec["linux"] |= {"namespaces": [{"type": each} for each in spaces], "uidMappings": mapping, "gidMappings": mapping}
     spec["mounts"].append({"destination": "/sys/fs/cgroup", "type": "cgroup", "source": "cgroup", "options": [*SAFE, option]})

@@ -6,7 +6,6 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
-import subprocess
 
 import pytest
 from bundles import SAFE, Bundle, config, script
@@ -111,7 +110,7 @@ def test_cve_2024_21626_where_the_user_goes_when_root_may_not(bundle: Bundle, ve
     mapping = [{"containerID": 0, "hostID": 100000, "size": 65536}]
     spec = config(process__args=["sleep", "1000"], linux__uidMappings=mapping, linux__gidMappings=mapping)
     spec["linux"]["namespaces"].append({"type": "user"})
-    subprocess.run(["chown", "-hR", "100000:100000", bundle.rootfs], check=True)
+    bundle.give(100000)
     os.mkdir(f"{bundle.rootfs}/closed", 0o700)
     os.chown(f"{bundle.rootfs}/closed", 101000, 0)
     bundle.write(spec)
