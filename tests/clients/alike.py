@@ -50,7 +50,7 @@ class Alike:
         )
 
     def test_exec_again_needs_no_python(self, engine: Pair) -> None:
-        """What an engine asks for is the same each time but for the words (docs/decisions/0045): Dolium's Python is taken away."""
+        """What an engine asks for is the same each time but for the words (docs/decisions/0041): Dolium's Python is taken away."""
         name = "/usr/local/lib/dolium/dolium-oci"
         said = engine.lab.sh(f"""{SLEEPING}
             $engine exec c1 true; mv {name} {name}.away; $engine exec c1 echo 'one & two'; echo in | $engine exec -i c1 cat; $engine exec c1 sh -c 'exit 42'; echo $?

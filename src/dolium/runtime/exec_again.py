@@ -1,5 +1,5 @@
 """The plan of an `exec` is kept beside the container's state: one that differs in its words only, as a health check does not even
-in those, is then carried out by dolium-verbs, without Python (init/exec_again.c, docs/decisions/0045).
+in those, is then carried out by dolium-verbs, without Python (init/exec_again.c, docs/decisions/0041).
 
 A plan follows from the container's config, the process that is asked for, and what the host and the caller are.  It is taken again
 for the same document of a process, to the byte but for `args`, by a caller of the same rights, and by the very dolium-init that it
