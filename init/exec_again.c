@@ -87,8 +87,10 @@ static const struct kept *find(const char *document, size_t length, struct value
             (uint64_t)st.st_size == sizeof *kept + (uint64_t)kept->document + kept->plan && kept->plan > sizeof(struct header) &&
             kept->inode == init->st_ino && kept->size == (uint64_t)init->st_size && kept->seconds == init->st_ctim.tv_sec &&
             kept->nanoseconds == init->st_ctim.tv_nsec && kept->slot >= 0 && kept->slot < SLOTS && kept->keep < SLOTS && may_the_same(kept) &&
-            differs_in_words(kept, document, length, words))
+            differs_in_words(kept, document, length, words)) {
+            utimensat(directory, name, NULL, 0); /* the one that was of no use for longest is given up first */
             return kept;
+        }
     }
     return NULL;
 }

@@ -284,6 +284,16 @@ def test_no_more_than_four_are_kept_and_all_go(bundle: Bundle, again: Callable[.
         assert os.listdir(bundle.root) == []
 
 
+def test_the_one_of_no_use_for_longest_goes_first(bundle: Bundle, again: Callable[..., tuple[int, str]]) -> None:
+    """A probe stays, however many others come only once."""
+    bundle.running()
+    for number in range(12):
+        document(bundle, "true", env=["PATH=/bin", f"X={number}"])
+        assert again(python=True)[0] == 0
+        document(bundle, "true", env=["PATH=/bin", "X=0"])
+        assert again() == (0, "")
+
+
 def test_what_is_kept_takes_little_memory(bundle: Bundle, again: Callable[..., tuple[int, str]]) -> None:
     """It lies on a tmpfs: the room for a passwd is a hole."""
     bundle.running()

@@ -27,7 +27,7 @@ HEAD = Struct("=8sQQqqQQQIIIiii")
 and uid; bytes of the document and of the plan; whose HOME is to be found out, or -1; the slots for a pidfd of the first process and
 for dolium-keep, or -1."""
 NAMES = tuple(f"exec.{number}" for number in range(4))
-"""A container has seldom more probes than three; what does not fit takes the place of another one."""
+"""A container has seldom more probes than three; what does not fit takes the place of the one that was of no use for longest."""
 FRESH = "exec.new"
 PLAIN = ("process", "argv", "detached", "pid_file", "own_terminal")
 """What may be asked for of one that is done again; the caller's terminal is not asked for."""
@@ -60,13 +60,19 @@ def keep(container: "Container", document: str, steps: "list[Step]", facts: "Fac
     try:
         flock(directory, LOCK_EX | LOCK_NB)
         _write(directory, head + wanted + message)
-        names = os.listdir(directory)
-        free = next((name for name in NAMES if name not in names), NAMES[os.getpid() % len(NAMES)])
-        os.rename(FRESH, free, src_dir_fd=directory, dst_dir_fd=directory)
+        os.rename(FRESH, min(NAMES, key=lambda name: _used(directory, name)), src_dir_fd=directory, dst_dir_fd=directory)
     except OSError:
         pass
     finally:
         os.close(directory)
+
+
+def _used(directory: int, name: str) -> int:
+    """When a plan was taken last, in ns; 0 where there is none."""
+    try:
+        return os.stat(name, dir_fd=directory).st_mtime_ns
+    except FileNotFoundError:
+        return 0
 
 
 def _write(directory: int, data: bytes) -> None:
