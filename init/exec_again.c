@@ -95,6 +95,14 @@ static const struct kept *find(const char *document, size_t length, struct value
     return NULL;
 }
 
+/* A helper as it is installed, opened; -1 for none. */
+static int installed(const char *name, struct stat *st)
+{
+    char path[PLACE];
+    int fd = beside(path, name) ? open(path, O_RDONLY | O_CLOEXEC) : -1;
+    return fd >= 0 && fstat(fd, st) ? -1 : fd;
+}
+
 /* A copy of a helper that a container cannot write to (CVE-2019-5736), as core/spawn.py makes it; -1 for none. */
 static int sealed(const char *name, int program, off_t size)
 {
@@ -236,14 +244,14 @@ static size_t asked(const char *process, char **program, char document[LARGEST],
 int exec_again(const char *process, const char *pid_file, char **program)
 {
     static char document[LARGEST];
-    char path[PLACE], fresh[PLACE];
+    char fresh[PLACE];
     struct stat st, keep_st;
     struct value words = {NULL, NULL};
     pid_t first = living();
     struct rlimit largest; /* of a file: what goes beyond would end this */
     size_t length = asked(process, program, document, &words);
-    int init = beside(path, PROGRAMS "dolium-init") ? open(path, O_RDONLY | O_CLOEXEC) : -1;
-    if (!first || frozen() || init < 0 || fstat(init, &st) || getrlimit(RLIMIT_FSIZE, &largest) || largest.rlim_cur != RLIM_INFINITY)
+    int init = installed(PROGRAMS "dolium-init", &st);
+    if (!first || frozen() || init < 0 || getrlimit(RLIMIT_FSIZE, &largest) || largest.rlim_cur != RLIM_INFINITY)
         python();
     umask(022);
     const struct kept *kept = find(document, length, words, &st);
@@ -251,8 +259,8 @@ int exec_again(const char *process, const char *pid_file, char **program)
         python();
     int copy = sealed("dolium-init", init, st.st_size), memory, ends[2], written = -1, keep = -1;
     if (kept->keep >= 0) {
-        int its = beside(path, PROGRAMS "dolium-keep") ? open(path, O_RDONLY | O_CLOEXEC) : -1;
-        if (its < 0 || fstat(its, &keep_st) || (keep = sealed("dolium-keep", its, keep_st.st_size)) < 0)
+        int its = installed(PROGRAMS "dolium-keep", &keep_st);
+        if (its < 0 || (keep = sealed("dolium-keep", its, keep_st.st_size)) < 0)
             python();
     }
     struct header *plan = copied(kept, &memory);

@@ -1,4 +1,4 @@
-/* What the two files of dolium-verbs share. */
+/* What the files of dolium-verbs share. */
 #ifndef DOLIUM_VERBS_H
 #define DOLIUM_VERBS_H
 

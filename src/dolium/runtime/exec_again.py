@@ -12,7 +12,7 @@ from fcntl import LOCK_EX, LOCK_NB, flock
 
 from dolium.core import PROGRAMS, wire
 from dolium.plan import program, slots
-from dolium.runtime import host
+from dolium.runtime import host, state
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -26,9 +26,6 @@ HEAD = Struct("=8sQQqqQQQIIIiii")
 """FORMAT; inode, bytes, and change in s and ns of dolium-init; the caller's user namespace, effective and bounding capabilities,
 and uid; bytes of the document and of the plan; whose HOME is to be found out, or -1; the slots for a pidfd of the first process and
 for dolium-keep, or -1."""
-NAMES = tuple(f"exec.{number}" for number in range(4))
-"""A container has seldom more probes than three; what does not fit takes the place of the one that was of no use for longest."""
-FRESH = "exec.new"
 PLAIN = ("process", "argv", "detached", "pid_file", "own_terminal")
 """What may be asked for of one that is done again; the caller's terminal is not asked for."""
 
@@ -60,7 +57,8 @@ def keep(container: "Container", document: str, steps: "list[Step]", facts: "Fac
     try:
         flock(directory, LOCK_EX | LOCK_NB)
         _write(directory, head + wanted + message)
-        os.rename(FRESH, min(NAMES, key=lambda name: _used(directory, name)), src_dir_fd=directory, dst_dir_fd=directory)
+        longest = min(state.PLANS, key=lambda name: _used(directory, name))  # of no use
+        os.rename(state.NEW_PLAN, longest, src_dir_fd=directory, dst_dir_fd=directory)
     except OSError:
         pass
     finally:
@@ -78,7 +76,7 @@ def _used(directory: int, name: str) -> int:
 def _write(directory: int, data: bytes) -> None:
     """The room for /etc/passwd is left out: it is zeros, and a hole takes no memory.  Raises OSError."""
     before, room, after = data.partition(bytes(program.LARGEST))
-    fd = os.open(FRESH, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600, dir_fd=directory)
+    fd = os.open(state.NEW_PLAN, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600, dir_fd=directory)
     try:
         if os.write(fd, before) + os.pwrite(fd, after, len(before) + len(room)) != len(before) + len(after):
             raise OSError

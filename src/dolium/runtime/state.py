@@ -26,8 +26,11 @@ SIGKILL = 9
 FORMAT = 1
 READABLE = (1,)
 """The formats that can be read: this one and, when there is one, the one before."""
-FILES = ("start", "notify/notify.sock", "exec.0", "exec.1", "exec.2", "exec.3", "exec.new", "config.json", "config.json.new",
-         "answer", "state.json.new", "state.json")  # fmt: skip
+PLANS = ("exec.0", "exec.1", "exec.2", "exec.3")
+"""Of `exec` (runtime/exec_again.py).  A container has seldom more probes than three."""
+NEW_PLAN = "exec.new"
+FILES = ("start", "notify/notify.sock", *PLANS, NEW_PLAN, "config.json", "config.json.new", "answer", "state.json.new",
+         "state.json")  # fmt: skip
 """All that there can be of a container, in the order in which it goes."""
 LETTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_+-.")
 PATIENCE = 10.0
